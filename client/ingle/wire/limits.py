@@ -1,0 +1,33 @@
+"""Numbers that both sides of the public socket agree on (docs/protocol.md, Limits)."""
+
+from typing import Final
+
+PROTOCOL: Final = (1, 0)
+"""The newest protocol that this code speaks: (major, minor)."""
+
+FRAME_BYTES: Final = 4 << 20
+"""Largest message that the daemon accepts, and largest that it sends, in bytes."""
+
+DEPTH: Final = 32
+"""Deepest nesting of maps and arrays in a message."""
+
+CREDIT: Final = 256
+"""Most chunks (or events) that may be outstanding on one stream."""
+
+DEFAULT_CREDIT: Final = 16
+"""Credit of a request that names none."""
+
+CHUNK_BYTES: Final = 64 << 10
+"""Most text in one chunk, in UTF-8 bytes; longer text is cut into several chunks."""
+
+SCHEMA_BYTES: Final = 64 << 10
+"""Largest JSON schema of a `response_format`, in bytes as packed."""
+
+OPEN_REQUESTS: Final = 1024
+"""Most open requests of one account."""
+
+STRING: Final = 256
+"""Longest name, tag, id, verb or topic, in characters."""
+
+MAX_REF: Final = (1 << 53) - 1
+"""Largest `ref`, so that every language can hold it exactly."""

@@ -1,0 +1,176 @@
+"""The exact bytes of every message. Changing one is a decision about the protocol: bump docs/protocol.md.
+
+Both readers are held to the same bytes: the client's `codec` (msgpack) and the daemon's `schema` (msgspec).
+"""
+
+from typing import Any, get_args
+
+import msgspec
+import pytest
+from ingle.wire import codec
+from ingle.wire import schema as s
+from msgspec import Raw, Struct
+
+BODY = Raw(msgspec.msgpack.encode({"messages": [{"role": "user", "content": "hi"}], "max_tokens": 5}))
+
+GOLDEN: dict[str, tuple[Struct, str]] = {
+    "hello": (
+        s.Hello((1, 1), s.ClientInfo("vim", "9", ["editor"])),
+        "85a174a568656c6c6fa870726f746f636f6c920101a6636c69656e7483a46e616d65a376696da776657273696f6ea139a474"
+        "61677391a6656469746f72a5746f6b656ec0a36b6579c0",
+    ),
+    "hello_resume": (
+        s.Hello((1, 1), s.ClientInfo("vim"), "tok", "key"),
+        "85a174a568656c6c6fa870726f746f636f6c920101a6636c69656e7483a46e616d65a376696da776657273696f6ea130a474"
+        "61677390a5746f6b656ea3746f6ba36b6579a36b6579",
+    ),
+    "request": (
+        s.Request(1, "chat", BODY, "ember", credit=8),
+        "8ba174a772657175657374a372656601a26f70a463686174a4626f647982a86d657373616765739182a4726f6c65a4757365"
+        "72a7636f6e74656e74a26869aa6d61785f746f6b656e7305a56d6f64656ca5656d626572a673747265616dc3a66372656469"
+        "7408ab646561646c696e655f6d73c0a6646574616368c2a867726163655f6d7300a87072696f7269747900",
+    ),
+    "request_detached": (
+        s.Request(2, "chat", BODY, stream=False, deadline_ms=9000, detach=True, grace_ms=500, priority=-1),
+        "8ba174a772657175657374a372656602a26f70a463686174a4626f647982a86d657373616765739182a4726f6c65a4757365"
+        "72a7636f6e74656e74a26869aa6d61785f746f6b656e7305a56d6f64656cc0a673747265616dc2a663726564697410ab6465"
+        "61646c696e655f6d73cd2328a6646574616368c3a867726163655f6d73cd01f4a87072696f72697479ff",
+    ),
+    "credit": (
+        s.GiveCredit("ab2c", 8, 1234),
+        "84a174a6637265646974a26964a461623263a16e08a361636bcd04d2",
+    ),
+    "cancel": (
+        s.Cancel(3, "ab2c"),
+        "83a174a663616e63656ca372656603a26964a461623263",
+    ),
+    "attach": (
+        s.Attach(4, "ab2c", 300, 16),
+        "85a174a6617474616368a372656604a26964a461623263a66f6666736574cd012ca663726564697410",
+    ),
+    "call": (
+        s.Call(5, "load", Raw(b"\x81\xa5model\xa5ember")),
+        "84a174a463616c6ca372656605a476657262a46c6f6164a46172677381a56d6f64656ca5656d626572",
+    ),
+    "subscribe": (
+        s.Subscribe(6, ["model"], 4),
+        "84a174a9737562736372696265a372656606a6746f7069637391a56d6f64656ca663726564697404",
+    ),
+    "bye": (
+        s.Bye(),
+        "81a174a3627965",
+    ),
+    "welcome": (
+        s.Welcome((1, 0), "tok", "uid:1000", {"frame": 4194304}, {"name": "ingled"}, ["chat"], ["status"], ["model"]),
+        "89a174a777656c636f6d65a870726f746f636f6c920100a5746f6b656ea3746f6ba76163636f756e74a87569643a31303030"
+        "a66c696d69747381a56672616d65ce00400000a66461656d6f6e81a46e616d65a6696e676c6564a36f707391a463686174a5"
+        "766572627391a6737461747573a6746f7069637391a56d6f64656c",
+    ),
+    "accepted": (
+        s.Accepted(1, "ab2c"),
+        "83a174a86163636570746564a372656601a26964a461623263",
+    ),
+    "progress": (
+        s.Progress("ab2c", "loading", 0, 40, 1500, "ember: weights"),
+        "87a174a870726f6772657373a26964a461623263a57068617365a76c6f6164696e67a8706f736974696f6e00a77065726365"
+        "6e7428a66574615f6d73cd05dca477686174ae656d6265723a2077656967687473",
+    ),
+    "chunk": (
+        s.Chunk("ab2c", 0, "hé"),
+        "84a174a56368756e6ba26964a461623263a16f00a178a368c3a9",
+    ),
+    "chunk_logprobs": (
+        s.Chunk("ab2c", 3, "y", p=[{"token": "y", "logprob": -0.5, "top": []}]),
+        "85a174a56368756e6ba26964a461623263a16f03a178a179a1709183a5746f6b656ea179a76c6f6770726f62cbbfe0000000"
+        "000000a3746f7090",
+    ),
+    "chunk_reasoning": (
+        s.Chunk("ab2c", 4, r="so"),
+        "84a174a56368756e6ba26964a461623263a16f04a172a2736f",
+    ),
+    "done": (
+        s.Done(
+            "ab2c",
+            "stop",
+            s.Usage(10, 4, 5),
+            s.Timings(0.0, 1.5, 12.5, 99.0),
+            s.ModelRef("ember", None, "Apache-2.0"),
+            [],
+        ),
+        "87a174a4646f6e65a26964a461623263a666696e697368a473746f70a5757361676583a670726f6d70740aa6636163686564"
+        "04aa636f6d706c6574696f6e05a26d7384a6717565756564cb0000000000000000a46c6f6164cb3ff8000000000000a56669"
+        "727374cb4029000000000000a5746f74616ccb4058c00000000000a56d6f64656c82a46e616d65a5656d626572a76c696365"
+        "6e7365aa4170616368652d322e30a5686f6f6b7390",
+    ),
+    "done_result": (
+        s.Done(
+            "ab2c",
+            "length",
+            s.Usage(1, 0, 1),
+            s.Timings(0.0, 0.0, 1.0, 2.0),
+            s.ModelRef("ember"),
+            [],
+            "END",
+            {"text": "hi"},
+            1,
+        ),
+        "8aa174a4646f6e65a26964a461623263a666696e697368a66c656e677468a5757361676583a670726f6d707401a663616368"
+        "656400aa636f6d706c6574696f6e01a26d7384a6717565756564cb0000000000000000a46c6f6164cb0000000000000000a5"
+        "6669727374cb3ff0000000000000a5746f74616ccb4000000000000000a56d6f64656c81a46e616d65a5656d626572a5686f"
+        "6f6b7390a473746f70a3454e44a6726573756c7481a474657874a26869a7726573756d656401",
+    ),
+    "failed": (
+        s.Failed(
+            "bad_value",
+            "body.temperature is -1: expected float >= 0.0",
+            "see docs",
+            "client",
+            ref=1,
+            at="body.temperature",
+        ),
+        "87a174a66661696c6564a4636f6465a96261645f76616c7565a76d657373616765d92d626f64792e74656d70657261747572"
+        "65206973202d313a20657870656374656420666c6f6174203e3d20302e30a468696e74a873656520646f6373a56661756c74"
+        "a6636c69656e74a372656601a26174b0626f64792e74656d7065726174757265",
+    ),
+    "failed_request": (
+        s.Failed("load_failed", "no", "why", "model", id="ab2c", retry_after_ms=1000, usage=s.Usage(1, 0, 0)),
+        "88a174a66661696c6564a4636f6465ab6c6f61645f6661696c6564a76d657373616765a26e6fa468696e74a3776879a56661"
+        "756c74a56d6f64656ca26964a461623263ae72657472795f61667465725f6d73cd03e8a5757361676583a670726f6d707401"
+        "a663616368656400aa636f6d706c6574696f6e00",
+    ),
+    "result": (
+        s.Result(5, {"model": "ember", "state": "ready"}),
+        "83a174a6726573756c74a372656605a576616c756582a56d6f64656ca5656d626572a57374617465a57265616479",
+    ),
+    "event": (
+        s.Event("ev1", "model", {"model": "ember", "state": "ready"}, 2),
+        "85a174a56576656e74a26964a3657631a5746f706963a56d6f64656ca576616c756582a56d6f64656ca5656d626572a57374"
+        "617465a57265616479a46c6f737402",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_a_message_has_exactly_these_bytes(name: str) -> None:
+    message, golden = GOLDEN[name]
+    assert msgspec.msgpack.encode(message).hex() == golden
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_both_readers_read_the_bytes(name: str) -> None:
+    message, golden = GOLDEN[name]
+    data = bytes.fromhex(golden)
+    read: Any = msgspec.msgpack.decode(data, type=type(message))
+    assert read == message
+    assert codec.unpack(data)["t"] == type(message).__struct_config__.tag
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_the_light_codec_writes_the_same_bytes(name: str) -> None:
+    data = bytes.fromhex(GOLDEN[name][1])
+    assert codec.pack(codec.unpack(data)) == data
+
+
+def test_every_message_of_the_schema_has_golden_bytes() -> None:
+    every = set(get_args(s.FromClient)) | set(get_args(s.ToClient))
+    assert {type(message) for message, _ in GOLDEN.values()} == every
