@@ -1,0 +1,438 @@
+"""The core: `Control.handle(event)` returns effects and is the only way to change control state.
+
+It never raises for what a client or a worker can cause. It raises `IllegalTransition` for a bug of ours: the shell
+logs it, calls `abandon` for that model and keeps serving.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import assert_never
+
+from ingle.wire.limits import OPEN_REQUESTS
+from ingle.wire.schema import Accepted, Code, Done, Failed, Finish, ModelRef, Progress, Result, Timings, Usage
+from msgspec import UNSET, UnsetType
+
+from ingled.core import effects as do
+from ingled.core import events as on
+from ingled.core.naming import Names
+from ingled.core.outcomes import failed, ms, no_such_request, refuse, request_event, why_failed
+from ingled.core.requests import Record, Requests, Stage
+from ingled.core.residency import Cause, Model, State
+
+FINISHES: dict[str, Finish] = {"stop": "stop", "length": "length", "repetition": "repetition"}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds that the configuration sets."""
+
+    queue: int = 1024
+    """Most requests that wait for one model."""
+    open_requests: int = OPEN_REQUESTS
+    """Most open requests of one account."""
+    keep_s: float = 600.0
+    """Seconds for which the answer of a detached request is held."""
+    keep_bytes: int = 64 << 20
+    """Most bytes of answers held for detached requests; the oldest go first."""
+
+
+class Control:
+    """All control state of the daemon."""
+
+    def __init__(self, models: Sequence[Model], default: str, limits: Limits | None = None) -> None:
+        self.models = {model.name: model for model in models}
+        self.names = Names({model.name: model.aliases for model in models}, default)
+        self.requests = Requests()
+        self.limits = limits or Limits()
+        self.draining = False
+        self._loads: list[tuple[str, int, int]] = []
+        """Calls of `load` that wait: model, connection, ref."""
+        self._kept: dict[str, int] = {}
+        """Sizes of kept answers, oldest first."""
+
+    def handle(self, event: on.Event) -> list[do.Effect]:
+        """Take one event in; returns what the shell is to do, in order."""
+        match event:
+            case on.RequestArrived():
+                return self._request(event)
+            case on.CancelAsked():
+                return self._cancel(event)
+            case on.AttachAsked():
+                return self._attach(event)
+            case on.LoadAsked():
+                return self._load(event)
+            case on.UnloadAsked():
+                return self._unload(event)
+            case on.ConnectionGone():
+                return self._connection_gone(event)
+            case on.Delivered():
+                return self._delivered(event)
+            case on.WorkerForked():
+                return self._forked(event)
+            case on.WorkerAttached():
+                return self._attached(event)
+            case on.WorkerLoading():
+                return self._loading(event)
+            case on.WorkerReady():
+                return self._ready(event)
+            case on.LoadFailed():
+                return self._load_failed(event.now, event.model, event.pid, Cause.LOAD_FAILED, event.why, event.log)
+            case on.WorkerGone():
+                return self._worker_gone(event)
+            case on.NurseryAttached():
+                waiting = [m for m in self.models.values() if m.state is State.LOADING and m.pid is None]
+                return [do.StartWorker(model.name) for model in waiting]
+            case on.NurseryFailed():
+                return self._nursery_failed(event)
+            case on.RunEnded():
+                return self._run_ended(event)
+            case on.RunFailed():
+                return self._run_failed(event)
+            case on.TimerFired():
+                return self._timer(event)
+            case on.DrainAsked():
+                self.draining = True
+                value = {"what": "draining"}
+                return [do.Log("info", "draining"), do.Publish("daemon", value), *self._if_drained()]
+            case _:
+                assert_never(event)
+
+    # ------------------------------------------------------------ requests
+
+    def _request(self, e: on.RequestArrived) -> list[do.Effect]:
+        def no(code: Code, message: str, hint: str, at: str | UnsetType = UNSET) -> list[do.Effect]:
+            return [refuse(e.caller.conn, e.ref, code, message, hint, at=at)]
+
+        if self.draining:
+            return no("draining", "the daemon is shutting down", "try again when it is back")
+        name = self.names.find(e.model)
+        if name is None:
+            return no("no_such_model", *self.names.explain(e.model or ""), at="model")
+        model = self.models[name]
+        if self.requests.open_of(e.caller.account) >= self.limits.open_requests:
+            n = self.limits.open_requests
+            return no("over_limit", f"account {e.caller.account} has {n} open requests, the limit", "let some end")
+        waiting = self.requests.at(Stage.QUEUED, name)
+        if len(waiting) >= self.limits.queue:
+            return no("queue_full", f"{len(waiting)} requests wait for model '{name}'", "try again later")
+        if model.state is State.FAILED and e.now < model.retry_at:
+            return [refuse(e.caller.conn, e.ref, *why_failed(model), retry=model.retry_at - e.now)]
+        record = Record(
+            e.id, e.caller.account, e.caller.conn, name, e.op, e.body, e.stream, e.detach, e.grace_ms, e.priority, e.now
+        )
+        self.requests.records[e.id] = record
+        out: list[do.Effect] = [
+            do.Send(e.caller.conn, Accepted(e.ref, e.id)),
+            do.OpenStream(e.id, e.caller.account, e.caller.conn, e.credit, e.detach),
+        ]
+        if e.deadline_ms is not None:
+            out.append(do.SetTimer(("deadline", e.id), e.now + e.deadline_ms / 1000))
+        if model.state is State.READY:
+            return [*out, *self._run(e.now, record)]
+        record.waited = True
+        if model.state in (State.COLD, State.FAILED):
+            out += self._start(e.now, model)
+        out.append(do.Send(e.caller.conn, self._progress(record, len(waiting))))
+        out.append(request_event(record))
+        return out
+
+    def _progress(self, record: Record, position: int) -> Progress:
+        model = self.models[record.model]
+        if model.state is State.LOADING:
+            what = f"{model.name}: {model.phase}" if model.phase else model.name
+            return Progress(record.id, "loading", position, model.percent, what=what)
+        return Progress(record.id, "queued", position, what=f"{model.name} is {model.state.value}")
+
+    def _run(self, now: float, record: Record) -> list[do.Effect]:
+        worker = self.models[record.model].worker
+        assert worker is not None, "a ready model has a worker"
+        record.stage, record.worker, record.run_at = Stage.RUNNING, worker, now
+        r = record
+        run = do.RunRequest(worker, r.id, r.account, r.op, r.body, r.stream, r.priority)
+        return [run, request_event(record)]
+
+    def _cancel(self, e: on.CancelAsked) -> list[do.Effect]:
+        record = self.requests.records.get(e.id)
+        if record is None or not (e.caller.admin or record.account == e.caller.account):
+            return [no_such_request(e.caller.conn, e.ref, e.id)]
+        state = record.stage.value
+        out = self._end_now(record, failed(record.id, "cancelled", "the request was cancelled", "", "client"))
+        value = {"cancelled": record.stage is not Stage.KEPT, "state": state}
+        return [*out, do.Send(e.caller.conn, Result(e.ref, value)), *self._if_drained()]
+
+    def _end_now(self, record: Record, end: Failed | None) -> list[do.Effect]:
+        """End a request wherever it is; text that was not taken is dropped."""
+        out: list[do.Effect] = []
+        if record.stage is Stage.RUNNING and record.worker is not None:
+            out.append(do.AbortRequest(record.worker, record.id))
+        out.append(do.CutStream(record.id, None if record.stage is Stage.KEPT else end))
+        return [*out, *self._forget(record, failed=True)]
+
+    def _forget(self, record: Record, *, failed: bool = False) -> list[do.Effect]:
+        del self.requests.records[record.id]
+        self._kept.pop(record.id, None)
+        if record.stage in (Stage.QUEUED, Stage.RUNNING):
+            self.requests.failed_total += failed
+        state = "cancelled" if failed else "over"
+        clear = [do.ClearTimer((kind, record.id)) for kind in ("deadline", "grace", "keep")]
+        return [*clear, request_event(record, state)]
+
+    def _attach(self, e: on.AttachAsked) -> list[do.Effect]:
+        record = self.requests.records.get(e.id)
+        if record is None or not (e.caller.admin or record.account == e.caller.account):
+            return [no_such_request(e.caller.conn, e.ref, e.id)]
+        out: list[do.Effect] = []
+        if record.conn is not None and record.conn != e.caller.conn:
+            taken = failed(record.id, "conflict", "another connection reads this request now", "attach again", "client")
+            out.append(do.Send(record.conn, taken))
+        record.conn = e.caller.conn
+        out.append(do.ClearTimer(("grace", e.id)))
+        out.append(do.AttachStream(e.id, e.caller.conn, e.ref, e.offset, e.credit))
+        return out
+
+    def _connection_gone(self, e: on.ConnectionGone) -> list[do.Effect]:
+        out: list[do.Effect] = []
+        self._loads = [load for load in self._loads if load[1] != e.conn]
+        for record in [r for r in self.requests.records.values() if r.conn == e.conn]:
+            if record.detach or (record.grace_ms and not e.left):
+                record.conn = None
+                out.append(do.DetachStream(record.id))
+                if not record.detach:
+                    out.append(do.SetTimer(("grace", record.id), e.now + record.grace_ms / 1000))
+                elif record.stage is Stage.ENDING:
+                    out += self._keep(e.now, record, 0)
+            else:
+                out += self._end_now(record, None)
+        return [*out, *self._if_drained()]
+
+    def _delivered(self, e: on.Delivered) -> list[do.Effect]:
+        record = self.requests.records.get(e.id)
+        if record is None:
+            return []
+        if record.detach:
+            return self._keep(e.now, record, e.size)
+        return [do.CutStream(record.id), *self._forget(record), *self._if_drained()]
+
+    def _keep(self, now: float, record: Record, size: int) -> list[do.Effect]:
+        """Hold the answer of a detached request; the oldest answers go when there are too many bytes."""
+        if record.stage is Stage.KEPT:
+            return []
+        record.stage = Stage.KEPT
+        self._kept[record.id] = size
+        out: list[do.Effect] = [do.SetTimer(("keep", record.id), now + self.limits.keep_s)]
+        while sum(self._kept.values()) > self.limits.keep_bytes and len(self._kept) > 1:
+            oldest = self.requests.records[next(iter(self._kept))]
+            out += [do.CutStream(oldest.id), *self._forget(oldest)]
+        return [*out, *self._if_drained()]
+
+    def _run_ended(self, e: on.RunEnded) -> list[do.Effect]:
+        record = self.requests.records.get(e.id)
+        if record is None or record.stage is not Stage.RUNNING:
+            return []
+        finish = FINISHES.get(e.finish)
+        usage = Usage(e.prompt, e.cached, e.completion)
+        if finish is None:
+            message = f"the engine ended the request with '{e.finish}'"
+            return self._end(e.now, record, failed(e.id, "engine_error", message, "try again", "worker", usage=usage))
+        model = self.models[record.model]
+        ready_at = max(record.arrived, min(model.since, record.run_at)) if record.waited else record.arrived
+        times = Timings(
+            queued=ms(record.run_at - ready_at),
+            load=ms(ready_at - record.arrived),
+            first=round(e.first_ms, 3),
+            total=ms(e.now - record.arrived),
+        )
+        ref = ModelRef(model.name, model.revision, model.license)
+        stop = UNSET if e.stop is None else e.stop
+        result = UNSET if e.result is None else e.result
+        return self._end(e.now, record, Done(e.id, finish, usage, times, ref, [], stop, result))
+
+    def _run_failed(self, e: on.RunFailed) -> list[do.Effect]:
+        record = self.requests.records.get(e.id)
+        if record is None or record.stage is not Stage.RUNNING:
+            return []
+        at = UNSET if e.at is None else e.at
+        code: Code = e.code  # type: ignore[assignment]  # the worker takes its codes from the same list
+        return self._end(e.now, record, failed(e.id, code, e.message, e.hint, e.fault, at=at))
+
+    def _end(self, now: float, record: Record, end: Done | Failed) -> list[do.Effect]:
+        """The request is over for the engine; its reader may still have to take text."""
+        record.stage, record.worker = Stage.ENDING, None
+        if isinstance(end, Done):
+            self.requests.done_total += 1
+        else:
+            self.requests.failed_total += 1
+        out: list[do.Effect] = [do.CloseStream(record.id, end), do.ClearTimer(("deadline", record.id))]
+        if record.detach and record.conn is None:
+            out += self._keep(now, record, 0)
+        out.append(request_event(record))
+        return out
+
+    # ------------------------------------------------------------ models
+
+    def _start(self, now: float, model: Model) -> list[do.Effect]:
+        return [*self._move(now, model, Cause.WANTED), do.StartWorker(model.name)]
+
+    def _move(self, now: float, model: Model, cause: Cause) -> list[do.Effect]:
+        old, new = model.move(now, cause)
+        value = {"model": model.name, "state": new.value, "was": old.value, "why": model.why or cause.value}
+        level = "error" if new is State.FAILED else "info"
+        text = f"model '{model.name}': {old.value} -> {new.value} ({value['why']})"
+        return [do.Log(level, text), do.Publish("model", value)]  # type: ignore[arg-type]
+
+    def _load(self, e: on.LoadAsked) -> list[do.Effect]:
+        name = self.names.find(e.model)
+        if name is None:
+            return [refuse(e.caller.conn, e.ref, "no_such_model", *self.names.explain(e.model), at="args.model")]
+        if self.draining:
+            return [refuse(e.caller.conn, e.ref, "draining", "the daemon is shutting down", "try again later")]
+        model = self.models[name]
+        out: list[do.Effect] = []
+        if model.state in (State.COLD, State.FAILED):
+            out = self._start(e.now, model)
+        if e.wait and model.state is not State.READY:
+            self._loads.append((name, e.caller.conn, e.ref))
+        else:
+            out.append(do.Send(e.caller.conn, Result(e.ref, {"model": name, "state": model.state.value})))
+        return out
+
+    def _unload(self, e: on.UnloadAsked) -> list[do.Effect]:
+        conn, ref = e.caller.conn, e.ref
+        name = self.names.find(e.model)
+        if name is None:
+            return [refuse(conn, ref, "no_such_model", *self.names.explain(e.model), at="args.model")]
+        model = self.models[name]
+        busy = self.requests.at(Stage.RUNNING, name) + self.requests.at(Stage.QUEUED, name)
+        if busy and not e.force:
+            message = f"model '{name}' is {model.state.value} and has {len(busy)} requests"
+            return [refuse(conn, ref, "conflict", message, "wait for them, or unload with force to end them")]
+        out: list[do.Effect] = []
+        for record in busy:
+            end = failed(record.id, "cancelled", f"model '{name}' was unloaded", "ask again to load it", "client")
+            out += self._end_now(record, end)
+        if model.state in (State.LOADING, State.READY):
+            worker, pid = model.worker, model.pid
+            out += [*self._move(e.now, model, Cause.UNWANTED), do.StopWorker(name, worker, pid)]
+            if pid is None:  # not forked yet: nothing will report its end
+                out += self._move(e.now, model, Cause.GONE)
+            out += self._answer_loads(name, model)
+        elif model.state is State.FAILED:
+            out += self._move(e.now, model, Cause.UNWANTED)
+        return [*out, do.Send(conn, Result(ref, {"model": name, "state": model.state.value}))]
+
+    def _answer_loads(self, name: str, model: Model) -> list[do.Effect]:
+        """Answer the calls of `load` that wait for this model."""
+        mine = [load for load in self._loads if load[0] == name]
+        self._loads = [load for load in self._loads if load[0] != name]
+        if model.state is State.FAILED:
+            return [refuse(conn, ref, *why_failed(model)) for _, conn, ref in mine]
+        value = {"model": name, "state": model.state.value}
+        return [do.Send(conn, Result(ref, value)) for _, conn, ref in mine]
+
+    def _forked(self, e: on.WorkerForked) -> list[do.Effect]:
+        model = self.models.get(e.model)
+        if model is None or model.state is not State.LOADING or model.pid not in (None, e.pid):
+            return [do.StopWorker(e.model, None, e.pid)]
+        model.pid = e.pid
+        model.story.add(e.now, f"worker {e.pid} forked")
+        return []
+
+    def _attached(self, e: on.WorkerAttached) -> list[do.Effect]:
+        model = self.models.get(e.model)
+        if model is None or (model.pid is not None and model.pid != e.pid) or model.state is State.STOPPING:
+            return [do.StopWorker(e.model, e.worker, e.pid)]
+        out: list[do.Effect] = []
+        if model.state in (State.COLD, State.FAILED):
+            out = self._move(e.now, model, Cause.ADOPTED)
+        model.worker, model.pid = e.worker, e.pid
+        return out
+
+    def _loading(self, e: on.WorkerLoading) -> list[do.Effect]:
+        model = self.models.get(e.model)
+        if model is None or model.state is not State.LOADING or model.pid != e.pid:
+            return []
+        model.phase, model.percent = e.phase, e.percent
+        queued = self.requests.at(Stage.QUEUED, model.name)
+        return [do.Send(r.conn, self._progress(r, i)) for i, r in enumerate(queued) if r.conn is not None]
+
+    def _ready(self, e: on.WorkerReady) -> list[do.Effect]:
+        model = self.models.get(e.model)
+        if model is None or model.state is not State.LOADING or model.pid != e.pid:
+            return []
+        out = self._move(e.now, model, Cause.READY)
+        out += self._answer_loads(model.name, model)
+        for record in self.requests.at(Stage.QUEUED, model.name):
+            out += self._run(e.now, record)
+        return out
+
+    def _load_failed(
+        self, now: float, name: str, pid: int, cause: Cause, why: str, log: tuple[str, ...]
+    ) -> list[do.Effect]:
+        model = self.models.get(name)
+        if model is None or model.state is not State.LOADING or model.pid not in (None, pid):
+            return []
+        model.why, model.log = why, log
+        out = self._move(now, model, cause)
+        for record in self.requests.at(Stage.QUEUED, name):
+            code, message, hint = why_failed(model)
+            out += self._end(now, record, failed(record.id, code, message, hint, "model"))
+        return [*out, *self._answer_loads(name, model)]
+
+    def _worker_gone(self, e: on.WorkerGone) -> list[do.Effect]:
+        model = self.models.get(e.model)
+        if model is None or model.pid != e.pid:
+            return []
+        if model.state is State.LOADING:
+            return self._load_failed(e.now, e.model, e.pid, Cause.GONE, f"the worker ended: {e.why}", e.log)
+        if model.state is State.READY:
+            model.why, model.log = f"the worker ended: {e.why}", e.log
+        out = self._move(e.now, model, Cause.GONE)
+        for record in self.requests.at(Stage.RUNNING, e.model):
+            message = f"the worker of model '{e.model}' ended: {e.why}"
+            out += self._end(e.now, record, failed(record.id, "worker_died", message, "ask again", "worker"))
+        if self.requests.at(Stage.QUEUED, e.model):
+            out += self._start(e.now, model)
+        return [*out, *self._if_drained()]
+
+    def _nursery_failed(self, e: on.NurseryFailed) -> list[do.Effect]:
+        out: list[do.Effect] = [do.Log("error", f"nursery: {e.why}")]
+        for model in self.models.values():
+            if model.state is State.LOADING and model.pid is None:
+                out += self._load_failed(e.now, model.name, 0, Cause.LOAD_FAILED, f"no nursery: {e.why}", e.log)
+        return out
+
+    def abandon(self, now: float, name: str, why: str) -> list[do.Effect]:
+        """Fail a model after a bug of ours, so that the rest keeps working; its worker is stopped."""
+        model = self.models[name]
+        worker, pid = model.worker, model.pid
+        model.state, model.why, model.since = State.FAILED, why, now
+        model.worker = model.pid = None
+        out: list[do.Effect] = [do.StopWorker(name, worker, pid)]
+        for record in self.requests.at(Stage.RUNNING, name) + self.requests.at(Stage.QUEUED, name):
+            out += self._end(now, record, failed(record.id, "internal", why, "see the daemon's log", "daemon"))
+        return [*out, *self._answer_loads(name, model)]
+
+    # ------------------------------------------------------------ time and the end
+
+    def _timer(self, e: on.TimerFired) -> list[do.Effect]:
+        kind, id = e.key
+        record = self.requests.records.get(id)
+        if record is None:
+            return []
+        if kind == "deadline" and record.stage in (Stage.QUEUED, Stage.RUNNING):
+            ms = round((e.now - record.arrived) * 1000)
+            message = f"the request's deadline passed after {ms} ms, while it was {record.stage.value}"
+            end = failed(id, "deadline", message, "give it more time", "client")
+            out: list[do.Effect] = []
+            if record.stage is Stage.RUNNING and record.worker is not None:
+                out.append(do.AbortRequest(record.worker, id))
+            return [*out, *self._end(e.now, record, end)]
+        if kind == "grace" and record.conn is None:
+            return [*self._end_now(record, None), *self._if_drained()]
+        if kind == "keep" and record.stage is Stage.KEPT:
+            return [do.CutStream(id), *self._forget(record)]
+        return []
+
+    def _if_drained(self) -> list[do.Effect]:
+        busy = any(record.stage is not Stage.KEPT for record in self.requests.records.values())
+        return [do.Drained()] if self.draining and not busy else []

@@ -1,0 +1,153 @@
+"""What the core asks its shell to do. The shell (`ingled.broker.effects`) carries out each in one place."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ingle.wire.schema import Accepted, Done, Failed, Progress, Result
+from msgspec import Raw
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send a message to a connection, if it still exists."""
+
+    conn: int
+    message: Accepted | Progress | Result | Failed
+
+
+@dataclass(frozen=True, slots=True)
+class OpenStream:
+    """Make the stream of a new request; `keep` holds all its text for later attaches."""
+
+    id: str
+    account: str
+    conn: int
+    credit: int
+    keep: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """Give a request to a worker, with the credit that its stream has."""
+
+    worker: str
+    id: str
+    account: str
+    op: str
+    body: Raw
+    stream: bool
+    priority: int
+
+
+@dataclass(frozen=True, slots=True)
+class AbortRequest:
+    """Make a worker end a request."""
+
+    worker: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class CloseStream:
+    """End a stream after all its text has been taken; the shell reports `Delivered` then."""
+
+    id: str
+    end: Done | Failed
+
+
+@dataclass(frozen=True, slots=True)
+class CutStream:
+    """End a stream now and forget it; text that was not taken is dropped. Without `end` nobody is told."""
+
+    id: str
+    end: Failed | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DetachStream:
+    """The stream has no reader for now."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class AttachStream:
+    """A connection reads the stream from `offset` on; the shell answers `accepted`, or why not."""
+
+    id: str
+    conn: int
+    ref: int
+    offset: int
+    credit: int
+
+
+@dataclass(frozen=True, slots=True)
+class StartWorker:
+    """Have the nursery fork a worker for this model."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class StopWorker:
+    """Have this worker leave; it is killed if it does not."""
+
+    model: str
+    worker: str | None
+    pid: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SetTimer:
+    """Report `TimerFired(key)` at this monotonic time; replaces an earlier timer of the key."""
+
+    key: tuple[str, str]
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class ClearTimer:
+    """Forget a timer."""
+
+    key: tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """Tell subscribers; with an account only those of this account and administrators."""
+
+    topic: str
+    value: dict[str, Any]
+    account: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """Write a line to the daemon's log."""
+
+    level: Literal["info", "warning", "error"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """Draining, and nothing runs any more."""
+
+
+Effect = (
+    Send
+    | OpenStream
+    | RunRequest
+    | AbortRequest
+    | CloseStream
+    | CutStream
+    | DetachStream
+    | AttachStream
+    | StartWorker
+    | StopWorker
+    | SetTimer
+    | ClearTimer
+    | Publish
+    | Log
+    | Drained
+)

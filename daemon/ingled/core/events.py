@@ -1,0 +1,242 @@
+"""What can happen to the daemon: every value that `Control.handle` takes.
+
+Events are facts in the past. Each carries `now` (monotonic seconds), so that the core never reads a clock.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from msgspec import Raw
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks: a connection, the account that the kernel vouches for, and whether it may administer."""
+
+    conn: int
+    account: str
+    admin: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RequestArrived:
+    """A valid request came in; `id` is fresh, `body` has been read according to `op`."""
+
+    now: float
+    caller: Caller
+    ref: int
+    id: str
+    op: str
+    model: str | None
+    body: Raw
+    stream: bool
+    credit: int
+    deadline_ms: int | None
+    detach: bool
+    grace_ms: int
+    priority: int
+
+
+@dataclass(frozen=True, slots=True)
+class CancelAsked:
+    """Somebody wants a request to end."""
+
+    now: float
+    caller: Caller
+    ref: int
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class AttachAsked:
+    """Somebody wants the stream of a request from `offset` on."""
+
+    now: float
+    caller: Caller
+    ref: int
+    id: str
+    offset: int
+    credit: int
+
+
+@dataclass(frozen=True, slots=True)
+class LoadAsked:
+    """Somebody wants a model resident; with `wait` the answer comes when it is ready or has failed."""
+
+    now: float
+    caller: Caller
+    ref: int
+    model: str
+    wait: bool
+
+
+@dataclass(frozen=True, slots=True)
+class UnloadAsked:
+    """Somebody wants a model to give its memory back; `force` ends what it is running."""
+
+    now: float
+    caller: Caller
+    ref: int
+    model: str
+    force: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionGone:
+    """A connection ended; `left` when its client said `bye`."""
+
+    now: float
+    conn: int
+    left: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """The end of a request and all text before it was handed to its connection; `size` is its text in bytes."""
+
+    now: float
+    id: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerForked:
+    """The nursery forked a worker for a model."""
+
+    now: float
+    model: str
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerAttached:
+    """A worker of a model has connected; `worker` names its link."""
+
+    now: float
+    model: str
+    worker: str
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLoading:
+    """A worker reports how far its load is."""
+
+    now: float
+    model: str
+    pid: int
+    phase: str
+    percent: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReady:
+    """A worker can serve."""
+
+    now: float
+    model: str
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class LoadFailed:
+    """A worker cannot load its model: `why` in the engine's words, the last lines of its log."""
+
+    now: float
+    model: str
+    pid: int
+    why: str
+    log: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerGone:
+    """A worker's process has ended."""
+
+    now: float
+    model: str
+    pid: int
+    why: str
+    log: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NurseryAttached:
+    """The nursery has connected and takes orders."""
+
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
+class NurseryFailed:
+    """The nursery cannot be started: no model can be loaded until it can."""
+
+    now: float
+    why: str
+    log: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnded:
+    """The engine finished a request; all its chunks came before."""
+
+    now: float
+    id: str
+    finish: str
+    prompt: int
+    cached: int
+    completion: int
+    first_ms: float
+    stop: str | None
+    result: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunFailed:
+    """The engine refused a request or failed at it."""
+
+    now: float
+    id: str
+    code: str
+    message: str
+    hint: str
+    fault: str
+    at: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class TimerFired:
+    """A timer that the core had set has run out."""
+
+    now: float
+    key: tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class DrainAsked:
+    """The daemon is to stop: new requests are refused, running ones go on."""
+
+    now: float
+
+
+Event = (
+    RequestArrived
+    | CancelAsked
+    | AttachAsked
+    | LoadAsked
+    | UnloadAsked
+    | ConnectionGone
+    | Delivered
+    | WorkerForked
+    | WorkerAttached
+    | WorkerLoading
+    | WorkerReady
+    | LoadFailed
+    | WorkerGone
+    | NurseryAttached
+    | NurseryFailed
+    | RunEnded
+    | RunFailed
+    | TimerFired
+    | DrainAsked
+)

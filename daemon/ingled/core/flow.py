@@ -1,0 +1,214 @@
+"""The text of running requests: who has read how far, and who may send more. Pure, mutable, no task for a chunk.
+
+A stream is a list of chunks that its reader has not acknowledged. A chunk goes out while the reader has credit; the
+worker may send as many as the reader's credit leaves room for, so that text waits in the engine, where it is merged,
+and not here. Offsets count UTF-8 bytes (docs/protocol.md, Streams).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from ingle.wire.codec import pack, unpack
+from ingle.wire.limits import CREDIT
+
+UNLIMITED = 1 << 30
+"""What a worker may send of a stream that is kept whole: as much as it likes."""
+
+Sends = list[tuple[int, bytes]]
+"""Connections and the messages to send to each, in order."""
+
+
+class BadOffset(ValueError):
+    """An attach asked for text that is forgotten or does not exist yet."""
+
+
+@dataclass(slots=True)
+class Stream:
+    """One answer on its way."""
+
+    id: str
+    account: str
+    conn: int | None
+    credit: int
+    """Chunks that the reader can take."""
+    keep: bool
+    """All text is held until the stream is dropped, whatever is acknowledged."""
+    worker: str | None = None
+    allowed: int = 0
+    """Chunks that the worker may still send."""
+    end: int = 0
+    """Offset behind the last byte produced."""
+    chunks: list[tuple[int, int, bytes]] = field(default_factory=list)
+    """Chunks not yet forgotten: offset, size and message of each."""
+    next: int = 0
+    """Index in `chunks` of the first that has not been sent to the present reader."""
+    closing: bytes | None = None
+    closed: bool = False
+    """The end has been sent to the present reader."""
+
+    @property
+    def begin(self) -> int:
+        """Offset of the first byte that is still held."""
+        return self.chunks[0][0] if self.chunks else self.end
+
+    def send(self, sends: Sends) -> bool:
+        """Add what may go out now; returns True when that includes the end."""
+        conn = self.conn
+        if conn is None:
+            return False
+        while self.next < len(self.chunks) and self.credit > 0:
+            sends.append((conn, self.chunks[self.next][2]))
+            self.next += 1
+            self.credit -= 1
+        if self.closing is not None and not self.closed and self.next == len(self.chunks):
+            sends.append((conn, self.closing))
+            self.closed = True
+            return True
+        return False
+
+    def forget(self, ack: int) -> None:
+        """Drop sent chunks that the reader has in full."""
+        if self.keep:
+            return
+        done = 0
+        while done < self.next and self.chunks[done][0] + self.chunks[done][1] <= ack:
+            done += 1
+        if done:
+            del self.chunks[:done]
+            self.next -= done
+
+    def grant(self) -> int:
+        """Return how many more chunks the worker may send, and count them as allowed."""
+        more = self.credit - (len(self.chunks) - self.next) - self.allowed
+        if more <= 0 or self.closing is not None:
+            return 0
+        self.allowed += more
+        return more
+
+
+class Flow:
+    """All streams. Every call returns what to send at once."""
+
+    def __init__(self) -> None:
+        self.streams: dict[str, Stream] = {}
+
+    def open(self, id: str, account: str, conn: int, credit: int, keep: bool) -> None:
+        """Begin a stream."""
+        self.streams[id] = Stream(id, account, conn, credit, keep)
+
+    def run(self, id: str, worker: str) -> int:
+        """The request runs on this worker now; returns the credit to give it."""
+        stream = self.streams[id]
+        stream.worker = worker
+        stream.allowed = UNLIMITED if stream.keep else stream.credit
+        return stream.allowed
+
+    def chunk(self, id: str, size: int, message: bytes, sends: Sends) -> None:
+        """Take a chunk from the worker; chunks of streams that were cut are dropped."""
+        stream = self.streams.get(id)
+        if stream is None or stream.closing is not None:
+            return
+        stream.chunks.append((stream.end, size, message))
+        stream.end += size
+        stream.allowed = max(0, stream.allowed - 1)
+        if stream.conn is not None and stream.credit > 0 and stream.next == len(stream.chunks) - 1:
+            sends.append((stream.conn, message))  # the hot path: nothing waits before it
+            stream.next += 1
+            stream.credit -= 1
+        elif stream.conn is not None:
+            stream.send(sends)
+
+    def credit(self, conn: int, id: str, n: int, ack: int) -> tuple[Sends, int, bool]:
+        """The reader can take `n` more and has all up to `ack`.
+
+        Returns what to send, the credit to pass on to the worker, and whether the end went out. Credit for a stream
+        that does not exist (any more) or that somebody else reads changes nothing.
+        """
+        stream = self.streams.get(id)
+        if stream is None or stream.conn != conn:
+            return [], 0, False
+        sends: Sends = []
+        stream.credit = min(CREDIT, stream.credit + n)
+        stream.forget(ack)
+        ended = stream.send(sends)
+        return sends, stream.grant(), ended
+
+    def close(self, id: str, message: bytes) -> tuple[Sends, bool]:
+        """The end of a stream: sent behind its last chunk. Returns what to send and whether the end went out."""
+        stream = self.streams[id]
+        stream.closing = message
+        sends: Sends = []
+        return sends, stream.send(sends)
+
+    def cut(self, id: str) -> int | None:
+        """Forget a stream now; returns the connection that read it."""
+        stream = self.streams.pop(id, None)
+        return None if stream is None else stream.conn
+
+    def detach(self, id: str) -> None:
+        """Nobody reads the stream for now."""
+        stream = self.streams.get(id)
+        if stream is not None:
+            stream.conn = None
+            stream.credit = 0
+
+    def check_offset(self, id: str, offset: int) -> None:
+        """Raise BadOffset unless an attach at this offset can be served."""
+        stream = self.streams[id]
+        if not stream.begin <= offset <= stream.end:
+            raise BadOffset(f"text from offset {stream.begin} to {stream.end} is held, not from {offset}")
+        for at, size, message in stream.chunks:
+            if at < offset < at + size:
+                _tail(message, offset - at, offset)
+                return
+
+    def attach(self, id: str, conn: int, offset: int, credit: int) -> tuple[Sends, int, bool]:
+        """A connection reads from `offset` on; `check_offset` has passed.
+
+        Returns what to send (kept chunks, as far as its credit goes), credit for the worker, and whether the end
+        went out.
+        """
+        stream = self.streams[id]
+        stream.conn, stream.credit, stream.closed = conn, credit, False
+        index = 0
+        for index, (at, size, message) in enumerate(stream.chunks):  # noqa: B007
+            if offset < at + size:
+                break
+        else:
+            index = len(stream.chunks)
+        if index < len(stream.chunks) and stream.chunks[index][0] < offset:
+            at, size, message = stream.chunks[index]
+            head, tail = _split(message, offset - at, offset)
+            stream.chunks[index : index + 1] = [(at, offset - at, head), (offset, size - (offset - at), tail)]
+            index += 1
+        stream.next = index
+        if not stream.keep:
+            stream.forget(offset)
+        sends: Sends = []
+        ended = stream.send(sends)
+        return sends, stream.grant(), ended
+
+    def of(self, conn: int) -> Iterable[Stream]:
+        """Return the streams that a connection reads."""
+        return [stream for stream in self.streams.values() if stream.conn == conn]
+
+    def held(self) -> int:
+        """Return the bytes of all messages that are held."""
+        return sum(len(message) for stream in self.streams.values() for _, _, message in stream.chunks)
+
+
+def _split(message: bytes, cut: int, offset: int) -> tuple[bytes, bytes]:
+    """Cut a chunk in two after `cut` bytes of its text; token details stay with neither."""
+    chunk = unpack(message)
+    key = "x" if chunk.get("x") else "r"
+    text = str(chunk[key]).encode()
+    try:
+        head, tail = text[:cut].decode(), text[cut:].decode()
+    except UnicodeDecodeError as error:
+        raise BadOffset(f"offset {offset} is inside a character") from error
+    start = {"t": "chunk", "id": chunk["id"]}
+    return pack(start | {"o": chunk["o"], key: head}), pack(start | {"o": offset, key: tail})
+
+
+def _tail(message: bytes, cut: int, offset: int) -> bytes:
+    return _split(message, cut, offset)[1]

@@ -1,0 +1,61 @@
+"""The messages and effects that tell somebody how a thing ended. Pure."""
+
+from ingle.wire.schema import Code, Failed, Usage
+from msgspec import UNSET, UnsetType
+
+from ingled.core import effects as do
+from ingled.core.requests import Record
+from ingled.core.residency import Model
+
+
+def ms(seconds: float) -> float:
+    """Return milliseconds for people: never negative, to the microsecond."""
+    return round(max(0.0, seconds) * 1000, 3)
+
+
+def failed(
+    id: str,
+    code: Code,
+    message: str,
+    hint: str,
+    fault: str,
+    *,
+    at: str | UnsetType = UNSET,
+    usage: Usage | UnsetType = UNSET,
+) -> Failed:
+    """Return the end of an accepted request that did not go well."""
+    return Failed(code, message, hint, fault, id=id, at=at, usage=usage)
+
+
+def refuse(
+    conn: int,
+    ref: int,
+    code: Code,
+    message: str,
+    hint: str,
+    *,
+    at: str | UnsetType = UNSET,
+    retry: float | None = None,
+) -> do.Send:
+    """Return the refusal of a message by its `ref`; `retry` is in seconds."""
+    fault = {"draining": "daemon", "queue_full": "daemon", "load_failed": "model"}.get(code, "client")
+    after = UNSET if retry is None else round(retry * 1000)
+    return do.Send(conn, Failed(code, message, hint, fault, ref=ref, at=at, retry_after_ms=after))
+
+
+def no_such_request(conn: int, ref: int, id: str) -> do.Send:
+    """Return the refusal for an id that this account has no request of."""
+    message = f"request '{id[:64]}' does not exist, or has ended and is not kept"
+    return refuse(conn, ref, "no_such_request", message, "see `ingle requests`", at="id")
+
+
+def why_failed(model: Model) -> tuple[Code, str, str]:
+    """Return code, message and hint for a model that cannot be loaded."""
+    why = model.why or "unknown reason"
+    return "load_failed", f"model '{model.name}' cannot be loaded: {why}", f"see `ingle show {model.name}`"
+
+
+def request_event(record: Record, state: str | None = None) -> do.Publish:
+    """Return the event that a request has changed; its account and administrators see it."""
+    value = {"id": record.id, "model": record.model, "account": record.account, "state": state or record.stage.value}
+    return do.Publish("request", value, record.account)

@@ -1,0 +1,58 @@
+"""The requests that the daemon has accepted and not yet forgotten."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from msgspec import Raw
+
+
+class Stage(Enum):
+    """Where a request is."""
+
+    QUEUED = "queued"
+    """Waits for its model."""
+    RUNNING = "running"
+    """Given to a worker."""
+    ENDING = "ending"
+    """The engine is done; text or the end waits for the reader."""
+    KEPT = "kept"
+    """Over, and held for later attaches."""
+
+
+@dataclass(slots=True)
+class Record:
+    """One accepted request."""
+
+    id: str
+    account: str
+    conn: int | None
+    model: str
+    op: str
+    body: Raw
+    stream: bool
+    detach: bool
+    grace_ms: int
+    priority: int
+    arrived: float
+    stage: Stage = Stage.QUEUED
+    worker: str | None = None
+    waited: bool = False
+    """The model was not ready when the request came."""
+    run_at: float = 0.0
+
+
+@dataclass(slots=True)
+class Requests:
+    """All requests, and counts of those that ended."""
+
+    records: dict[str, Record] = field(default_factory=dict)
+    done_total: int = 0
+    failed_total: int = 0
+
+    def at(self, stage: Stage, model: str | None = None) -> list[Record]:
+        """Return the requests at a stage, of one model or of all, oldest first."""
+        return [r for r in self.records.values() if r.stage is stage and (model is None or r.model == model)]
+
+    def open_of(self, account: str) -> int:
+        """Return how many requests of an account are not over."""
+        return sum(r.account == account and r.stage is not Stage.KEPT for r in self.records.values())

@@ -1,0 +1,106 @@
+"""Which model is resident: one small state machine for each model.
+
+Everything that changes a model's state is in this file, and the table below is the truth: a missing key is a bug of
+ours, and its error tells the model's story.
+"""
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from ingled.core.story import Story
+
+
+class State(Enum):
+    """Where a model is."""
+
+    COLD = "cold"
+    LOADING = "loading"
+    READY = "ready"
+    STOPPING = "stopping"
+    FAILED = "failed"
+
+
+class Cause(Enum):
+    """Why a model's state changes."""
+
+    WANTED = "wanted"
+    READY = "worker ready"
+    LOAD_FAILED = "load failed"
+    GONE = "worker gone"
+    UNWANTED = "unload"
+    ADOPTED = "worker adopted"
+
+
+TRANSITIONS: dict[tuple[State, Cause], State] = {
+    (State.COLD, Cause.WANTED): State.LOADING,
+    (State.FAILED, Cause.WANTED): State.LOADING,
+    (State.LOADING, Cause.READY): State.READY,
+    (State.LOADING, Cause.LOAD_FAILED): State.FAILED,
+    (State.LOADING, Cause.GONE): State.FAILED,
+    (State.LOADING, Cause.UNWANTED): State.STOPPING,
+    (State.READY, Cause.UNWANTED): State.STOPPING,
+    (State.READY, Cause.GONE): State.COLD,
+    (State.STOPPING, Cause.GONE): State.COLD,
+    (State.FAILED, Cause.UNWANTED): State.COLD,
+    (State.COLD, Cause.ADOPTED): State.LOADING,
+    (State.FAILED, Cause.ADOPTED): State.LOADING,
+}
+
+
+class IllegalTransition(AssertionError):
+    """A bug of ours: the message names model, state and cause, and tells the model's story."""
+
+    def __init__(self, model: str, message: str) -> None:
+        super().__init__(message)
+        self.model = model
+
+
+RETRY_FIRST_S = 1.0
+RETRY_MOST_S = 60.0
+
+
+@dataclass(slots=True)
+class Model:
+    """One model and its worker, if it has one."""
+
+    name: str
+    aliases: tuple[str, ...] = ()
+    license: str | None = None
+    revision: str | None = None
+    state: State = State.COLD
+    worker: str | None = None
+    pid: int | None = None
+    since: float = 0.0
+    why: str | None = None
+    """Reason of the last failure."""
+    log: tuple[str, ...] = ()
+    phase: str | None = None
+    percent: int = 0
+    failures: int = 0
+    retry_at: float = 0.0
+    story: Story = field(default_factory=Story)
+
+    def move(self, now: float, cause: Cause) -> tuple[State, State]:
+        """Change the state; returns the old and the new one. Raises IllegalTransition."""
+        old = self.state
+        new = TRANSITIONS.get((old, cause))
+        if new is None:
+            story = "; ".join(self.story.lines(now)) or "nothing"
+            raise IllegalTransition(
+                self.name,
+                f"model '{self.name}' is {old.value}: '{cause.value}' cannot happen now (story: {story})",
+            )
+        self.state = new
+        self.since = now
+        self.story.add(now, f"{old.value} -> {new.value} ({cause.value})")
+        if new is State.FAILED:
+            self.failures += 1
+            self.retry_at = now + min(RETRY_MOST_S, RETRY_FIRST_S * 2 ** (self.failures - 1))
+        elif new is State.READY:
+            self.failures = 0
+            self.why = None
+            self.log = ()
+        if new in (State.COLD, State.FAILED):
+            self.worker = self.pid = self.phase = None
+            self.percent = 0
+        return old, new

@@ -1,0 +1,356 @@
+"""The core as lists of events and the effects that they cause."""
+
+from typing import Any, TypeVar
+
+import pytest
+from ingle.wire.schema import Accepted, Done, Failed, Progress, Result
+from ingled.core import effects as do
+from ingled.core import events as on
+from ingled.core.control import Control, Limits
+from ingled.core.residency import IllegalTransition, Model, State
+from msgspec import Raw
+
+ALICE = on.Caller(1, "uid:1000")
+BOB = on.Caller(2, "uid:1001")
+ROOT = on.Caller(3, "uid:0", admin=True)
+T = TypeVar("T")
+
+
+def control(**limits: Any) -> Control:
+    return Control([Model("ember", ("e",)), Model("coal")], "ember", Limits(**limits))
+
+
+def request(id: str = "r1", caller: on.Caller = ALICE, now: float = 1.0, **changes: Any) -> on.RequestArrived:
+    fields: dict[str, Any] = {
+        "model": None,
+        "body": Raw(b""),
+        "stream": True,
+        "credit": 4,
+        "deadline_ms": None,
+        "detach": False,
+        "grace_ms": 0,
+        "priority": 0,
+    }
+    return on.RequestArrived(now=now, caller=caller, ref=9, id=id, op="chat", **(fields | changes))
+
+
+def only(effects: list[do.Effect], kind: type[T]) -> list[T]:
+    return [effect for effect in effects if isinstance(effect, kind)]
+
+
+def ends(effects: list[do.Effect]) -> list[tuple[str, str]]:
+    """Ids and codes (or `done`) of the requests that these effects end."""
+    found = []
+    for effect in effects:
+        end = effect.end if isinstance(effect, do.CloseStream | do.CutStream) else None
+        if end is not None:
+            found.append((str(end.id), end.code if isinstance(end, Failed) else "done"))
+    return found
+
+
+def refusals(effects: list[do.Effect]) -> list[str]:
+    return [e.message.code for e in only(effects, do.Send) if isinstance(e.message, Failed)]
+
+
+def make_ready(core: Control, name: str = "ember", now: float = 2.0, pid: int = 50) -> list[do.Effect]:
+    return [
+        *core.handle(on.WorkerForked(now, name, pid)),
+        *core.handle(on.WorkerAttached(now, name, str(pid), pid)),
+        *core.handle(on.WorkerReady(now, name, pid)),
+    ]
+
+
+def ended(id: str = "r1", now: float = 3.0, finish: str = "stop") -> on.RunEnded:
+    return on.RunEnded(now, id, finish, 10, 4, 5, 12.5, None, None)
+
+
+def test_a_request_for_a_cold_model_loads_it_and_waits() -> None:
+    core = control()
+    effects = core.handle(request())
+    assert only(effects, do.StartWorker) == [do.StartWorker("ember")]
+    assert [type(e.message) for e in only(effects, do.Send)] == [Accepted, Progress]
+    assert only(effects, do.RunRequest) == []
+    assert core.models["ember"].state is State.LOADING
+    assert only(core.handle(request("r2")), do.StartWorker) == []
+    assert [run.id for run in only(make_ready(core), do.RunRequest)] == ["r1", "r2"]
+
+
+def test_a_request_for_a_ready_model_runs_at_once() -> None:
+    core = control()
+    core.handle(on.LoadAsked(0.0, ALICE, 1, "ember", wait=False))
+    make_ready(core)
+    (run,) = only(core.handle(request()), do.RunRequest)
+    assert (run.worker, run.id, run.account) == ("50", "r1", "uid:1000")
+
+
+def test_a_finished_request_ends_once_and_is_forgotten_when_delivered() -> None:
+    core = control()
+    core.handle(request())
+    make_ready(core)
+    effects = core.handle(ended())
+    (close,) = only(effects, do.CloseStream)
+    assert isinstance(close.end, Done)
+    assert close.end.usage.cached == 4
+    assert (close.end.ms.load, close.end.ms.first, close.end.ms.total) == (1000.0, 12.5, 2000.0)
+    assert ends(core.handle(ended())) == []
+    assert core.handle(on.Delivered(4.0, "r1", 20)) != []
+    assert core.requests.records == {}
+    assert core.requests.done_total == 1
+
+
+@pytest.mark.parametrize("finish", ["abort", "error", "something new"])
+def test_an_engine_that_ends_a_request_strangely_fails_it(finish: str) -> None:
+    core = control()
+    core.handle(request())
+    make_ready(core)
+    assert ends(core.handle(ended(finish=finish))) == [("r1", "engine_error")]
+
+
+def test_an_unknown_model_is_refused_with_the_nearest_name() -> None:
+    effects = control().handle(request(model="embr"))
+    (send,) = only(effects, do.Send)
+    assert isinstance(send.message, Failed)
+    assert (send.message.code, send.message.ref, send.message.at) == ("no_such_model", 9, "model")
+    assert "did you mean 'ember'?" in send.message.hint
+
+
+def test_cancel_reaches_the_engine_and_ends_the_request() -> None:
+    core = control()
+    core.handle(request())
+    make_ready(core)
+    effects = core.handle(on.CancelAsked(3.0, on.Caller(8, "uid:1000"), 5, "r1"))
+    assert only(effects, do.AbortRequest) == [do.AbortRequest("50", "r1")]
+    assert ends(effects) == [("r1", "cancelled")]
+    assert Result(5, {"cancelled": True, "state": "running"}) in [e.message for e in only(effects, do.Send)]
+    assert ends(core.handle(ended(finish="abort"))) == []
+
+
+def test_another_account_can_neither_cancel_nor_attach_nor_learn_that_there_is_something() -> None:
+    core = control()
+    core.handle(request())
+    for event in (on.CancelAsked(3.0, BOB, 5, "r1"), on.AttachAsked(3.0, BOB, 5, "r1", 0, 4)):
+        assert refusals(core.handle(event)) == ["no_such_request"]
+    assert ends(core.handle(on.CancelAsked(3.0, ROOT, 5, "r1"))) == [("r1", "cancelled")]
+
+
+def test_a_vanished_client_ends_what_it_ran() -> None:
+    core = control()
+    core.handle(request())
+    make_ready(core)
+    effects = core.handle(on.ConnectionGone(3.0, 1, left=False))
+    assert only(effects, do.AbortRequest) == [do.AbortRequest("50", "r1")]
+    assert core.requests.records == {}
+
+
+def test_a_request_with_grace_waits_for_its_client_to_come_back() -> None:
+    core = control()
+    core.handle(request(grace_ms=5000))
+    make_ready(core)
+    effects = core.handle(on.ConnectionGone(3.0, 1, left=False))
+    assert only(effects, do.AbortRequest) == []
+    assert only(effects, do.SetTimer) == [do.SetTimer(("grace", "r1"), 8.0)]
+    effects = core.handle(on.AttachAsked(4.0, on.Caller(9, "uid:1000"), 1, "r1", 0, 4))
+    assert only(effects, do.AttachStream) == [do.AttachStream("r1", 9, 1, 0, 4)]
+    assert only(effects, do.ClearTimer) == [do.ClearTimer(("grace", "r1"))]
+
+
+def test_grace_that_runs_out_or_a_client_that_says_bye_ends_the_request() -> None:
+    core = control()
+    core.handle(request(grace_ms=5000))
+    core.handle(on.ConnectionGone(3.0, 1, left=False))
+    core.handle(on.TimerFired(8.0, ("grace", "r1")))
+    assert core.requests.records == {}
+    core.handle(request("r2", grace_ms=5000))
+    core.handle(on.ConnectionGone(3.0, 1, left=True))
+    assert core.requests.records == {}
+
+
+def test_a_detached_request_goes_on_and_is_kept_for_a_while() -> None:
+    core = control(keep_s=60.0)
+    core.handle(request(detach=True))
+    make_ready(core)
+    assert only(core.handle(on.ConnectionGone(3.0, 1, left=True)), do.DetachStream) == [do.DetachStream("r1")]
+    assert only(core.handle(ended(now=4.0)), do.SetTimer) == [do.SetTimer(("keep", "r1"), 64.0)]
+    effects = core.handle(on.AttachAsked(5.0, on.Caller(9, "uid:1000"), 1, "r1", 0, 4))
+    assert only(effects, do.AttachStream) != []
+    assert only(core.handle(on.TimerFired(64.0, ("keep", "r1"))), do.CutStream) == [do.CutStream("r1")]
+    assert core.requests.records == {}
+
+
+def test_a_detached_request_whose_client_leaves_before_taking_the_end_is_kept_too() -> None:
+    core = control()
+    core.handle(request(detach=True))
+    make_ready(core)
+    core.handle(ended())
+    effects = core.handle(on.ConnectionGone(4.0, 1, left=False))
+    assert only(effects, do.SetTimer) == [do.SetTimer(("keep", "r1"), 604.0)]
+
+
+def test_kept_answers_have_a_bound_and_the_oldest_go_first() -> None:
+    core = control(keep_bytes=100)
+    for id in ("r1", "r2"):
+        core.handle(request(id, detach=True))
+    make_ready(core)
+    for id in ("r1", "r2"):
+        core.handle(ended(id))
+    core.handle(on.Delivered(4.0, "r1", 60))
+    assert only(core.handle(on.Delivered(5.0, "r2", 60)), do.CutStream) == [do.CutStream("r1")]
+
+
+def test_who_takes_over_a_stream_is_told_to_the_one_that_had_it() -> None:
+    core = control()
+    core.handle(request())
+    effects = core.handle(on.AttachAsked(3.0, on.Caller(9, "uid:1000"), 1, "r1", 0, 4))
+    (send,) = only(effects, do.Send)
+    assert send.conn == 1
+    assert isinstance(send.message, Failed)
+    assert send.message.code == "conflict"
+
+
+def test_a_deadline_ends_a_request_that_waits_and_one_that_runs() -> None:
+    core = control()
+    assert do.SetTimer(("deadline", "r1"), 1.5) in core.handle(request(deadline_ms=500))
+    assert ends(core.handle(on.TimerFired(1.5, ("deadline", "r1")))) == [("r1", "deadline")]
+    core.handle(request("r2", deadline_ms=500))
+    make_ready(core)
+    effects = core.handle(on.TimerFired(2.5, ("deadline", "r2")))
+    assert only(effects, do.AbortRequest) == [do.AbortRequest("50", "r2")]
+    assert ends(effects) == [("r2", "deadline")]
+
+
+def test_a_load_that_fails_tells_everybody_who_waits_and_is_not_tried_at_once_again() -> None:
+    core = control()
+    core.handle(request())
+    core.handle(on.LoadAsked(1.0, BOB, 7, "ember", wait=True))
+    core.handle(on.WorkerForked(2.0, "ember", 50))
+    effects = core.handle(on.LoadFailed(3.0, "ember", 50, "no weights", ("last line",)))
+    assert ends(effects) == [("r1", "load_failed")]
+    assert refusals(effects) == ["load_failed"]
+    assert core.models["ember"].log == ("last line",)
+    assert core.handle(on.WorkerGone(3.1, "ember", 50, "exit status 1")) == []
+    assert refusals(core.handle(request("r2", now=3.5))) == ["load_failed"]
+    assert only(core.handle(request("r3", now=4.1)), do.StartWorker) == [do.StartWorker("ember")]
+
+
+def test_pauses_between_loads_that_fail_grow() -> None:
+    core = control()
+    pauses = []
+    now = 0.0
+    for attempt in range(8):
+        now += 100.0
+        core.handle(on.LoadAsked(now, ALICE, 1, "ember", wait=False))
+        core.handle(on.WorkerForked(now, "ember", attempt))
+        core.handle(on.WorkerGone(now, "ember", attempt, "exit status 1"))
+        pauses.append(core.models["ember"].retry_at - now)
+    assert pauses == [1, 2, 4, 8, 16, 32, 60, 60]
+
+
+def test_a_worker_that_dies_fails_its_requests_by_name_and_starts_again_for_those_that_wait() -> None:
+    core = control()
+    core.handle(request())
+    make_ready(core)
+    effects = core.handle(on.WorkerGone(3.0, "ember", 50, "killed by SIGKILL", ("log",)))
+    assert ends(effects) == [("r1", "worker_died")]
+    assert core.models["ember"].state is State.COLD
+    assert only(core.handle(request("r2", now=3.1)), do.StartWorker) == [do.StartWorker("ember")]
+
+
+def test_news_of_an_earlier_worker_change_nothing() -> None:
+    core = control()
+    core.handle(request())
+    make_ready(core, pid=51)
+    for event in (
+        on.WorkerGone(3.0, "ember", 50, "old"),
+        on.LoadFailed(3.0, "ember", 50, "old"),
+        on.WorkerReady(3.0, "ember", 50),
+        on.WorkerLoading(3.0, "ember", 50, "weights", 10),
+    ):
+        assert core.handle(event) == []
+    assert only(core.handle(on.WorkerForked(3.0, "ember", 52)), do.StopWorker) == [do.StopWorker("ember", None, 52)]
+
+
+def test_a_living_worker_of_an_earlier_broker_is_adopted() -> None:
+    core = control()
+    core.handle(on.WorkerAttached(1.0, "ember", "50", 50))
+    core.handle(on.WorkerReady(1.1, "ember", 50))
+    assert only(core.handle(request()), do.RunRequest) != []
+
+
+def test_loading_is_told_to_those_who_wait_with_their_position() -> None:
+    core = control()
+    core.handle(request())
+    core.handle(request("r2", BOB))
+    core.handle(on.WorkerForked(2.0, "ember", 50))
+    effects = core.handle(on.WorkerLoading(2.5, "ember", 50, "weights", 40))
+    told = [(e.conn, e.message.position, e.message.percent) for e in only(effects, do.Send)]  # type: ignore[union-attr]
+    assert told == [(1, 0, 40), (2, 1, 40)]
+
+
+def test_unload_waits_for_nobody_unless_forced() -> None:
+    core = control()
+    core.handle(request())
+    make_ready(core)
+    assert refusals(core.handle(on.UnloadAsked(3.0, ALICE, 4, "e", force=False))) == ["conflict"]
+    effects = core.handle(on.UnloadAsked(3.0, ALICE, 4, "e", force=True))
+    assert ends(effects) == [("r1", "cancelled")]
+    assert only(effects, do.StopWorker) == [do.StopWorker("ember", "50", 50)]
+    core.handle(request("r2", now=3.5))
+    effects = core.handle(on.WorkerGone(4.0, "ember", 50, "exit status 0"))
+    assert only(effects, do.StartWorker) == [do.StartWorker("ember")]
+
+
+def test_load_answers_when_the_model_is_ready() -> None:
+    core = control()
+    assert only(core.handle(on.LoadAsked(1.0, ALICE, 7, "coal", wait=True)), do.Send) == []
+    effects = make_ready(core, "coal")
+    assert [e.message for e in only(effects, do.Send)] == [Result(7, {"model": "coal", "state": "ready"})]
+    effects = core.handle(on.LoadAsked(3.0, ALICE, 8, "coal", wait=True))
+    assert [e.message for e in only(effects, do.Send)] == [Result(8, {"model": "coal", "state": "ready"})]
+    assert refusals(core.handle(on.LoadAsked(3.0, ALICE, 8, "ash", wait=True))) == ["no_such_model"]
+
+
+def test_queues_and_accounts_have_bounds() -> None:
+    core = control(queue=2, open_requests=3)
+    assert refusals([*core.handle(request("r1")), *core.handle(request("r2"))]) == []
+    assert refusals(core.handle(request("r3"))) == ["queue_full"]
+    core.handle(request("r4", model="coal"))
+    assert refusals(core.handle(request("r5", model="coal"))) == ["over_limit"]
+
+
+def test_draining_refuses_new_requests_and_says_when_the_last_has_ended() -> None:
+    core = control()
+    core.handle(request())
+    make_ready(core)
+    assert only(core.handle(on.DrainAsked(3.0)), do.Drained) == []
+    assert refusals(core.handle(request("r2"))) == ["draining"]
+    core.handle(ended())
+    assert only(core.handle(on.Delivered(4.0, "r1", 1)), do.Drained) == [do.Drained()]
+    assert only(control().handle(on.DrainAsked(1.0)), do.Drained) == [do.Drained()]
+
+
+def test_a_nursery_that_comes_back_is_told_what_to_fork() -> None:
+    core = control()
+    core.handle(request())
+    assert core.handle(on.NurseryAttached(2.0)) == [do.StartWorker("ember")]
+    effects = core.handle(on.NurseryFailed(3.0, "no vllm", ("log",)))
+    assert ends(effects) == [("r1", "load_failed")]
+
+
+def test_an_illegal_transition_names_model_state_and_cause_and_tells_the_story() -> None:
+    from ingled.core.residency import Cause
+
+    model = Model("ember")
+    model.move(1.0, Cause.WANTED)
+    with pytest.raises(IllegalTransition, match=r"'ember' is loading: 'wanted'.*2\.0 s ago: cold -> loading"):
+        model.move(3.0, Cause.WANTED)
+    assert model.state is State.LOADING
+
+
+def test_a_model_abandoned_after_a_bug_fails_its_requests_and_no_others() -> None:
+    core = control()
+    core.handle(request("r1"))
+    core.handle(request("r2", model="coal"))
+    make_ready(core)
+    make_ready(core, "coal", pid=60)
+    assert ends(core.abandon(3.0, "ember", "bug")) == [("r1", "internal")]
+    assert core.models["coal"].state is State.READY

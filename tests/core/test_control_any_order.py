@@ -1,0 +1,195 @@
+"""The core under any order of events: served or refused exactly once, and who waits waits for something."""
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from ingle.wire.schema import Accepted
+from ingled.core import effects as do
+from ingled.core import events as on
+from ingled.core.control import Control, Limits
+from ingled.core.requests import Stage
+from ingled.core.residency import Model, State
+from msgspec import Raw
+
+NAMES = ("a", "b")
+models = st.sampled_from(NAMES)
+conns = st.integers(1, 3)
+
+
+class Core(RuleBasedStateMachine):
+    """A shell that believes everything and does what it is told."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.core = Control([Model(name) for name in NAMES], "a", Limits(keep_s=5.0, queue=3))
+        self.now = 0.0
+        self.count = 0
+        self.accepted: set[str] = set()
+        self.ended: set[str] = set()
+        self.streams: dict[str, tuple[int | None, bool]] = {}
+        self.starts: list[str] = []
+        self.workers: dict[int, str] = {}
+        self.running: dict[str, int] = {}
+        self.answers: set[int] = set()
+        self.refs = 0
+        self.calls: set[int] = set()
+        self.gone: set[int] = set()
+
+    def give(self, event: on.Event) -> None:
+        for effect in self.core.handle(event):
+            match effect:
+                case do.Send(_, Accepted() as message):
+                    self.accepted.add(message.id)
+                case do.Send(_, message) if getattr(message, "ref", None) in self.calls:
+                    ref = message.ref  # type: ignore[union-attr]
+                    assert ref not in self.answers, "a call is answered twice"
+                    self.answers.add(ref)  # type: ignore[arg-type]
+                case do.OpenStream():
+                    self.streams[effect.id] = (effect.conn, False)
+                case do.RunRequest():
+                    assert effect.id not in self.running
+                    self.running[effect.id] = int(effect.worker)
+                case do.AbortRequest():
+                    self.running.pop(effect.id, None)
+                case do.CloseStream():
+                    assert effect.id not in self.ended, "a request ends twice"
+                    self.ended.add(effect.id)
+                    self.running.pop(effect.id, None)
+                    self.streams[effect.id] = (self.streams[effect.id][0], True)
+                case do.CutStream():
+                    self.streams.pop(effect.id)
+                    self.ended.add(effect.id)
+                case do.DetachStream():
+                    self.streams[effect.id] = (None, self.streams[effect.id][1])
+                case do.AttachStream():
+                    self.streams[effect.id] = (effect.conn, self.streams[effect.id][1])
+                case do.StartWorker():
+                    self.starts.append(effect.model)
+                case do.StopWorker() if effect.pid in self.workers:
+                    pass
+
+    def tick(self) -> float:
+        self.now += 0.25
+        return self.now
+
+    @rule(model=models, conn=conns, detach=st.booleans(), grace=st.sampled_from([0, 1000]))
+    def request(self, model: str, conn: int, detach: bool, grace: int) -> None:
+        self.count += 1
+        caller = on.Caller(conn, "uid:1")
+        e = on.RequestArrived(
+            self.tick(), caller, 0, f"r{self.count}", "chat", model, Raw(b""), True, 4, 500, detach, grace, 0
+        )
+        self.give(e)
+
+    @rule()
+    def fork(self) -> None:
+        if self.starts:
+            pid = 100 + len(self.workers)
+            model = self.starts.pop(0)
+            self.workers[pid] = model
+            self.give(on.WorkerForked(self.tick(), model, pid))
+            self.give(on.WorkerAttached(self.tick(), model, str(pid), pid))
+
+    def some_worker(self, data: st.DataObject) -> tuple[int, str] | None:
+        alive = sorted((pid, name) for pid, name in self.workers.items() if name)
+        return data.draw(st.sampled_from(alive)) if alive else None
+
+    @rule(data=st.data())
+    def ready(self, data: st.DataObject) -> None:
+        if (found := self.some_worker(data)) is not None:
+            self.give(on.WorkerReady(self.tick(), found[1], found[0]))
+
+    @rule(data=st.data(), how=st.sampled_from(["load", "gone", "both"]))
+    def fail(self, data: st.DataObject, how: str) -> None:
+        if (found := self.some_worker(data)) is None:
+            return
+        pid, name = found
+        if how != "gone":
+            self.give(on.LoadFailed(self.tick(), name, pid, "bad"))
+        if how != "load":
+            self.workers[pid] = ""
+            self.give(on.WorkerGone(self.tick(), name, pid, "gone"))
+
+    @rule(data=st.data(), good=st.booleans())
+    def end(self, data: st.DataObject, good: bool) -> None:
+        # Also news of requests that were aborted or have ended: they cross the core's own decisions on the link.
+        if not self.accepted:
+            return
+        id = data.draw(st.sampled_from(sorted(self.running) or sorted(self.accepted)))
+        now = self.tick()
+        self.give(
+            on.RunEnded(now, id, "stop", 1, 0, 1, 1.0, None, None)
+            if good
+            else on.RunFailed(now, id, "engine_error", "m", "h", "worker", None)
+        )
+
+    @rule(data=st.data())
+    def deliver(self, data: st.DataObject) -> None:
+        over = sorted(id for id, (conn, closed) in self.streams.items() if closed and conn is not None)
+        if over:
+            self.give(on.Delivered(self.tick(), data.draw(st.sampled_from(over)), 3))
+
+    @rule(data=st.data(), conn=conns)
+    def cancel_or_attach(self, data: st.DataObject, conn: int) -> None:
+        if self.accepted:
+            id = data.draw(st.sampled_from(sorted(self.accepted)))
+            caller = on.Caller(conn, "uid:1")
+            cancel = data.draw(st.booleans())
+            now = self.tick()
+            self.give(on.CancelAsked(now, caller, 0, id) if cancel else on.AttachAsked(now, caller, 0, id, 0, 4))
+
+    @rule(conn=conns, left=st.booleans())
+    def vanish(self, conn: int, left: bool) -> None:
+        self.give(on.ConnectionGone(self.tick(), conn, left))
+
+    @rule(model=models, conn=conns)
+    def load(self, model: str, conn: int) -> None:
+        self.refs += 1
+        ref = 1000 + self.refs
+        self.calls.add(ref)
+        self.give(on.LoadAsked(self.tick(), on.Caller(conn, "uid:1", True), ref, model, True))
+
+    @rule(model=models, force=st.booleans())
+    def unload(self, model: str, force: bool) -> None:
+        self.give(on.UnloadAsked(self.tick(), on.Caller(1, "uid:1", True), 0, model, force))
+
+    @rule(data=st.data(), kind=st.sampled_from(["deadline", "grace", "keep"]))
+    def timer(self, data: st.DataObject, kind: str) -> None:
+        if self.accepted:
+            self.give(on.TimerFired(self.tick(), (kind, data.draw(st.sampled_from(sorted(self.accepted))))))
+
+    @rule()
+    def nursery(self) -> None:
+        self.starts.clear()  # what an earlier nursery was told is lost with it
+        self.give(on.NurseryAttached(self.tick()))
+
+    @invariant()
+    def who_waits_waits_for_something(self) -> None:
+        if not hasattr(self, "core"):
+            return
+        for record in self.core.requests.records.values():
+            model = self.core.models[record.model]
+            if record.stage is Stage.QUEUED:
+                assert model.state in (State.LOADING, State.STOPPING)
+            if record.stage is Stage.RUNNING:
+                assert record.id in self.running
+                assert model.state is State.READY
+            assert record.id in self.streams
+            assert record.conn is not None or record.detach or record.grace_ms
+        for model in self.core.models.values():
+            if model.state is State.LOADING:
+                assert model.pid is not None or model.name in self.starts
+            if model.state is State.READY:
+                assert self.workers[model.pid or 0] == model.name
+
+    @invariant()
+    def everything_accepted_is_known_or_has_ended(self) -> None:
+        if not hasattr(self, "core"):
+            return
+        known = set(self.core.requests.records)
+        assert known | self.ended >= self.accepted
+        assert set(self.streams) == known
+
+
+TestCore = Core.TestCase
+TestCore.settings = settings(max_examples=400, stateful_step_count=60, deadline=None)
