@@ -1,0 +1,101 @@
+"""The `ingled` command: reads options and configuration, then runs the broker."""
+
+import argparse
+import json
+import logging
+import os
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+from ingled.config import ENGINES, Config, ConfigError, load
+
+EPILOG = """\
+Without options ingled runs for this user, with the built-in model, and listens at
+$XDG_RUNTIME_DIR/ingle/ingle.sock. A configuration is read from --config, or from
+$XDG_CONFIG_HOME/ingle/ingled.toml when that exists; docs/configuration.md explains it.
+
+SIGTERM, SIGINT and `ingle shutdown` drain: new requests are refused, running ones may
+finish for `daemon.drain` seconds. A second signal ends at once.
+
+exit status: 0 stopped as asked, 1 cannot run (another daemon, no socket, no rights),
+2 wrong options, 78 wrong configuration.
+"""
+EX_CONFIG = 78
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command's options."""
+    options = argparse.ArgumentParser(
+        prog="ingled",
+        description="Keep language models warm and serve them on a socket of this machine.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    options.add_argument("--config", type=Path, metavar="FILE", help="configuration (TOML)")
+    options.add_argument("--socket", type=Path, metavar="PATH", help="where to listen")
+    options.add_argument("--state-dir", type=Path, metavar="DIR", help="where to keep what outlives a restart")
+    options.add_argument("--engine", choices=ENGINES, default="vllm", help="engine of all models; echo is for tests")
+    options.add_argument("--check-config", action="store_true", help="check the configuration and say what is wrong")
+    options.add_argument("--version", action="version", version=f"ingled {version('ingle')}")
+    return options
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    args = parser().parse_args(arguments)
+    try:
+        file = args.config or _default_file()
+        config = load(file, socket=args.socket, state=args.state_dir, engine=args.engine)
+    except ConfigError as error:
+        print(f"ingled: {error}", file=sys.stderr)
+        return EX_CONFIG
+    if args.check_config:
+        return check(config)
+    logging.basicConfig(
+        level=config.daemon.log_level.upper(),
+        stream=sys.stderr,
+        format="%(levelname)s %(message)s"
+        if os.environ.get("JOURNAL_STREAM")
+        else "%(asctime)s %(levelname)s %(message)s",
+    )
+    from ingled.broker.listen import CannotListen
+    from ingled.broker.run import run
+
+    try:
+        return run(config)
+    except CannotListen as error:
+        print(f"ingled: {error}", file=sys.stderr)
+        return 1
+
+
+def check(config: Config) -> int:
+    """Say whether every model's options are good, in the engine's own words; returns the exit status."""
+    import msgspec
+
+    specs = msgspec.json.encode([config.spec(name) for name in config.models])
+    command = [sys.executable, "-P", "-m", "ingled.worker", "check"]
+    done = subprocess.run(command, input=specs, capture_output=True, check=False)
+    if done.returncode:
+        print(f"ingled: the engine cannot be asked: {done.stderr.decode(errors='replace')[-2000:]}", file=sys.stderr)
+        return 1
+    reasons: list[str | None] = json.loads(done.stdout)
+    bad = False
+    for name, reason in zip(config.models, reasons, strict=True):
+        if reason is None:
+            print(f"models.{name}: good")
+        else:
+            bad = True
+            print(f"ingled: models.{name}: {reason}", file=sys.stderr)
+    return EX_CONFIG if bad else 0
+
+
+def _default_file() -> Path | None:
+    home = os.environ.get("XDG_CONFIG_HOME") or Path(os.environ.get("HOME") or "/") / ".config"
+    file = Path(home) / "ingle" / "ingled.toml"
+    return file if file.exists() else None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,299 @@
+"""The public socket: connections, sessions, and the way of each message to the core and back."""
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import assert_never
+
+import msgspec
+import zmq
+from ingle.wire.limits import (
+    CHUNK_BYTES,
+    CREDIT,
+    DEPTH,
+    FRAME_BYTES,
+    OPEN_REQUESTS,
+    PROTOCOL,
+    SCHEMA_BYTES,
+)
+from ingle.wire.schema import (
+    BODIES,
+    Accepted,
+    Attach,
+    Bye,
+    Call,
+    Cancel,
+    ClientInfo,
+    Code,
+    Failed,
+    GiveCredit,
+    Hello,
+    Request,
+    Result,
+    Subscribe,
+    ToClient,
+    Welcome,
+)
+from msgspec import UNSET, UnsetType
+
+from ingled.broker.reading import read, read_body
+from ingled.broker.router import Peer, Router
+from ingled.broker.subscriptions import TOPICS, Subscription, Subscriptions
+from ingled.core import events as on
+from ingled.core.flow import BadOffset, Flow
+
+OVERSIZE = 4 * FRAME_BYTES
+"""Frames up to this size are answered with `too_large`; libzmq closes the connection of larger ones."""
+
+QUEUE = 1000
+BACKLOG_BYTES = 1 << 20
+TOKENS = 4096
+"""Most session tokens that are remembered."""
+
+LIMITS = {
+    "frame": FRAME_BYTES,
+    "depth": DEPTH,
+    "credit": CREDIT,
+    "chunk": CHUNK_BYTES,
+    "schema": SCHEMA_BYTES,
+    "requests": OPEN_REQUESTS,
+}
+_encode = msgspec.msgpack.Encoder().encode
+
+
+@dataclass(slots=True)
+class Connection:
+    """One client that has said hello."""
+
+    number: int
+    peer: Peer
+    account: str
+    admin: bool
+    client: ClientInfo
+    token: str
+
+    @property
+    def caller(self) -> on.Caller:
+        """Return who this is, for the core."""
+        return on.Caller(self.number, self.account, self.admin)
+
+
+def fresh_id() -> str:
+    """Return an id for a request: eight letters and digits, hard to guess and easy to type."""
+    return "".join(secrets.choice("abcdefghjkmnpqrstvwxyz23456789") for _ in range(8))
+
+
+class Front:
+    """Everything between the public ROUTER and the core."""
+
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        loop: asyncio.AbstractEventLoop,
+        *,
+        flow: Flow,
+        subscriptions: Subscriptions,
+        dispatch: Callable[[on.Event], None],
+        grant: Callable[[str, int], None],
+        delivered: Callable[[str], None],
+        call: Callable[[Connection, Call], None],
+        verbs: list[str],
+        daemon: dict[str, str],
+        own_uid: int,
+    ) -> None:
+        self._loop, self._flow, self._subscriptions = loop, flow, subscriptions
+        self._dispatch, self._grant, self._delivered, self._call = dispatch, grant, delivered, call
+        self._verbs, self._daemon, self._own_uid = verbs, daemon, own_uid
+        self.router = Router(
+            context, loop, self._receive, self._gone, frame_bytes=OVERSIZE, queue=QUEUE, backlog_bytes=BACKLOG_BYTES
+        )
+        self.connections: dict[int, Connection] = {}
+        self.unreadable = 0
+        self._by_route: dict[bytes, Connection] = {}
+        self._tokens: dict[str, str] = {}
+        self._numbers = 0
+
+    @property
+    def sessions(self) -> int:
+        """Return how many session tokens are remembered."""
+        return len(self._tokens)
+
+    # ------------------------------------------------------------ out
+
+    def send(self, conn: int, message: ToClient) -> None:
+        """Send a message to a connection; nothing happens when it has gone."""
+        self.send_bytes(conn, _encode(message))
+
+    def send_bytes(self, conn: int, data: bytes) -> None:
+        """Send packed bytes to a connection; nothing happens when it has gone."""
+        connection = self.connections.get(conn)
+        if connection is not None:
+            self.router.send(connection.peer, data)
+
+    def fail(
+        self, conn: int, ref: int, code: Code, message: str, hint: str = "", *, at: str | UnsetType = UNSET
+    ) -> None:
+        """Answer a message of a client with an error."""
+        self.send(conn, Failed(code, message, hint, "client", ref=ref, at=at))
+
+    # ------------------------------------------------------------ in
+
+    def _receive(self, peer: Peer, frames: list[zmq.Frame]) -> None:
+        message = read(frames[0].buffer) if len(frames) == 1 else None
+        if message is None:
+            self.unreadable += 1
+            return
+        if isinstance(message, Failed):
+            self.router.send(peer, _encode(message))
+            return
+        if isinstance(message, Hello):
+            self._hello(peer, message)
+            return
+        connection = self._by_route.get(peer.route)
+        if connection is None:
+            ref = getattr(message, "ref", UNSET)
+            text = "the first message of a connection must be 'hello'"
+            refusal = Failed("bad_message", text, "see docs/protocol.md, Connections", "client", ref=ref, at="t")
+            self.router.send(peer, _encode(refusal))
+            return
+        match message:
+            case GiveCredit():
+                self._credit(connection, message)
+            case Request():
+                self._request(connection, message)
+            case Cancel():
+                if self._subscriptions.remove(message.id, connection.number):
+                    value = {"cancelled": True, "state": "subscribed"}
+                    self.send(connection.number, Result(message.ref, value))
+                else:
+                    self._dispatch(on.CancelAsked(self._loop.time(), connection.caller, message.ref, message.id))
+            case Attach():
+                self._attach(connection, message)
+            case Call():
+                self._call(connection, message)
+            case Subscribe():
+                self._subscribe(connection, message)
+            case Bye():
+                self._forget(connection, left=True)
+            case _:
+                assert_never(message)
+
+    def _hello(self, peer: Peer, hello: Hello) -> None:
+        lowest, highest = hello.protocol
+        if not lowest <= PROTOCOL[0] <= highest:
+            text = f"protocol is [{lowest}, {highest}]: this daemon speaks {PROTOCOL[0]}.{PROTOCOL[1]}"
+            hint = "install client and daemon of one release"
+            refusal = Failed("incompatible_protocol", text, hint, "client", at="protocol")
+            self.router.send(peer, _encode(refusal))
+            return
+        if hello.key is not None:
+            text = "key: this daemon has no API keys"
+            refusal = Failed("unsupported", text, "leave it out: the kernel tells who you are", "client", at="key")
+            self.router.send(peer, _encode(refusal))
+            return
+        old = self._by_route.get(peer.route)
+        if old is not None:
+            self._forget(old, left=False)
+        account = f"uid:{peer.uid}"
+        resumed = hello.token is not None and self._tokens.get(hello.token) == account
+        token = hello.token if resumed and hello.token else secrets.token_hex(16)
+        self._tokens.pop(token, None)
+        self._tokens[token] = account
+        while len(self._tokens) > TOKENS:
+            del self._tokens[next(iter(self._tokens))]
+        self._numbers += 1
+        admin = peer.uid in (0, self._own_uid)
+        connection = Connection(self._numbers, peer, account, admin, hello.client, token)
+        self.connections[connection.number] = connection
+        self._by_route[peer.route] = connection
+        ops, topics = list(BODIES), list(TOPICS)
+        welcome = Welcome(PROTOCOL, token, account, LIMITS, self._daemon, ops, self._verbs, topics, resumed)
+        self.send(connection.number, welcome)
+
+    def _request(self, connection: Connection, request: Request) -> None:
+        body = read_body(request)
+        if isinstance(body, Failed):
+            self.send(connection.number, body)
+            return
+        self._dispatch(
+            on.RequestArrived(
+                now=self._loop.time(),
+                caller=connection.caller,
+                ref=request.ref,
+                id=fresh_id(),
+                op=request.op,
+                model=request.model,
+                body=request.body.copy(),
+                stream=request.stream,
+                credit=request.credit,
+                deadline_ms=request.deadline_ms,
+                detach=request.detach,
+                grace_ms=request.grace_ms,
+                priority=request.priority,
+            )
+        )
+
+    def _credit(self, connection: Connection, credit: GiveCredit) -> None:
+        if self._subscriptions.credit(connection.number, credit.id, credit.n):
+            return
+        sends, more, ended = self._flow.credit(connection.number, credit.id, credit.n, credit.ack)
+        for conn, data in sends:
+            self.send_bytes(conn, data)
+        if more:
+            self._grant(credit.id, more)
+        if ended:
+            self._delivered(credit.id)
+
+    def _attach(self, connection: Connection, attach: Attach) -> None:
+        stream = self._flow.streams.get(attach.id)
+        if stream is not None and (connection.admin or stream.account == connection.account):
+            try:
+                self._flow.check_offset(attach.id, attach.offset)
+            except BadOffset as error:
+                self.fail(
+                    connection.number, attach.ref, "bad_value", f"offset is {attach.offset}: {error}", at="offset"
+                )
+                return
+        now, caller = self._loop.time(), connection.caller
+        self._dispatch(on.AttachAsked(now, caller, attach.ref, attach.id, attach.offset, attach.credit))
+
+    def attached(self, id: str, conn: int, ref: int, offset: int, credit: int) -> None:
+        """Carry out an attach that the core allowed."""
+        self.send(conn, Accepted(ref, id))
+        sends, more, ended = self._flow.attach(id, conn, offset, credit)
+        for to, data in sends:
+            self.send_bytes(to, data)
+        if more:
+            self._grant(id, more)
+        if ended:
+            self._delivered(id)
+
+    def _subscribe(self, connection: Connection, wish: Subscribe) -> None:
+        for i, topic in enumerate(wish.topics):
+            if topic not in TOPICS:
+                at = f"topics[{i}]"
+                text = f"{at} is '{topic}': expected one of {', '.join(TOPICS)}"
+                self.fail(connection.number, wish.ref, "bad_value", text, at=at)
+                return
+        topics = frozenset(wish.topics)
+        one = Subscription(fresh_id(), connection.number, connection.account, connection.admin, topics, wish.credit)
+        if self._subscriptions.add(one):
+            self.send(connection.number, Accepted(wish.ref, one.id))
+        else:
+            self.fail(connection.number, wish.ref, "over_limit", "too many subscriptions on this connection")
+
+    # ------------------------------------------------------------ the end of a connection
+
+    def _gone(self, peer: Peer) -> None:
+        connection = self._by_route.get(peer.route)
+        if connection is not None and connection.peer is peer:
+            self._forget(connection, left=False)
+
+    def _forget(self, connection: Connection, *, left: bool) -> None:
+        del self._by_route[connection.peer.route]
+        del self.connections[connection.number]
+        self._subscriptions.gone(connection.number)
+        if left:
+            self._tokens.pop(connection.token, None)
+        self._dispatch(on.ConnectionGone(self._loop.time(), connection.number, left))

@@ -1,0 +1,276 @@
+"""The private socket: workers and the nursery, by lease. They connect, attach, and are known by process id."""
+
+import asyncio
+import hashlib
+import hmac
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import assert_never
+
+import zmq
+
+from ingled import link
+from ingled.broker.router import Peer, Router
+from ingled.core import events as on
+from ingled.core.flow import Flow, Sends
+
+log = logging.getLogger(__name__)
+
+FRAME_BYTES = 64 << 20
+STATUS_WAIT_S = 0.5
+"""Seconds that a dead worker's exit status may take to arrive from the nursery."""
+
+
+@dataclass(slots=True)
+class Worker:
+    """What the broker knows of an attached worker."""
+
+    model: str
+    pid: int
+    peer: Peer
+    info: link.Info | None = None
+    stats: link.Stats | None = None
+    stats_at: float = 0.0
+    tokens_s: float = 0.0
+    busy_at: float = 0.0
+    grants: dict[str, int] = field(default_factory=dict)
+
+
+class LinkFront:
+    """Everything between the private ROUTER and the core."""
+
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        loop: asyncio.AbstractEventLoop,
+        *,
+        flow: Flow,
+        secret: str,
+        grace: float,
+        specs: dict[str, link.Spec],
+        logs: Path,
+        dispatch: Callable[[on.Event], None],
+        send: Callable[[int, bytes], None],
+    ) -> None:
+        self._loop, self._flow, self._secret, self._grace = loop, flow, secret, grace
+        self._specs, self._logs, self._dispatch, self._send_client = specs, logs, dispatch, send
+        self.router = Router(
+            context, loop, self._receive, self._gone, frame_bytes=FRAME_BYTES, queue=0, backlog_bytes=FRAME_BYTES
+        )
+        self.workers: dict[str, Worker] = {}
+        """Workers that have attached and whose process lives, by its id in words."""
+        self.problems: dict[str, str] = {}
+        """Models whose options the engine refuses, and its words."""
+        self.nursery: Peer | None = None
+        self.nursery_pid: int | None = None
+        self.nursery_phase = "starting"
+        self._by_route: dict[bytes, Worker] = {}
+        self._pidfds: dict[int, int] = {}
+        self._checks: dict[int, str] = {}
+
+    # ------------------------------------------------------------ out
+
+    def run(self, worker: str, message: link.Run) -> None:
+        """Give a request to a worker."""
+        self._to(worker, message)
+
+    def abort(self, worker: str, id: str) -> None:
+        """Make a worker end a request."""
+        self._to(worker, link.Abort([id]))
+
+    def grant(self, worker: str, id: str, n: int) -> None:
+        """Let a worker send `n` more chunks; grants of one turn of the loop travel together."""
+        known = self.workers.get(worker)
+        if known is None:
+            return
+        if not known.grants:
+            self._loop.call_soon(self._flush_grants, worker)
+        known.grants[id] = known.grants.get(id, 0) + n
+
+    def _flush_grants(self, worker: str) -> None:
+        known = self.workers.get(worker)
+        if known is not None and known.grants:
+            grants, known.grants = known.grants, {}
+            self._to(worker, link.Credit(grants))
+
+    def start(self, model: str) -> None:
+        """Have the nursery fork a worker; without one, its attach asks for this again."""
+        if self.nursery is not None:
+            self.router.send(self.nursery, link.encode(link.Start(self._specs[model])))
+
+    def stop(self, worker: str | None, pid: int | None) -> None:
+        """Have a worker leave: ask it, and have the nursery end its process group."""
+        if worker is not None:
+            self._to(worker, link.Stop())
+        if pid is not None and self.nursery is not None:
+            self.router.send(self.nursery, link.encode(link.Kill(pid)))
+
+    def stop_nursery(self) -> None:
+        """Have the nursery leave."""
+        if self.nursery is not None:
+            self.router.send(self.nursery, link.encode(link.Stop()))
+
+    def salt(self, account: str) -> str:
+        """Return the prefix-cache salt of an account: the cache tells no account about another's prompts."""
+        return hmac.new(self._secret.encode(), account.encode(), hashlib.sha256).hexdigest()[:32]
+
+    def of(self, model: str) -> Worker | None:
+        """Return the attached worker of a model."""
+        return next((worker for worker in self.workers.values() if worker.model == model), None)
+
+    def _to(self, worker: str, message: link.ToPeer) -> None:
+        known = self.workers.get(worker)
+        if known is not None:
+            self.router.send(known.peer, link.encode(message))
+
+    # ------------------------------------------------------------ in
+
+    def _receive(self, peer: Peer, frames: list[zmq.Frame]) -> None:
+        try:
+            message = link.decode_from_peer(frames[0].buffer)
+        except (ValueError, RecursionError) as error:
+            log.error("private socket: pid %d sent what cannot be read: %s", peer.pid, error)
+            return
+        if isinstance(message, link.Attach):
+            self._attach(peer, message)
+            return
+        worker = self._by_route.get(peer.route)
+        if worker is None and peer is not self.nursery:
+            self.router.send(peer, link.encode(link.Who()))
+            return
+        now = self._loop.time()
+        match message:
+            case link.Chunks():
+                self._chunks(message)
+            case link.Alive():
+                self._lease(peer)
+            case link.Ended():
+                m = message
+                self._dispatch(
+                    on.RunEnded(now, m.id, m.finish, m.prompt, m.cached, m.completion, m.first_ms, m.stop, m.result)
+                )
+            case link.RunFailed():
+                m2 = message
+                self._dispatch(on.RunFailed(now, m2.id, m2.code, m2.message, m2.hint, m2.fault, m2.at))
+            case link.Loading():
+                if worker is None:
+                    self.nursery_phase = message.phase
+                    if message.phase == "ready":
+                        self._check_options()
+                else:
+                    self._dispatch(on.WorkerLoading(now, worker.model, worker.pid, message.phase, message.percent))
+            case link.Ready():
+                if worker is not None:
+                    worker.info, worker.busy_at = message.info, now
+                    self._dispatch(on.WorkerReady(now, worker.model, worker.pid))
+            case link.LoadFailed():
+                if worker is not None:
+                    failed = on.LoadFailed(now, worker.model, worker.pid, message.reason, tuple(message.log))
+                    self._dispatch(failed)
+            case link.Stats():
+                if worker is not None:
+                    self._stats(now, worker, message)
+            case link.Forked():
+                self._watch(message.model, message.pid)
+                self._dispatch(on.WorkerForked(now, message.model, message.pid))
+            case link.Exited():
+                self._unwatch(message.pid)
+                self._ended(message.model, message.pid, message.status, tuple(message.log))
+            case link.Checked():
+                model = self._checks.pop(message.ref, None)
+                if model is not None and message.reason is not None:
+                    self.problems[model] = message.reason
+                    log.error("model '%s': the engine refuses its options: %s", model, message.reason)
+            case _:
+                assert_never(message)
+
+    def _attach(self, peer: Peer, attach: link.Attach) -> None:
+        if peer.uid != os.geteuid() or not hmac.compare_digest(attach.secret, self._secret):
+            log.error("private socket: pid %d (uid %d) has not the start-up secret", peer.pid, peer.uid)
+            return
+        now = self._loop.time()
+        self._lease(peer)
+        if attach.role == "nursery":
+            self.nursery, self.nursery_pid = peer, attach.pid
+            self._dispatch(on.NurseryAttached(now))
+            return
+        if attach.spec is None or attach.spec.model not in self._specs:
+            self.router.send(peer, link.encode(link.Stop()))
+            return
+        name, model = str(attach.pid), attach.spec.model
+        worker = self.workers.setdefault(name, Worker(model, attach.pid, peer, busy_at=now))
+        worker.peer = peer
+        self._by_route[peer.route] = worker
+        self._watch(model, attach.pid)
+        self._dispatch(on.WorkerAttached(now, model, name, attach.pid))
+        unknown = [id for id in attach.running if id not in self._flow.streams]
+        if unknown:
+            self._to(name, link.Abort(unknown))
+
+    def _lease(self, peer: Peer) -> None:
+        self.router.send(peer, link.encode(link.Lease(self._grace)))
+
+    def _check_options(self) -> None:
+        for ref, (model, spec) in enumerate(self._specs.items()):
+            self._checks[ref] = model
+            assert self.nursery is not None, "it has just spoken"
+            self.router.send(self.nursery, link.encode(link.Check(ref, spec)))
+
+    def _chunks(self, message: link.Chunks) -> None:
+        sends: Sends = []
+        for piece in message.pieces:
+            self._flow.chunk(piece.id, piece.size, piece.payload, sends)
+        for conn, data in sends:
+            self._send_client(conn, data)
+
+    def _stats(self, now: float, worker: Worker, stats: link.Stats) -> None:
+        if worker.stats is not None and now > worker.stats_at:
+            tokens = stats.completion_tokens - worker.stats.completion_tokens
+            worker.tokens_s = tokens / (now - worker.stats_at)
+        if not (stats.running or stats.waiting):
+            worker.tokens_s = 0.0
+        worker.stats, worker.stats_at, worker.busy_at = stats, now, now
+
+    # ------------------------------------------------------------ the end of a peer
+
+    def _gone(self, peer: Peer) -> None:
+        """A link broke; a worker may come back by itself, its process decides whether it lives."""
+        if peer is self.nursery:
+            self.nursery = None
+            self.nursery_phase = "gone"
+        self._by_route.pop(peer.route, None)
+
+    def _watch(self, model: str, pid: int) -> None:
+        if pid in self._pidfds:
+            return
+        try:
+            fd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            self._loop.call_soon(self._ended, model, pid, "ended at once", ())
+            return
+        self._pidfds[pid] = fd
+        self._loop.add_reader(fd, self._died, model, pid)
+
+    def _unwatch(self, pid: int) -> None:
+        fd = self._pidfds.pop(pid, None)
+        if fd is not None:
+            self._loop.remove_reader(fd)
+            os.close(fd)
+
+    def _died(self, model: str, pid: int) -> None:
+        """The process has ended; the nursery, its parent, will tell how, if it lives."""
+        self._unwatch(pid)
+        self._loop.call_later(STATUS_WAIT_S if self.nursery else 0, self._ended, model, pid, "ended", ())
+
+    def _ended(self, model: str, pid: int, status: str, lines: tuple[str, ...]) -> None:
+        worker = self.workers.pop(str(pid), None)
+        if worker is not None:
+            self._by_route.pop(worker.peer.route, None)
+        self._dispatch(on.WorkerGone(self._loop.time(), model, pid, status, lines))
+
+    def alive(self) -> list[int]:
+        """Return the pids of worker front processes that have not ended."""
+        return list(self._pidfds)

@@ -1,0 +1,77 @@
+"""The listening unix sockets: made by the daemon with their exact mode, or taken from systemd.
+
+A plain ZeroMQ bind would delete whatever is at the path and steal a live daemon's socket, so the daemon binds by
+itself, under a lock file, and hands the descriptor to libzmq (ZMQ_USE_FD).
+"""
+
+import fcntl
+import os
+import socket
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+BACKLOG = 1024
+
+
+class CannotListen(RuntimeError):
+    """The socket cannot be made; the text says why and what to do."""
+
+
+def private_folder(path: Path) -> None:
+    """Make a folder with mode 0700. Raises CannotListen when it is somebody else's or cannot be made."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = path.stat()
+    except OSError as error:
+        raise CannotListen(f"folder {path} cannot be made: {error.strerror}") from error
+    if status.st_uid != os.geteuid():
+        raise CannotListen(f"folder {path} belongs to uid {status.st_uid}, not to us (uid {os.geteuid()})")
+    if status.st_mode & 0o022:
+        raise CannotListen(f"folder {path} can be written by others; run `chmod go-w {path}`")
+
+
+@contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """Hold the lock of a daemon. Raises CannotListen when another holds it."""
+    with path.open("a", encoding="ascii") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise CannotListen(
+                f"another ingled holds {path}; use it, stop it with `ingle shutdown`, or give another --socket"
+            ) from error
+        yield
+
+
+def listen(path: Path, mode: int) -> int:
+    """Return the descriptor of a socket that listens at `path` with `mode`; the caller holds the daemon's lock.
+
+    A dead daemon's socket is replaced. Raises CannotListen when something else is there or somebody answers.
+    """
+    try:
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise CannotListen(f"{path} exists and is not a socket; remove it or give another --socket")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            try:
+                probe.connect(str(path))
+            except ConnectionRefusedError:
+                path.unlink()
+            else:
+                raise CannotListen(f"something else listens at {path}; stop it or give another --socket")
+    except FileNotFoundError:
+        pass
+    except PermissionError as error:
+        raise CannotListen(f"{path} exists and cannot be asked: {error.strerror}") from error
+    server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    old = os.umask(0o777 & ~mode)
+    try:
+        server.bind(str(path))
+    except OSError as error:
+        server.close()
+        raise CannotListen(f"cannot listen at {path}: {error.strerror}") from error
+    finally:
+        os.umask(old)
+    server.listen(BACKLOG)
+    return server.detach()

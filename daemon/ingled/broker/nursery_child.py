@@ -1,0 +1,104 @@
+"""The nursery as the broker's detached child: started, watched by pidfd, started again with growing pauses."""
+
+import asyncio
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+TRIES = 5
+"""Starts in a row that may fail before models that wait are failed too."""
+HEALTHY_S = 30.0
+"""A nursery that lived so long was a good one."""
+LOG_LINES = 20
+
+
+class NurseryChild:
+    """Keeps one nursery running until `stop`."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        runtime: Path,
+        engine: str,
+        failed: Callable[[str, tuple[str, ...]], None],
+    ) -> None:
+        self._loop, self._runtime, self._engine, self._failed = loop, runtime, engine, failed
+        self._log = runtime / "logs" / "nursery.log"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._fd: int | None = None
+        self._stopping = False
+        self._failures = 0
+        self._started_at = 0.0
+
+    @property
+    def pid(self) -> int | None:
+        """Return the process id of the running nursery."""
+        return self._process.pid if self._process else None
+
+    def start(self) -> None:
+        """Start the nursery in a session of its own, so that it outlives the broker."""
+        if self._stopping:
+            return
+        command = [
+            sys.executable,
+            "-P",
+            "-m",
+            "ingled.nursery",
+            "--runtime",
+            str(self._runtime),
+            "--engine",
+            self._engine,
+        ]
+        self._started_at = self._loop.time()
+        with self._log.open("wb") as out:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, cwd=self._runtime
+            )
+        self._fd = os.pidfd_open(self._process.pid)
+        self._loop.add_reader(self._fd, self._ended)
+
+    def _ended(self) -> None:
+        assert self._process is not None, "a watched process was started"
+        assert self._fd is not None, "a watched process has a descriptor"
+        self._loop.remove_reader(self._fd)
+        os.close(self._fd)
+        status = self._process.wait()
+        self._process = self._fd = None
+        if self._stopping:
+            return
+        lived = self._loop.time() - self._started_at
+        self._failures = 1 if lived > HEALTHY_S else self._failures + 1
+        words = f"exit status {status}" if status >= 0 else f"signal {-status}"
+        lines = tail(self._log)
+        log.error("the nursery ended (%s) after %.1f s; last line: %s", words, lived, lines[-1] if lines else "-")
+        if self._failures >= TRIES:
+            self._failed(f"it ended {self._failures} times in a row, last with {words}", lines)
+        self._loop.call_later(min(60.0, 0.2 * 4 ** (self._failures - 1)), self.start)
+
+    async def stop(self, seconds: float) -> None:
+        """Wait for the nursery to leave after it was told to; end its process group when it does not."""
+        self._stopping = True
+        process = self._process
+        if process is None:
+            return
+        deadline = self._loop.time() + seconds
+        while process.poll() is None and self._loop.time() < deadline:
+            await asyncio.sleep(0.01)
+        if process.poll() is None:
+            os.killpg(process.pid, 9)
+            process.wait()
+
+
+def tail(path: Path, lines: int = LOG_LINES) -> tuple[str, ...]:
+    """Return the last lines of a log file; nothing when it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - 16384))
+            return tuple(file.read().decode(errors="replace").splitlines()[-lines:])
+    except OSError:
+        return ()

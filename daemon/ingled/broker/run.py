@@ -1,0 +1,138 @@
+"""The composition root: makes the folders and sockets, runs the shell until it is told to stop, leaves nothing."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import resource
+import secrets
+import shutil
+import signal
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import zmq
+
+from ingled import link
+from ingled.broker import service
+from ingled.broker.listen import CannotListen, listen, lock, private_folder
+from ingled.broker.shell import Shell
+from ingled.broker.tasks import Tasks
+from ingled.config import Config
+from ingled.core import events as on
+
+log = logging.getLogger(__name__)
+
+STOP_S = 10.0
+"""Seconds that workers may take to leave before their process groups are killed."""
+
+
+def run(config: Config) -> int:
+    """Serve until SIGTERM, SIGINT or `shutdown`; returns the exit code. Raises CannotListen."""
+    _raise_descriptor_limit()
+    runtime = config.runtime
+    if not config.socket.parent.is_dir() or config.socket.parent == runtime:
+        private_folder(config.socket.parent)
+    private_folder(runtime)
+    with lock(runtime / "ingled.lock"):
+        for name in ("logs", "workers"):
+            private_folder(runtime / name)
+        try:
+            config.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise CannotListen(f"state folder {config.state} cannot be made: {error.strerror}") from error
+        secret = _secret(runtime / link.SECRET_FILE)
+        code = asyncio.run(_serve(config, secret))
+        for path in (config.socket, runtime / link.SOCKET_FILE, runtime / link.SECRET_FILE):
+            path.unlink(missing_ok=True)
+        shutil.rmtree(runtime / "workers", ignore_errors=True)
+    return code
+
+
+async def _serve(config: Config, secret: str) -> int:
+    loop = asyncio.get_running_loop()
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    context.max_sockets = 64
+    identity = {"name": "ingled", "version": version("ingle"), "boot": secrets.token_hex(8)}
+    shell = Shell(config, context, loop, secret=secret, identity=identity, own_uid=os.geteuid())
+    inherited = service.inherited_sockets()
+    shell.workers.router.listen(
+        listen(config.runtime / link.SOCKET_FILE, 0o600), str(config.runtime / link.SOCKET_FILE)
+    )
+    fd = inherited[0] if inherited else listen(config.socket, 0o660)
+    shell.front.router.listen(fd, str(config.socket))
+    log.info("listening at %s (%d models, engine %s)", config.socket, len(config.models), config.engine)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, _stop, shell)
+    shell.nursery.start()
+    for name, model in config.models.items():
+        if model.preload:
+            shell.dispatch(on.LoadAsked(loop.time(), on.Caller(0, "daemon", True), 0, name, False))
+    service.notify("READY=1\nSTATUS=serving")
+    tasks = Tasks()
+    if (interval := service.watchdog_interval()) is not None:
+        tasks.start(_feed_watchdog(interval))
+    await shell.draining.wait()
+    service.notify("STOPPING=1\nSTATUS=draining")
+    try:
+        await asyncio.wait_for(shell.drained.wait(), config.daemon.drain)
+    except TimeoutError:
+        log.warning("requests still run after %.0f s of draining: ending them", config.daemon.drain)
+    await _stop_all(shell)
+    tasks.cancel()
+    shell.front.router.close()
+    shell.workers.router.close()
+    context.term()
+    log.info("stopped")
+    return 0
+
+
+def _stop(shell: Shell) -> None:
+    """Drain at the first signal, end at once at the second."""
+    if shell.control.draining:
+        log.warning("second signal: ending at once")
+        shell.drained.set()
+    else:
+        shell.drain()
+
+
+async def _stop_all(shell: Shell) -> None:
+    """Have workers and nursery leave; kill what does not."""
+    for name, worker in list(shell.workers.workers.items()):
+        shell.workers.stop(name, worker.pid)
+    deadline = time.monotonic() + STOP_S
+    while shell.workers.alive() and time.monotonic() < deadline:
+        await asyncio.sleep(0.01)
+    for pid in shell.workers.alive():
+        log.error("worker %d did not leave in %.0f s: killing it", pid, STOP_S)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
+    shell.workers.stop_nursery()
+    await shell.nursery.stop(STOP_S)
+
+
+async def _feed_watchdog(interval: float) -> None:
+    """Tell the service manager that the loop turns."""
+    while True:
+        service.notify("WATCHDOG=1")
+        await asyncio.sleep(interval)
+
+
+def _secret(path: Path) -> str:
+    """Return the start-up secret; kept over restarts, so that living workers can attach again."""
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        pass
+    secret = secrets.token_hex(16)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(fd, "w", encoding="ascii") as file:
+        file.write(secret)
+    return secret
+
+
+def _raise_descriptor_limit() -> None:
+    """libzmq aborts the process when accept fails for want of descriptors (libzmq #1306)."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,0 +1,170 @@
+"""The shell around the core: events go in, and each effect is carried out here, in one `match`."""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from typing import assert_never
+
+import msgspec
+import zmq
+from ingle.wire.schema import Call
+
+from ingled import link
+from ingled.broker import verbs
+from ingled.broker.front import Connection, Front
+from ingled.broker.link_front import LinkFront
+from ingled.broker.nursery_child import NurseryChild
+from ingled.broker.subscriptions import Subscriptions
+from ingled.broker.timers import Key, Timers
+from ingled.config import Config
+from ingled.core import effects as do
+from ingled.core import events as on
+from ingled.core.control import Control, Limits
+from ingled.core.flow import Flow
+from ingled.core.residency import IllegalTransition, Model
+
+log = logging.getLogger(__name__)
+_levels = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Shell:
+    """All parts of one running daemon."""
+
+    def __init__(
+        self,
+        config: Config,
+        context: zmq.Context[zmq.Socket[bytes]],
+        loop: asyncio.AbstractEventLoop,
+        *,
+        secret: str,
+        identity: dict[str, str],
+        own_uid: int,
+    ) -> None:
+        self.config, self.loop, self.identity = config, loop, identity
+        self.started_at = time.monotonic()
+        self.draining = asyncio.Event()
+        self.drained = asyncio.Event()
+        self.specs = {name: config.spec(name) for name in config.models}
+        daemon = config.daemon
+        models = [
+            Model(name, tuple(model.aliases), model.license, model.revision) for name, model in config.models.items()
+        ]
+        limits = Limits(queue=daemon.queue, keep_s=daemon.keep, keep_bytes=daemon.keep_bytes)
+        self.control = Control(models, config.default_model, limits)
+        self.flow = Flow()
+        self.timers = Timers(loop, self._timer)
+        self.subscriptions = Subscriptions()
+        self._pending: deque[do.Effect] = deque()
+        self._performing = False
+        self.front = Front(
+            context,
+            loop,
+            flow=self.flow,
+            subscriptions=self.subscriptions,
+            dispatch=self.dispatch,
+            grant=self._grant,
+            delivered=self._delivered,
+            call=self._call,
+            verbs=list(verbs.VERBS),
+            daemon=identity,
+            own_uid=own_uid,
+        )
+        self.workers = LinkFront(
+            context,
+            loop,
+            flow=self.flow,
+            secret=secret,
+            grace=daemon.adopt_grace,
+            specs=self.specs,
+            logs=config.runtime / "logs",
+            dispatch=self.dispatch,
+            send=self.front.send_bytes,
+        )
+        self.nursery = NurseryChild(loop, config.runtime, config.engine, self._nursery_failed)
+
+    def drain(self) -> None:
+        """Refuse new requests; `drained` is set when the running ones have ended."""
+        if not self.control.draining:
+            self.draining.set()
+            self.dispatch(on.DrainAsked(self.loop.time()))
+
+    def dispatch(self, event: on.Event) -> None:
+        """Give an event to the core and carry out what it wants, in order."""
+        try:
+            self._pending.extend(self.control.handle(event))
+        except IllegalTransition as error:
+            log.exception("a bug of ingled")
+            self._pending.extend(self.control.abandon(self.loop.time(), error.model, str(error)))
+        if self._performing:
+            return
+        self._performing = True
+        try:
+            while self._pending:
+                self._perform(self._pending.popleft())
+        finally:
+            self._performing = False
+
+    def _perform(self, effect: do.Effect) -> None:
+        match effect:
+            case do.Send():
+                self.front.send(effect.conn, effect.message)
+            case do.OpenStream():
+                self.flow.open(effect.id, effect.account, effect.conn, effect.credit, effect.keep)
+            case do.RunRequest():
+                credit = self.flow.run(effect.id, effect.worker)
+                salt = self.workers.salt(effect.account)
+                e = effect
+                run = link.Run(e.id, e.op, e.body, e.stream, credit, salt, e.priority)
+                self.workers.run(effect.worker, run)
+            case do.AbortRequest():
+                self.workers.abort(effect.worker, effect.id)
+            case do.CloseStream():
+                sends, ended = self.flow.close(effect.id, _encode(effect.end))
+                for conn, data in sends:
+                    self.front.send_bytes(conn, data)
+                if ended:
+                    self._delivered(effect.id)
+            case do.CutStream():
+                reader = self.flow.cut(effect.id)
+                if reader is not None and effect.end is not None:
+                    self.front.send(reader, effect.end)
+            case do.DetachStream():
+                self.flow.detach(effect.id)
+            case do.AttachStream():
+                self.front.attached(effect.id, effect.conn, effect.ref, effect.offset, effect.credit)
+            case do.StartWorker():
+                self.workers.start(effect.model)
+            case do.StopWorker():
+                self.workers.stop(effect.worker, effect.pid)
+            case do.SetTimer():
+                self.timers.set(effect.key, effect.at)
+            case do.ClearTimer():
+                self.timers.clear(effect.key)
+            case do.Publish():
+                for conn, event in self.subscriptions.publish(effect.topic, effect.value, effect.account):
+                    self.front.send(conn, event)
+            case do.Log():
+                log.log(_levels[effect.level], "%s", effect.text)
+            case do.Drained():
+                self.drained.set()
+            case _:
+                assert_never(effect)
+
+    def _grant(self, id: str, n: int) -> None:
+        worker = self.flow.streams[id].worker
+        if worker is not None:
+            self.workers.grant(worker, id, n)
+
+    def _delivered(self, id: str) -> None:
+        self.dispatch(on.Delivered(self.loop.time(), id, self.flow.streams[id].end))
+
+    def _timer(self, key: Key) -> None:
+        self.dispatch(on.TimerFired(self.loop.time(), key))
+
+    def _call(self, connection: Connection, call: Call) -> None:
+        verbs.answer(self, connection, call)
+
+    def _nursery_failed(self, why: str, lines: tuple[str, ...]) -> None:
+        self.dispatch(on.NurseryFailed(self.loop.time(), why, lines))

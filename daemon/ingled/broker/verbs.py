@@ -1,0 +1,233 @@
+"""What a client may ask of the daemon itself: one function a verb (docs/protocol.md, Verbs)."""
+
+import os
+import resource
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ingle.wire.limits import PROTOCOL
+from ingle.wire.schema import Call, Failed, Result
+from msgspec import Struct
+
+from ingled.broker.front import Connection
+from ingled.broker.nursery_child import tail
+from ingled.broker.reading import read_args
+from ingled.core import events as on
+from ingled.core.requests import Stage
+from ingled.core.residency import Model, State
+
+if TYPE_CHECKING:
+    from ingled.broker.shell import Shell
+
+
+class Nothing(Struct, frozen=True, forbid_unknown_fields=True):
+    """A verb without arguments."""
+
+
+class OneModel(Struct, frozen=True, forbid_unknown_fields=True):
+    """A verb about one model."""
+
+    model: str
+
+
+class LoadArgs(Struct, frozen=True, forbid_unknown_fields=True):
+    """Arguments of `load`."""
+
+    model: str
+    wait: bool = True
+
+
+class UnloadArgs(Struct, frozen=True, forbid_unknown_fields=True):
+    """Arguments of `unload`."""
+
+    model: str
+    force: bool = False
+
+
+Verb = Callable[["Shell", Connection, int, Any], None]
+
+
+def answer(shell: "Shell", connection: Connection, call: Call) -> None:
+    """Carry out a call, or refuse it."""
+    found = VERBS.get(call.verb)
+    if found is None:
+        known = ", ".join(VERBS)
+        code = "unsupported" if call.verb in RESERVED else "bad_value"
+        text = f"verb is '{call.verb[:64]}': this daemon has {known}"
+        shell.front.fail(connection.number, call.ref, code, text, at="verb")  # type: ignore[arg-type]
+        return
+    kind, admin, verb = found
+    if admin and not connection.admin:
+        text = f"account {connection.account} may not '{call.verb}'"
+        hint = "the daemon's own user and root may"
+        shell.front.fail(connection.number, call.ref, "not_allowed", text, hint, at="verb")
+        return
+    args = read_args(call.ref, call.args, kind)
+    if isinstance(args, Failed):
+        shell.front.send(connection.number, args)
+    else:
+        verb(shell, connection, call.ref, args)
+
+
+def _status(shell: "Shell", connection: Connection, ref: int, args: Nothing) -> None:
+    control, front = shell.control, shell.front
+    states = [model.state for model in control.models.values()]
+    routers = (front.router, shell.workers.router)
+    value = {
+        "daemon": {
+            **shell.identity,
+            "pid": os.getpid(),
+            "uptime_s": round(time.monotonic() - shell.started_at, 1),
+            "socket": str(shell.config.socket),
+            "state_dir": str(shell.config.state),
+            "rss_bytes": rss_bytes(),
+            "draining": control.draining,
+        },
+        "protocol": list(PROTOCOL),
+        "models": {
+            "total": len(states),
+            "ready": states.count(State.READY),
+            "loading": states.count(State.LOADING),
+            "failed": states.count(State.FAILED),
+        },
+        "requests": {
+            "running": len(control.requests.at(Stage.RUNNING)),
+            "queued": len(control.requests.at(Stage.QUEUED)),
+            "ending": len(control.requests.at(Stage.ENDING)),
+            "done_total": control.requests.done_total,
+            "failed_total": control.requests.failed_total,
+        },
+        "connections": len(front.connections),
+        "sessions": front.sessions,
+        "dropped": {
+            "unreadable": front.unreadable,
+            "no_identity": sum(router.no_identity for router in routers),
+            "clogged": front.router.clogged,
+        },
+        "nursery": {"state": shell.workers.nursery_phase, "pid": shell.nursery.pid},
+    }
+    front.send(connection.number, Result(ref, value))
+
+
+def describe(shell: "Shell", model: Model) -> dict[str, Any]:
+    """Return what is known of a model; what is not known is None."""
+    now = shell.loop.time()
+    profile = shell.config.models[model.name]
+    worker = shell.workers.of(model.name)
+    info = worker.info if worker else None
+    stats = worker.stats if worker else None
+    idle = model.state is State.READY and worker and not (stats and (stats.running or stats.waiting))
+    return {
+        "name": model.name,
+        "aliases": list(model.aliases),
+        "default": model.name == control_default(shell),
+        "state": model.state.value,
+        "engine": info.engine if info else shell.config.engine,
+        "source": shell.specs[model.name].source,
+        "license": model.license,
+        "revision": model.revision,
+        "context": info.context if info else profile.context,
+        "why": model.why or shell.workers.problems.get(model.name),
+        "since_s": round(now - model.since, 1) if model.since else None,
+        "phase": model.phase if model.state is State.LOADING else None,
+        "percent": model.percent if model.state is State.LOADING else None,
+        "pid": model.pid,
+        "device": info.device if info else None,
+        "kv_use": stats.kv_use if stats else (0.0 if info else None),
+        "kv_tokens": info.kv_tokens if info else None,
+        "kv_bytes": info.kv_bytes if info else None,
+        "weights_bytes": info.weights_bytes if info else None,
+        "rss_bytes": stats.rss_bytes if stats else None,
+        "running": stats.running if stats else 0,
+        "waiting": (stats.waiting if stats else 0) + len(shell.control.requests.at(Stage.QUEUED, model.name)),
+        "tokens_total": stats.completion_tokens if stats else 0,
+        "tokens_s": round(worker.tokens_s, 1) if worker else 0.0,
+        "prompt_tokens": stats.prompt_tokens if stats else 0,
+        "cached_tokens": stats.cached_tokens if stats else 0,
+        "idle_s": round(now - worker.busy_at, 1) if worker and idle else None,
+        "load_s": round(info.load_s, 2) if info else None,
+    }
+
+
+def control_default(shell: "Shell") -> str:
+    """Return the model of requests that name none."""
+    return shell.control.names.default
+
+
+def _models(shell: "Shell", connection: Connection, ref: int, args: Nothing) -> None:
+    value = {"models": [describe(shell, model) for model in shell.control.models.values()]}
+    shell.front.send(connection.number, Result(ref, value))
+
+
+def _show(shell: "Shell", connection: Connection, ref: int, args: OneModel) -> None:
+    name = shell.control.names.find(args.model)
+    if name is None:
+        text, hint = shell.control.names.explain(args.model)
+        shell.front.fail(connection.number, ref, "no_such_model", text, hint, at="args.model")
+        return
+    model = shell.control.models[name]
+    spec = shell.specs[name]
+    log = list(model.log or tail(shell.config.runtime / "logs" / f"worker-{name}.log")) if connection.admin else []
+    extra = {
+        "options": spec.options,
+        "sampling": spec.sampling,
+        "log": log,
+        "story": model.story.lines(shell.loop.time()),
+    }
+    shell.front.send(connection.number, Result(ref, describe(shell, model) | extra))
+
+
+def _requests(shell: "Shell", connection: Connection, ref: int, args: Nothing) -> None:
+    now = shell.loop.time()
+    found = [
+        {
+            "id": record.id,
+            "model": record.model,
+            "state": record.stage.value,
+            "op": record.op,
+            "age_s": round(now - record.arrived, 1),
+            "offset": stream.end if (stream := shell.flow.streams.get(record.id)) else 0,
+            "detach": record.detach,
+        }
+        for record in shell.control.requests.records.values()
+        if record.account == connection.account
+    ]
+    shell.front.send(connection.number, Result(ref, {"requests": found}))
+
+
+def _load(shell: "Shell", connection: Connection, ref: int, args: LoadArgs) -> None:
+    shell.dispatch(on.LoadAsked(shell.loop.time(), connection.caller, ref, args.model, args.wait))
+
+
+def _unload(shell: "Shell", connection: Connection, ref: int, args: UnloadArgs) -> None:
+    shell.dispatch(on.UnloadAsked(shell.loop.time(), connection.caller, ref, args.model, args.force))
+
+
+def _shutdown(shell: "Shell", connection: Connection, ref: int, args: Nothing) -> None:
+    running = len([r for r in shell.control.requests.records.values() if r.stage is not Stage.KEPT])
+    shell.front.send(connection.number, Result(ref, {"draining": True, "running": running}))
+    shell.drain()
+
+
+def rss_bytes() -> int:
+    """Return the resident memory of this process."""
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+
+
+VERBS: dict[str, tuple[type[Struct], bool, Verb]] = {
+    "status": (Nothing, False, _status),
+    "models": (Nothing, False, _models),
+    "show": (OneModel, False, _show),
+    "requests": (Nothing, False, _requests),
+    "load": (LoadArgs, True, _load),
+    "unload": (UnloadArgs, True, _unload),
+    "shutdown": (Nothing, True, _shutdown),
+}
+"""Verb -> arguments, whether only administrators may, function."""
+
+RESERVED = frozenset(
+    {"plan", "pin", "unpin", "sleep", "wake", "want", "yield", "pull", "hooks", "usage", "reload", "doctor", "verify"}
+)
+"""Verbs that later versions of the protocol will have."""

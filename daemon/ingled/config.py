@@ -1,0 +1,248 @@
+"""The configuration: one TOML file, typed and frozen, read once at start (docs/configuration.md).
+
+Every error names the path of its key and what is allowed there. Nothing here reads a clock, a socket or a model.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+import msgspec
+from ingle.address import runtime_dir
+from ingle.wire.schema import Sampling
+from msgspec import Meta, Struct
+
+from ingled.link import Spec
+from ingled.models.builtin import EMBER_OPTIONS, ember_path
+
+Engine = Literal["vllm", "echo"]
+ENGINES: tuple[str, ...] = ("vllm", "echo")
+BUILTIN = "builtin:ember"
+S = TypeVar("S", bound=Struct)
+
+
+class ConfigError(ValueError):
+    """The configuration is wrong; the text names the file, the key and what is allowed."""
+
+
+class Daemon(Struct, frozen=True, forbid_unknown_fields=True):
+    """Table `[daemon]`."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    adopt_grace: Annotated[float, Meta(ge=1, le=3600)] = 10.0
+    """Seconds that workers and nursery live on without a broker."""
+    drain: Annotated[float, Meta(ge=0, le=86400)] = 30.0
+    """Seconds that running requests may take when the daemon stops."""
+    queue: Annotated[int, Meta(ge=1, le=1_000_000)] = 1024
+    """Most requests that wait for one model."""
+    keep: Annotated[float, Meta(ge=0, le=86400)] = 600.0
+    """Seconds for which the answer of a detached request is held."""
+    keep_bytes: Annotated[int, Meta(ge=0)] = 64 << 20
+    """Most bytes of such answers."""
+
+
+class Model(Struct, frozen=True, forbid_unknown_fields=True):
+    """Table `[models.NAME]`: a profile."""
+
+    source: str
+    aliases: list[str] = []
+    default: bool = False
+    preload: bool = False
+    license: str | None = None
+    revision: str | None = None
+    context: Annotated[int, Meta(ge=16)] | None = None
+    dtype: Literal["auto", "half", "float16", "bfloat16", "float", "float32"] | None = None
+    quantization: str | None = None
+    max_sequences: Annotated[int, Meta(ge=1, le=65536)] | None = None
+    tensor_parallel: Annotated[int, Meta(ge=1, le=1024)] | None = None
+    engine: dict[str, Any] = {}
+    """Further fields of vLLM's `AsyncEngineArgs`."""
+    sampling: Sampling = Sampling()
+    echo: dict[str, Any] = {}
+    """Options of the echo engine, for tests."""
+
+
+FIELDS = {
+    "context": "max_model_len",
+    "dtype": "dtype",
+    "quantization": "quantization",
+    "max_sequences": "max_num_seqs",
+    "tensor_parallel": "tensor_parallel_size",
+}
+"""Our names of launch options and the fields of `AsyncEngineArgs` that they set."""
+
+RESERVED = ("model", "served_model_name", "tokenizer_mode", "load_format", "disable_log_stats", "enable_log_requests")
+"""Fields of `AsyncEngineArgs` that the daemon sets itself."""
+
+
+class Config(Struct, frozen=True):
+    """All settings of one daemon, with defaults filled in."""
+
+    socket: Path
+    runtime: Path
+    state: Path
+    daemon: Daemon
+    models: dict[str, Model]
+    engine: Engine = "vllm"
+    file: Path | None = None
+
+    @property
+    def default_model(self) -> str:
+        """Return the model of requests that name none."""
+        return next((name for name, model in self.models.items() if model.default), next(iter(self.models)))
+
+    def spec(self, name: str) -> Spec:
+        """Return what a worker of this model runs."""
+        model = self.models[name]
+        options: dict[str, Any] = {}
+        source = model.source
+        if source == BUILTIN:
+            source = str(ember_path())
+            options.update(EMBER_OPTIONS)
+        values = {ours: getattr(model, ours) for ours in FIELDS}
+        options.update({FIELDS[ours]: value for ours, value in values.items() if value is not None})
+        options.update(model.engine)
+        plain = Sampling()
+        chosen = {key: getattr(model.sampling, key) for key in Sampling.__struct_fields__}
+        sampling = {key: value for key, value in chosen.items() if value != getattr(plain, key)}
+        return Spec(name, self.engine, source, options, msgspec.to_builtins(sampling), model.echo)
+
+
+def load(
+    file: Path | None,
+    *,
+    socket: Path | None = None,
+    state: Path | None = None,
+    engine: Engine = "vllm",
+    environ: Mapping[str, str] = os.environ,
+) -> Config:
+    """Read the configuration; without a file there is the built-in model alone.
+
+    Raises ConfigError, also for a file that cannot be read.
+    """
+    table: dict[str, Any] = {}
+    if file is not None:
+        try:
+            table = tomllib.loads(file.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError(f"{file}: cannot be read: {error.strerror}") from error
+        except ValueError as error:
+            raise ConfigError(f"{file}: not TOML: {error}") from error
+    where = str(file) if file else "configuration"
+    try:
+        daemon, models, paths = _read(table, file)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
+    home = Path(environ.get("HOME") or "/")
+    runtime = Path(runtime_dir())
+    socket = socket or paths.get("socket") or runtime / "ingle.sock"
+    if socket != runtime / "ingle.sock":
+        runtime = socket.parent / f"{socket.name}.d"
+    default_state = Path(environ.get("XDG_STATE_HOME") or home / ".local/state") / "ingle"
+    state = state or paths.get("state_dir") or default_state
+    config = Config(socket.absolute(), runtime.absolute(), state.absolute(), daemon, models, engine, file)
+    longest = max(len(os.fsencode(path)) for path in (config.socket, config.runtime / "link.sock"))
+    if longest > 107:
+        raise ConfigError(f"{where}: socket path {config.socket} is too long: a unix socket has at most 107 bytes")
+    return config
+
+
+def _read(table: dict[str, Any], file: Path | None) -> tuple[Daemon, dict[str, Model], dict[str, Path]]:
+    _known(table, ("daemon", "models"), "")
+    head = _table(table.get("daemon", {}), "daemon")
+    paths: dict[str, Path] = {}
+    for key in ("socket", "state_dir"):
+        if key in head:
+            value = head.pop(key)
+            if not isinstance(value, str) or not Path(value).expanduser().is_absolute():
+                raise ConfigError(f"daemon.{key} is {value!r}: expected an absolute path")
+            paths[key] = Path(value).expanduser()
+    daemon = _convert(head, Daemon, "daemon", extra=("socket", "state_dir"))
+    models: dict[str, Model] = {}
+    for name, value in _table(table.get("models", {}), "models").items():
+        at = f"models.{name}"
+        if not name or len(name) > 128 or not name.isprintable() or any(c.isspace() or c in "\"'/" for c in name):
+            raise ConfigError(f"{at}: a model's name has 1 to 128 printable characters, no blank, quote or slash")
+        models[name] = _model(_convert(_table(value, at), Model, at), at, file)
+    if not models:
+        models["ember"] = Model(source=BUILTIN, default=True, preload=True)
+    _check_names(models)
+    return daemon, models, paths
+
+
+def _model(model: Model, at: str, file: Path | None) -> Model:
+    """Return the model with an absolute source. Raises ConfigError."""
+    for key in model.engine:
+        if key in RESERVED:
+            raise ConfigError(f"{at}.engine.{key}: the daemon sets this itself; remove it")
+        ours = next((ours for ours, theirs in FIELDS.items() if theirs == key), None)
+        if ours is not None and getattr(model, ours) is not None:
+            raise ConfigError(f"{at}.engine.{key}: {at}.{ours} sets the same; keep one of them")
+    if model.source.startswith("builtin:"):
+        if model.source != BUILTIN:
+            raise ConfigError(f"{at}.source is {model.source!r}: the built-in model is {BUILTIN!r}")
+        return model
+    source = Path(model.source).expanduser()
+    if not source.is_absolute():
+        source = (file.parent if file else Path.cwd()) / source
+    return msgspec.structs.replace(model, source=str(source.absolute()))
+
+
+def _check_names(models: dict[str, Model]) -> None:
+    defaults = [name for name, model in models.items() if model.default]
+    if len(defaults) > 1:
+        raise ConfigError(f"models.{defaults[1]}.default: models.{defaults[0]} is the default already")
+    owner = {name: f"models.{name}" for name in models}
+    for name, model in models.items():
+        for i, alias in enumerate(model.aliases):
+            if alias in owner:
+                raise ConfigError(f"models.{name}.aliases[{i}] is {alias!r}: {owner[alias]} has this name already")
+            owner[alias] = f"models.{name}.aliases"
+
+
+def _table(value: object, at: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ConfigError(f"{at} is {value!r}: expected a table")
+    return dict(value)
+
+
+def _known(table: Mapping[str, Any], allowed: tuple[str, ...], at: str) -> None:
+    for key in table:
+        if key not in allowed:
+            near = get_close_matches(key, allowed, n=1)
+            path = f"{at}.{key}" if at else key
+            guess = f"; did you mean '{near[0]}'?" if near else ""
+            raise ConfigError(f"{path}: unknown key{guess} (allowed: {', '.join(allowed)})")
+
+
+def _convert(table: dict[str, Any], kind: type[S], at: str, extra: tuple[str, ...] = ()) -> S:
+    _known(table, kind.__struct_fields__ + extra, at)
+    if kind is Model and isinstance(table.get("sampling"), dict):
+        _known(table["sampling"], Sampling.__struct_fields__, f"{at}.sampling")
+    try:
+        return msgspec.convert(table, kind)
+    except msgspec.ValidationError as error:
+        text, _, path = str(error).partition(" - at `$")
+        keys = path.rstrip("`").lstrip(".")
+        value: Any = table
+        for key in filter(None, keys.split(".")):
+            name, _, index = key.partition("[")
+            value = value.get(name) if isinstance(value, dict) else None
+            if index.rstrip("]").isdigit() and isinstance(value, list):
+                value = value[int(index.rstrip("]"))]
+        shown = f" is {value!r}" if keys else ""
+        path = f"{at}.{keys}" if keys else at
+        raise ConfigError(f"{path}{shown}: {text[0].lower()}{text[1:]}{_choices(kind, keys)}") from error
+
+
+def _choices(kind: type[Struct], key: str) -> str:
+    """Return the allowed values of a key that is a choice, in words."""
+    hint = get_type_hints(kind).get(key)
+    choices: set[str] = set()
+    for part in (hint, *get_args(hint)):
+        if get_origin(part) is Literal:
+            choices.update(get_args(part))
+    return f" (allowed: {', '.join(map(repr, sorted(choices)))})" if choices else ""

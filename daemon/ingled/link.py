@@ -1,0 +1,269 @@
+"""Messages of the private socket: broker on one side, nursery and workers on the other. Pure.
+
+May change in any release; both ends always come from one installation. One message = one frame, MessagePack of a
+tagged struct. The peer is the broker's own uid and proves itself with the start-up secret of the runtime folder.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+
+SECRET_FILE = "link.secret"
+"""File of the runtime folder (mode 0600) with the start-up secret, in hex."""
+
+SOCKET_FILE = "link.sock"
+"""The private socket, in the runtime folder (mode 0600)."""
+
+UNLIMITED = 1 << 30
+"""Credit of a stream that nobody has to read, such as a detached one."""
+
+
+class Spec(Struct, frozen=True, forbid_unknown_fields=True):
+    """Load spec: what a worker runs, fixed at its start."""
+
+    model: str
+    engine: str
+    """`vllm` or `echo`."""
+    source: str
+    """Folder of the weights."""
+    options: dict[str, Any] = {}
+    """Fields of vLLM's `AsyncEngineArgs`."""
+    sampling: dict[str, Any] = {}
+    """Sampling defaults under the names of `ingle.wire.schema.Sampling`."""
+    echo: dict[str, Any] = {}
+    """Options of the echo engine."""
+
+
+class Info(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a ready worker knows of its model."""
+
+    engine: str
+    """Name and version, such as `vllm 0.32.0`."""
+    context: int
+    """Longest prompt plus answer, in tokens."""
+    kv_tokens: int = 0
+    """Size of the KV cache, in tokens; 0 when there is none."""
+    kv_bytes: int = 0
+    weights_bytes: int = 0
+    max_running: int = 0
+    """Most requests in one batch."""
+    device: str = "cpu"
+    load_s: float = 0.0
+    """Seconds from fork to ready."""
+
+
+# ---------------------------------------------------------------- worker -> broker
+
+
+class Attach(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="attach"):
+    """First message of every peer, and the answer to `Who`."""
+
+    secret: str
+    role: str
+    """`worker` or `nursery`."""
+    pid: int
+    spec: Spec | None = None
+    running: dict[str, int] = {}
+    """Running requests and the offset up to which each has produced text."""
+
+
+class Alive(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="alive"):
+    """Sent every second by every peer; an unknown sender is answered with `Who`."""
+
+
+class Loading(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="loading"):
+    """The worker loads: `phase` for people (`configuring`, `weights`, `warming`), percent 0..100."""
+
+    phase: str
+    percent: int = 0
+
+
+class Ready(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="ready"):
+    """The model can serve."""
+
+    info: Info
+
+
+class LoadFailed(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="load_failed"):
+    """The model cannot be loaded; the worker exits. `reason` is one line, the engine's own words."""
+
+    reason: str
+    log: list[str] = []
+    """Last lines of the worker's log."""
+
+
+class Piece(Struct, frozen=True, array_like=True):
+    """One chunk: the request, the bytes of text in it, its token ids, and the client's message as packed bytes."""
+
+    id: str
+    size: int
+    tokens: list[int]
+    payload: bytes
+
+
+class Chunks(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="chunks"):
+    """All that one turn of the worker's loop produced."""
+
+    pieces: list[Piece]
+
+
+class Ended(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="ended"):
+    """The engine is done with a request; its last chunk has been sent before."""
+
+    id: str
+    finish: str
+    """`stop`, `length`, `repetition`, or `abort` after `Abort`."""
+    prompt: int
+    cached: int
+    completion: int
+    first_ms: float = 0.0
+    stop: str | None = None
+    result: dict[str, Any] | None = None
+
+
+class RunFailed(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="run_failed"):
+    """The engine refused a request or failed at it; `code` is one of `ingle.wire.schema.Code`."""
+
+    id: str
+    code: str
+    message: str
+    hint: str
+    fault: str
+    at: str | None = None
+
+
+class Stats(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="stats"):
+    """How the engine does: sent every second while it has work, and once after."""
+
+    running: int
+    waiting: int
+    kv_use: float
+    """Part of the KV cache in use, 0..1."""
+    prompt_tokens: int
+    """Since the worker's start, as are the next two."""
+    cached_tokens: int
+    completion_tokens: int
+    rss_bytes: int = 0
+    """Resident memory of the worker's processes together."""
+
+
+# ---------------------------------------------------------------- nursery -> broker
+
+
+class Forked(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="forked"):
+    """A worker has been forked."""
+
+    model: str
+    pid: int
+
+
+class Exited(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="exited"):
+    """A worker's front process has ended; what was left of its process group has been killed."""
+
+    model: str
+    pid: int
+    status: str
+    """For people: `exit status 1`, `killed by SIGKILL`."""
+    log: list[str] = []
+
+
+class Checked(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="checked"):
+    """Outcome of a dry check of the options: `reason` is None when they are good."""
+
+    ref: int
+    reason: str | None
+
+
+# ---------------------------------------------------------------- broker -> worker, nursery
+
+
+class Who(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="who"):
+    """The broker does not know the sender: attach (again)."""
+
+
+class Lease(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="lease"):
+    """The broker lives; without one for `grace` seconds the peer exits. Answer to `Attach` and `Alive`."""
+
+    grace: float
+
+
+class Run(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="run"):
+    """Run a request. `body` is a packed `ChatBody` or `CompleteBody`."""
+
+    id: str
+    op: str
+    body: Raw
+    stream: bool
+    credit: int
+    salt: str
+    """Prefix-cache salt of the account."""
+    priority: int = 0
+
+
+class Credit(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="credit"):
+    """More chunks may be sent, by request."""
+
+    grants: dict[str, int]
+
+
+class Abort(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="abort"):
+    """End these requests now; each is answered by `Ended` with finish `abort`, unknown ones are ignored."""
+
+    ids: list[str]
+
+
+class Start(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="start"):
+    """Nursery: fork a worker."""
+
+    spec: Spec
+
+
+class Kill(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="kill"):
+    """Nursery: end the process group of this worker."""
+
+    pid: int
+
+
+class Check(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="check"):
+    """Nursery: say whether the engine takes these options (`create_engine_config`), without loading."""
+
+    ref: int
+    spec: Spec
+
+
+class Stop(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="stop"):
+    """Leave in an orderly way."""
+
+
+FromPeer = (
+    Attach | Alive | Loading | Ready | LoadFailed | Chunks | Ended | RunFailed | Stats | Forked | Exited | Checked
+)
+ToPeer = Who | Lease | Run | Credit | Abort | Start | Kill | Check | Stop
+
+_encode = msgspec.msgpack.Encoder().encode
+_from_peer = msgspec.msgpack.Decoder(FromPeer)
+_to_peer = msgspec.msgpack.Decoder(ToPeer)
+
+
+def encode(message: FromPeer | ToPeer) -> bytes:
+    """Return the bytes of a private message."""
+    return _encode(message)
+
+
+def decode_from_peer(data: bytes | memoryview) -> FromPeer:
+    """Read what a worker or nursery sent. Raises ValueError."""
+    message: FromPeer = _from_peer.decode(data)
+    return message
+
+
+def decode_to_peer(data: bytes | memoryview) -> ToPeer:
+    """Read what the broker sent. Raises ValueError."""
+    message: ToPeer = _to_peer.decode(data)
+    return message
+
+
+def pack_body(body: Mapping[str, Any]) -> Raw:
+    """Return a body as it travels in `Run`."""
+    return Raw(_encode(body))
