@@ -1,0 +1,51 @@
+"""Where the daemon's socket is. Only this file and the programs' entry points read the environment."""
+
+import os
+import stat
+
+NAME = "ingle.sock"
+
+
+def runtime_dir() -> str:
+    """Return the folder where this user's own daemon keeps its socket; it need not exist."""
+    given = os.environ.get("XDG_RUNTIME_DIR")
+    if given:
+        return os.path.join(given, "ingle")
+    user = os.getuid()
+    if os.path.isdir(f"/run/user/{user}"):
+        return f"/run/user/{user}/ingle"
+    return _private_tmp(user)
+
+
+def candidates() -> list[str]:
+    """Return the paths where a daemon may listen, the most likely first."""
+    folders = [runtime_dir(), _private_tmp(os.getuid()), "/run/ingle"]
+    return [os.path.join(folder, NAME) for folder in dict.fromkeys(folders) if _may_trust(folder)]
+
+
+def find(given: str | None = None) -> str:
+    """Return the socket to connect to: the given one, `INGLE_SOCKET`, or the first candidate that exists.
+
+    When none exists this is the first candidate, so that an error names the place where a daemon was
+    expected.
+    """
+    named = given or os.environ.get("INGLE_SOCKET")
+    if named:
+        return named
+    paths = candidates()
+    return next((path for path in paths if os.path.exists(path)), paths[0])
+
+
+def _private_tmp(user: int) -> str:
+    return f"/tmp/ingle-{user}"
+
+
+def _may_trust(folder: str) -> bool:
+    """Anybody can make a folder in /tmp before us, and would then read our prompts."""
+    if folder != _private_tmp(os.getuid()):
+        return True
+    try:
+        found = os.lstat(folder)
+    except FileNotFoundError:
+        return True
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and stat.S_IMODE(found.st_mode) == 0o700

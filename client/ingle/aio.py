@@ -1,0 +1,273 @@
+"""The asyncio client: the twin of `ingle.client`.
+
+    async with Client() as client:
+        async for delta in client.chat("Tell me a story.", stream=True):
+            print(delta.text, end="", flush=True)
+
+Cancelling the task that waits for an answer cancels the request in the daemon.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Literal, Self, Unpack, overload
+
+from ingle.asking import Messages, Op, Options, parts, turns
+from ingle.async_line import AsyncLine
+from ingle.errors import IngleError, from_failed
+from ingle.line import ENDS
+from ingle.results import Answer, Delta, Event, Model, Progress, RequestInfo, Status, Transcript, read
+from ingle.wire.codec import Message
+
+OnProgress = Callable[[Progress], None]
+
+
+class Client:
+    """A connection to the daemon, for the event loop that entered it. See `ingle.Client`; every method is
+    a twin.
+    """
+
+    def __init__(
+        self,
+        socket: str | None = None,
+        *,
+        name: str = "python",
+        tags: Sequence[str] = (),
+        timeout: float = 10.0,
+    ) -> None:
+        self._given = (socket, name, tags, timeout)
+        self._maybe_line: AsyncLine | None = None
+
+    async def __aenter__(self) -> Self:
+        line = AsyncLine(*self._given)
+        try:
+            await line.open()
+        except BaseException:
+            line.close()
+            raise
+        self._maybe_line = line
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take leave of the daemon. Closing twice is fine."""
+        if self._maybe_line is not None:
+            self._maybe_line.close()
+
+    @property
+    def _line(self) -> AsyncLine:
+        if self._maybe_line is None:
+            raise IngleError("the client is not connected: use `async with Client() as client`")
+        return self._maybe_line
+
+    # ------------------------------------------------------------ answers
+
+    @overload
+    def chat(
+        self,
+        messages: Messages,
+        *,
+        system: str | None = ...,
+        stream: Literal[False] = ...,
+        on_progress: OnProgress | None = ...,
+        **options: Unpack[Options],
+    ) -> Coroutine[Any, Any, Answer]: ...
+    @overload
+    def chat(
+        self,
+        messages: Messages,
+        *,
+        system: str | None = ...,
+        stream: Literal[True],
+        on_progress: OnProgress | None = ...,
+        **options: Unpack[Options],
+    ) -> "Stream": ...
+    def chat(
+        self,
+        messages: Messages,
+        *,
+        system: str | None = None,
+        stream: bool = False,
+        on_progress: OnProgress | None = None,
+        **options: Unpack[Options],
+    ) -> "Coroutine[Any, Any, Answer] | Stream":
+        """Answer a conversation: awaited as a whole, or with `stream=True` piece by piece."""
+        return self._ask("chat", {"messages": turns(messages, system)}, stream, on_progress, options)
+
+    @overload
+    def complete(
+        self,
+        prompt: str,
+        *,
+        stream: Literal[False] = ...,
+        on_progress: OnProgress | None = ...,
+        **options: Unpack[Options],
+    ) -> Coroutine[Any, Any, Answer]: ...
+    @overload
+    def complete(
+        self,
+        prompt: str,
+        *,
+        stream: Literal[True],
+        on_progress: OnProgress | None = ...,
+        **options: Unpack[Options],
+    ) -> "Stream": ...
+    def complete(
+        self,
+        prompt: str,
+        *,
+        stream: bool = False,
+        on_progress: OnProgress | None = None,
+        **options: Unpack[Options],
+    ) -> "Coroutine[Any, Any, Answer] | Stream":
+        """Go on with a text: awaited as a whole, or with `stream=True` piece by piece."""
+        return self._ask("complete", {"prompt": prompt}, stream, on_progress, options)
+
+    def attach(self, id: str, offset: int = 0, *, on_progress: OnProgress | None = None) -> "Stream":
+        """Take over the stream of a request, such as a detached one, from an offset on."""
+        return Stream(self._line, self._line.session.attach(id, offset), on_progress)
+
+    async def cancel(self, id: str) -> bool:
+        """End a request of this account; False when there was nothing to end."""
+        return bool((await self._line.answer(self._line.session.cancel(id)))["cancelled"])
+
+    def _ask(
+        self, op: Op, what: dict[str, Any], stream: bool, on_progress: OnProgress | None, options: Options
+    ) -> "Coroutine[Any, Any, Answer] | Stream":
+        body, around = parts(what, options)
+        if stream:
+            ref = self._line.session.request(op, body, stream=True, **around)
+            return Stream(self._line, ref, on_progress)
+        return self._whole(op, body, around, on_progress)
+
+    async def _whole(self, op: Op, body: Message, around: dict[str, Any], on_progress: OnProgress | None) -> Answer:
+        ref = self._line.session.request(op, body, stream=False, **around)
+        async with Stream(self._line, ref, on_progress) as answering:
+            return await answering.read()
+
+    # ------------------------------------------------------------ the daemon
+
+    async def models(self) -> list[Model]:
+        """Return every model that the daemon knows."""
+        return read((await self.call("models"))["models"], list[Model])
+
+    async def show(self, model: str) -> Model:
+        """Return all about one model, with its options, log and story."""
+        return read(await self.call("show", model=model), Model)
+
+    async def status(self) -> Status:
+        """Return how the daemon is."""
+        return read(await self.call("status"), Status)
+
+    async def requests(self) -> list[RequestInfo]:
+        """Return the requests of this account that run or are kept."""
+        return read((await self.call("requests"))["requests"], list[RequestInfo])
+
+    async def load(self, model: str, *, wait: bool = True) -> str:
+        """Make a model ready and return its state; without `wait`, only begin to."""
+        ref = self._line.session.call("load", {"model": model, "wait": wait})
+        return str((await self._line.answer(ref, forever=wait))["state"])
+
+    async def unload(self, model: str, *, force: bool = False) -> str:
+        """Stop a model's worker and return the model's state; `force` ends its requests."""
+        return str((await self.call("unload", model=model, **({"force": True} if force else {})))["state"])
+
+    def events(self, topics: Sequence[str] = ("model", "request", "daemon")) -> "Events":
+        """Hear what happens, from now on."""
+        return Events(self._line, self._line.session.subscribe(topics))
+
+    async def call(self, verb: str, **args: Any) -> Any:
+        """Ask the daemon anything that it has a verb for; returns plain values."""
+        return await self._line.answer(self._line.session.call(verb, args))
+
+
+class _Leaving:
+    """What is open under a ref, and is cancelled when its reader leaves."""
+
+    def __init__(self, line: AsyncLine, ref: int) -> None:
+        self._line = line
+        self._ref = line.expect(ref)
+        self._ended = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    def close(self) -> None:
+        """Cancel it in the daemon, if it has not ended, and hear no more of it."""
+        if not self._ended:
+            self._ended = True
+            self._line.drop(self._ref)
+
+    async def _next(self) -> Message:
+        if self._ended:
+            raise StopAsyncIteration
+        try:
+            message = await self._line.next(self._ref)
+        except asyncio.CancelledError:
+            self.close()
+            raise
+        self._ended = message["t"] in ENDS
+        return message
+
+
+class Stream(_Leaving):
+    """An answer as it comes: `async for` over it. Cancelling the task that reads it cancels the request."""
+
+    def __init__(self, line: AsyncLine, ref: int, on_progress: OnProgress | None = None) -> None:
+        super().__init__(line, ref)
+        self._said = Transcript(on_progress)
+
+    async def __anext__(self) -> Delta:
+        while True:
+            delta = self._said.add(await self._next())
+            if delta is not None:
+                return delta
+
+    @property
+    def id(self) -> str | None:
+        """The request's id; None before the daemon has accepted it and the first thing was read."""
+        return self._said.id
+
+    @property
+    def text(self) -> str:
+        """The text that has been read so far, also after a failure."""
+        return self._said.text
+
+    @property
+    def answer(self) -> Answer:
+        """The whole answer. Raises ValueError before the end."""
+        if self._said.answer is None:
+            raise ValueError("the answer has not ended: iterate to the end, or await read()")
+        return self._said.answer
+
+    async def read(self) -> Answer:
+        """Read to the end and return the whole answer."""
+        async for _ in self:
+            pass
+        return self.answer
+
+    def cancel(self) -> None:
+        """Ask the daemon to end the request; reading on then raises Cancelled, unless it was just done."""
+        if not self._ended:
+            self._line.stop(self._ref)
+
+
+class Events(_Leaving):
+    """Events as they come: `async for` over it, for ever. Leaving its `async with` block ends the
+    subscription.
+    """
+
+    async def __anext__(self) -> Event:
+        while True:
+            message = await self._next()
+            if message["t"] == "failed":
+                raise from_failed(message)
+            if message["t"] == "event":
+                return read(message, Event)

@@ -1,0 +1,54 @@
+"""What can be said in a request, and how it becomes a message's fields."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypedDict
+
+Messages = str | Sequence[Mapping[str, Any]]
+"""A conversation: one user's text, or turns such as `{"role": "user", "content": "hi"}`."""
+
+
+class Options(TypedDict, total=False):
+    """Keyword arguments of `chat` and `complete`; what is absent is the model's default."""
+
+    model: str | None
+    """Name of a model; without it the daemon's default."""
+    deadline_ms: int | None
+    """Give up after that long, from when the daemon took the request."""
+    detach: bool
+    """Go on when this client leaves; the answer is kept for `attach`."""
+    grace_ms: int
+    """Wait that long for this client to come back before cancelling."""
+    priority: int
+    """From -100 to 100; smaller runs earlier, where the model is configured for it."""
+    max_tokens: int
+    temperature: float
+    top_p: float
+    top_k: int
+    min_p: float
+    seed: int
+    presence_penalty: float
+    frequency_penalty: float
+    repetition_penalty: float
+    stop: str | list[str]
+    ignore_eos: bool
+    logprobs: bool
+    top_logprobs: int
+    response_format: dict[str, Any]
+
+
+Op = Literal["chat", "complete"]
+_ENVELOPE = ("model", "deadline_ms", "detach", "grace_ms", "priority")
+
+
+def turns(messages: Messages, system: str | None = None) -> list[dict[str, Any]]:
+    """Return a conversation as a list of turns, led by the system's text where there is one."""
+    if isinstance(messages, str):
+        messages = [{"role": "user", "content": messages}]
+    said = [dict(turn) for turn in messages]
+    return said if system is None else [{"role": "system", "content": system}, *said]
+
+
+def parts(what: dict[str, Any], options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the body of a request and the arguments of `Session.request` around it."""
+    body = what | {key: value for key, value in options.items() if key not in _ENVELOPE and value is not None}
+    return body, {key: options[key] for key in _ENVELOPE if key in options}

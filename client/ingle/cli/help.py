@@ -1,0 +1,32 @@
+"""`ingle help`: the manual."""
+
+import sys
+
+from ingle.cli.grammar import Given, Usage, Verb
+
+
+def run(given: Given) -> int:
+    """Print a page of the manual."""
+    from ingle.cli import VERBS, verb
+    from ingle.cli.manual import TOPICS, contents, page, topic
+
+    if not given.words:
+        sys.stdout.write(contents([verb(name) for name in VERBS]))
+    elif (name := given.words[0]) in VERBS:
+        sys.stdout.write(page(verb(name)))
+    elif name in TOPICS:
+        sys.stdout.write(topic(name))
+    else:
+        raise Usage(f"there is no page on {name!r}", "`ingle help` lists verbs and topics")
+    return 0
+
+
+VERB = Verb(
+    "help",
+    "print the manual",
+    run,
+    "Prints what the verbs are, or the page of one VERB or TOPIC.",
+    "[VERB|TOPIC]",
+    most=1,
+    examples=(("ingle help ask", "All about asking."), ("ingle help exit-codes", "What the statuses mean.")),
+)

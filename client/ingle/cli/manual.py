@@ -1,0 +1,90 @@
+"""The manual: a page for each verb, made from what the verb declares, and pages on topics."""
+
+from textwrap import dedent, indent, wrap
+
+from ingle.cli.grammar import EVERYWHERE, Option, Verb
+from ingle.cli.outcome import EXITS
+
+WIDTH = 78
+
+TOPICS = {
+    "exit-codes": "What the exit status of `ingle` means.",
+    "environment": "Where the daemon's socket is looked for, and other variables.",
+}
+
+_ENVIRONMENT = """
+    The daemon's socket is the first of these that applies:
+
+        --socket PATH
+        INGLE_SOCKET
+        $XDG_RUNTIME_DIR/ingle/ingle.sock   (without the variable: /run/user/UID/...)
+        /tmp/ingle-UID/ingle.sock           (only in a folder of yours, mode 0700)
+        /run/ingle/ingle.sock               (the system's daemon)
+
+    NO_COLOR        no bold, no dim, whatever the terminal can do
+    TERM=dumb       the same, and no line that is rewritten
+    INGLE_DEBUG     a traceback instead of one line, for bugs of ingle itself
+"""
+
+
+def page(verb: Verb) -> str:
+    """Return a verb's manual page."""
+    synopsis = " ".join(part for part in ("ingle", verb.name, *map(_short, verb.options), verb.arguments) if part)
+    exits = dict(EXITS) | dict(verb.exits)
+    parts = [
+        ("NAME", f"ingle {verb.name} - {verb.summary}"),
+        ("SYNOPSIS", "\n    ".join(wrap(synopsis, WIDTH - 8, break_on_hyphens=False))),
+        ("DESCRIPTION", _paragraphs(verb.description)),
+        ("OPTIONS", "\n".join(_option(option) for option in (*verb.options, *EVERYWHERE))),
+        ("EXAMPLES", "\n".join(f"{command}\n    {what}" for command, what in verb.examples)),
+        ("EXIT STATUS", _exits(tuple(exits.items()))),
+    ]
+    return "\n".join(f"{title}\n{indent(text, '    ')}\n" for title, text in parts if text)
+
+
+def contents(verbs: list[Verb]) -> str:
+    """Return the first page: what there is."""
+    width = max(map(len, [*TOPICS, *(verb.name for verb in verbs)]))
+    lines = [f"    {verb.name.ljust(width)}  {verb.summary}" for verb in verbs]
+    topics = [f"    {name.ljust(width)}  {what}" for name, what in TOPICS.items()]
+    head = "ingle - ask the language models that ingled keeps warm\n\nusage: ingle VERB [OPTION]... [ARGUMENT]...\n"
+    tail = "`ingle help VERB` or `ingle help TOPIC` says more."
+    return "\n".join([head, "verbs", *lines, "", "topics", *topics, "", tail, ""])
+
+
+def topic(name: str) -> str:
+    """Return the page of a topic."""
+    body = _exits(EXITS) if name == "exit-codes" else dedent(_ENVIRONMENT).strip()
+    return f"{TOPICS[name]}\n\n{indent(body, '    ')}\n"
+
+
+def _short(option: Option) -> str:
+    inner = f"{option.names[0]} {option.value}".strip()
+    return f"[{inner}]..." if option.many else f"[{inner}]"
+
+
+def _option(option: Option) -> str:
+    names = ", ".join(f"{name} {option.value}".strip() for name in option.names)
+    return f"{names}\n{_wrapped(option.help, '    ')}"
+
+
+def _exits(exits: tuple[tuple[int, str], ...]) -> str:
+    return "\n".join(_wrapped(text, "     ", f"{code:<5}") for code, text in sorted(exits))
+
+
+def _paragraphs(text: str) -> str:
+    """Wrap paragraphs; indented ones stay as they are."""
+    found = dedent(text).strip("\n").split("\n\n")
+    return "\n\n".join(part if part.startswith(" ") else _wrapped(part, "") for part in found)
+
+
+def _wrapped(text: str, later: str, first: str | None = None) -> str:
+    lines = wrap(
+        text,
+        WIDTH - 4,
+        initial_indent=later if first is None else first,
+        subsequent_indent=later,
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
+    return "\n".join(lines)

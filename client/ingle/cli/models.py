@@ -1,0 +1,42 @@
+"""`ingle models`: the models that can be asked."""
+
+from typing import Any
+
+from ingle.cli.grammar import JSON, Given, Option, Verb
+from ingle.cli.output import print_json, table, text_of
+from ingle.line import Line
+
+HEADINGS = ("NAME", "STATE", "CONTEXT", "ALIASES", "SOURCE")
+
+
+def run(given: Given) -> int:
+    """Print every model."""
+    with Line(given.value("socket")) as line:
+        value = line.call("models")
+    if given.switch("json"):
+        print_json(value)
+    elif given.switch("names"):
+        for model in value["models"]:
+            print("\n".join([model["name"], *model["aliases"]]))
+    else:
+        table(HEADINGS, [_row(model) for model in value["models"]], ("CONTEXT",))
+    return 0
+
+
+def _row(model: dict[str, Any]) -> tuple[str, ...]:
+    name = model["name"] + (" (default)" if model.get("default") else "")
+    aliases = ", ".join(model.get("aliases") or ())
+    return name, model["state"], text_of(model.get("context")), text_of(aliases), text_of(model.get("source"))
+
+
+VERB = Verb(
+    "models",
+    "list the models that can be asked",
+    run,
+    """
+    Prints a line for each model that the daemon's configuration names, warm or cold: its name, state, longest
+    context in tokens, other names, and where its weights are.
+    """,
+    options=(Option(("--names",), "Print only the names, one a line."), JSON),
+    examples=(("ingle models", "What is there?"),),
+)

@@ -1,0 +1,61 @@
+"""`ingle ps`: the models that are in memory."""
+
+from typing import Any
+
+from ingle.cli.grammar import JSON, Given, Verb
+from ingle.cli.output import duration, print_json, size, table, text_of
+from ingle.line import Line
+
+HEADINGS = ("NAME", "STATE", "DEVICE", "MEMORY", "KV", "RUNNING", "WAITING", "TOKENS/S", "IDLE")
+NUMBERS = HEADINGS[3:]
+
+
+def run(given: Given) -> int:
+    """Print the models that are not cold."""
+    with Line(given.value("socket")) as line:
+        models = [model for model in line.call("models")["models"] if model["state"] != "cold"]
+    if given.switch("json"):
+        print_json({"models": models})
+    else:
+        table(HEADINGS, [_row(model) for model in models], NUMBERS)
+    return 0
+
+
+def _row(model: dict[str, Any]) -> tuple[str, ...]:
+    use, rate = model.get("kv_use"), model.get("tokens_s")
+    return (
+        model["name"],
+        _state(model),
+        text_of(model.get("device")),
+        size(_memory(model)),
+        "-" if use is None else f"{use * 100:.0f}%",
+        text_of(model.get("running")),
+        text_of(model.get("waiting")),
+        "-" if rate is None else f"{rate:.1f}",
+        duration(model.get("idle_s")),
+    )
+
+
+def _state(model: dict[str, Any]) -> str:
+    percent = model.get("percent")
+    return f"{model['state']} {percent:.0f}%" if model["state"] == "loading" and percent is not None else model["state"]
+
+
+def _memory(model: dict[str, Any]) -> int | None:
+    """What the model takes where it runs: weights and KV cache, or the process where those are not known."""
+    known = [model[key] for key in ("weights_bytes", "kv_bytes") if model.get(key) is not None]
+    return sum(known) if known else model.get("rss_bytes")
+
+
+VERB = Verb(
+    "ps",
+    "list the models in memory and what they do",
+    run,
+    """
+    Prints a line for each model that is not cold: its state, where it runs, the memory of its weights and KV
+    cache, how full the KV cache is, requests that run and that wait, tokens per second of late, and for how
+    long it has had nothing to do. A dash: not known.
+    """,
+    options=(JSON,),
+    examples=(("ingle ps", "Who is warm?"), ("watch -n1 ingle ps", "Looks again every second.")),
+)

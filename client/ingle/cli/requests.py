@@ -1,0 +1,46 @@
+"""`ingle requests`: what the daemon does for this account."""
+
+from ingle.cli.grammar import JSON, Given, Option, Verb
+from ingle.cli.output import duration, print_json, table, text_of
+from ingle.line import Line
+
+HEADINGS = ("ID", "MODEL", "STATE", "OP", "AGE", "BYTES", "DETACHED")
+
+
+def run(given: Given) -> int:
+    """Print the requests of this account."""
+    with Line(given.value("socket")) as line:
+        value = line.call("requests")
+    if given.switch("json"):
+        print_json(value)
+        return 0
+    if given.switch("names"):
+        for request in value["requests"]:
+            print(request["id"])
+        return 0
+    rows = [
+        (
+            request["id"],
+            text_of(request.get("model")),
+            request["state"],
+            text_of(request.get("op")),
+            duration(request.get("age_s")),
+            text_of(request.get("offset")),
+            "yes" if request.get("detach") else "no",
+        )
+        for request in value["requests"]
+    ]
+    table(HEADINGS, rows, ("AGE", "BYTES"))
+    return 0
+
+
+VERB = Verb(
+    "requests",
+    "list your requests",
+    run,
+    """Prints a line for each request of this account that is queued, runs, is ending, or has ended with
+    its answer kept for `ingle attach`.
+    """,
+    options=(Option(("--names",), "Print only the ids, one a line."), JSON),
+    examples=(("ingle requests", "What did I leave running?"),),
+)

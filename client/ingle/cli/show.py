@@ -1,0 +1,60 @@
+"""`ingle show`: all about one model."""
+
+from typing import Any
+
+from ingle.cli.grammar import JSON, Given, Verb
+from ingle.cli.output import duration, paint, print_json, size
+from ingle.line import Line
+
+LISTS = ("story", "log")
+
+
+def run(given: Given) -> int:
+    """Print a model's fields, then its story and log."""
+    with Line(given.value("socket")) as line:
+        model = line.call("show", {"model": given.words[0]})
+    if given.switch("json"):
+        print_json(model)
+        return 0
+    width = max(map(len, model))
+    for key, value in model.items():
+        if key not in LISTS and value is not None:
+            print(f"{key.ljust(width)}  {_plain(key, value)}")
+    for key in LISTS:
+        if model.get(key):
+            print("\n" + paint(key, "bold"))
+            for item in model[key]:
+                print(f"  {item if isinstance(item, str) else _plain(key, item)}")
+    return 0
+
+
+def _plain(key: str, value: Any) -> str:
+    match value:
+        case bool():
+            return "yes" if value else "no"
+        case int() | float() if key.endswith("_bytes"):
+            return size(value)
+        case int() | float() if key.endswith("_s") and key != "tokens_s":
+            return duration(value)
+        case dict():
+            return " ".join(f"{name}={item}" for name, item in value.items()) or "-"
+        case list() | tuple():
+            return " ".join(map(str, value)) or "-"
+        case _:
+            return str(value)
+
+
+VERB = Verb(
+    "show",
+    "print all that is known of a model",
+    run,
+    """Prints what the daemon knows of MODEL: where it comes from, its state and why, what it uses, its
+    options and default sampling, then its story (what happened to it, the latest last) and the end of its
+    worker's log.
+    """,
+    "MODEL",
+    least=1,
+    most=1,
+    options=(JSON,),
+    examples=(("ingle show coder", "Why did it not load?"),),
+)

@@ -1,0 +1,50 @@
+"""`ingle status`: how the daemon is."""
+
+from ingle.cli.grammar import JSON, Given, Verb
+from ingle.cli.output import duration, print_json, size, text_of
+from ingle.line import Line
+
+
+def run(given: Given) -> int:
+    """Print how the daemon is."""
+    with Line(given.value("socket")) as line:
+        status = line.call("status")
+        path = line.path
+    if given.switch("json"):
+        print_json(status)
+        return 0
+    daemon, models, requests = status["daemon"], status["models"], status["requests"]
+    protocol = ".".join(map(str, status["protocol"]))
+    nursery, dropped = status.get("nursery") or {}, status.get("dropped") or {}
+    lines = [
+        f"daemon    {daemon['name']} {daemon['version']}, protocol {protocol}, pid {text_of(daemon.get('pid'))}, "
+        f"up {duration(daemon.get('uptime_s'))}, {size(daemon.get('rss_bytes'))}",
+        f"socket    {daemon.get('socket') or path}",
+        f"state     {'draining: takes no more requests' if daemon.get('draining') else 'serving'}",
+        f"models    {_counts(models, ('total', 'ready', 'loading', 'failed'))}",
+        f"requests  {_counts(requests, ('running', 'queued', 'ending', 'done_total', 'failed_total'))}",
+        f"clients   {text_of(status.get('connections'))} connected, {text_of(status.get('sessions'))} sessions",
+        f"nursery   {text_of(nursery.get('state'))}, pid {text_of(nursery.get('pid'))}",
+    ]
+    if any(dropped.values()):
+        lines.append(f"dropped   {_counts(dropped, tuple(dropped))}")
+    print("\n".join(lines))
+    return 0
+
+
+def _counts(counts: dict[str, int], names: tuple[str, ...]) -> str:
+    said = (f"{text_of(counts.get(name))} {name.removesuffix('_total').replace('_', ' ')}" for name in names)
+    return ", ".join(said)
+
+
+VERB = Verb(
+    "status",
+    "print how the daemon is",
+    run,
+    """
+    Prints the daemon's version, socket and state, and counts of its models, requests and clients. The exit
+    status is 3 when no daemon answers.
+    """,
+    options=(JSON,),
+    examples=(("ingle status", "Is it there?"), ("ingle status --json | jq .requests.running", "For scripts.")),
+)

@@ -1,0 +1,27 @@
+"""`ingle version`: which ingle this is."""
+
+from ingle import __version__
+from ingle.cli.grammar import JSON, Given, Verb
+
+
+def run(given: Given) -> int:
+    """Print the version."""
+    from ingle.wire.limits import PROTOCOL
+
+    if given.switch("json"):
+        from ingle.cli.output import print_json
+
+        print_json({"name": "ingle", "version": __version__, "protocol": list(PROTOCOL)})
+    else:
+        print(f"ingle {__version__} (protocol {PROTOCOL[0]}.{PROTOCOL[1]})")
+    return 0
+
+
+VERB = Verb(
+    "version",
+    "print the version of this command",
+    run,
+    "Prints the version of this command and of the protocol that it speaks. `ingle status` says the daemon's.",
+    options=(JSON,),
+    examples=(("ingle version", "Which one is it?"),),
+)

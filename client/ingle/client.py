@@ -1,0 +1,262 @@
+"""The blocking client.
+
+with Client() as client:
+    with client.chat("Tell me a story.", stream=True) as story:
+        for delta in story:
+            print(delta.text, end="", flush=True)
+    print(story.answer.usage)
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, Self, Unpack, overload
+
+from ingle.asking import Messages, Op, Options, parts, turns
+from ingle.errors import from_failed
+from ingle.line import Line
+from ingle.results import Answer, Delta, Event, Model, Progress, RequestInfo, Status, Transcript, read
+
+OnProgress = Callable[[Progress], None]
+
+
+class Client:
+    """A connection to the daemon, for one thread at a time: give each thread its own.
+
+    Several streams may be open at once and be read in any order. When the daemon restarts, the client
+    connects again by itself and resumes them; after `timeout` seconds without it, whatever waits raises
+    Unreachable. Every error is an IngleError. Leaving the `with` block cancels what still runs and was not
+    detached.
+    """
+
+    def __init__(
+        self,
+        socket: str | None = None,
+        *,
+        name: str = "python",
+        tags: Sequence[str] = (),
+        timeout: float = 10.0,
+    ) -> None:
+        self._line = Line(socket, name=name, tags=tags, timeout=timeout)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take leave of the daemon. Closing twice is fine."""
+        self._line.close()
+
+    # ------------------------------------------------------------ answers
+
+    @overload
+    def chat(
+        self,
+        messages: Messages,
+        *,
+        system: str | None = ...,
+        stream: Literal[False] = ...,
+        on_progress: OnProgress | None = ...,
+        **options: Unpack[Options],
+    ) -> Answer: ...
+    @overload
+    def chat(
+        self,
+        messages: Messages,
+        *,
+        system: str | None = ...,
+        stream: Literal[True],
+        on_progress: OnProgress | None = ...,
+        **options: Unpack[Options],
+    ) -> "Stream": ...
+    def chat(
+        self,
+        messages: Messages,
+        *,
+        system: str | None = None,
+        stream: bool = False,
+        on_progress: OnProgress | None = None,
+        **options: Unpack[Options],
+    ) -> "Answer | Stream":
+        """Answer a conversation: as a whole, or with `stream=True` piece by piece."""
+        return self._ask("chat", {"messages": turns(messages, system)}, stream, on_progress, options)
+
+    @overload
+    def complete(
+        self,
+        prompt: str,
+        *,
+        stream: Literal[False] = ...,
+        on_progress: OnProgress | None = ...,
+        **options: Unpack[Options],
+    ) -> Answer: ...
+    @overload
+    def complete(
+        self,
+        prompt: str,
+        *,
+        stream: Literal[True],
+        on_progress: OnProgress | None = ...,
+        **options: Unpack[Options],
+    ) -> "Stream": ...
+    def complete(
+        self,
+        prompt: str,
+        *,
+        stream: bool = False,
+        on_progress: OnProgress | None = None,
+        **options: Unpack[Options],
+    ) -> "Answer | Stream":
+        """Go on with a text, without a chat template: as a whole, or with `stream=True` piece by piece."""
+        return self._ask("complete", {"prompt": prompt}, stream, on_progress, options)
+
+    def attach(self, id: str, offset: int = 0, *, on_progress: OnProgress | None = None) -> "Stream":
+        """Take over the stream of a request, such as a detached one, from an offset on."""
+        return Stream(self._line, self._line.attach(id, offset), on_progress)
+
+    def cancel(self, id: str) -> bool:
+        """End a request of this account; False when there was nothing to end."""
+        return bool(self._line.cancel(id)["cancelled"])
+
+    def _ask(
+        self, op: Op, what: dict[str, Any], stream: bool, on_progress: OnProgress | None, options: Options
+    ) -> "Answer | Stream":
+        body, around = parts(what, options)
+        answering = Stream(self._line, self._line.request(op, body, stream=stream, **around), on_progress)
+        if stream:
+            return answering
+        with answering:
+            return answering.read()
+
+    # ------------------------------------------------------------ the daemon
+
+    def models(self) -> list[Model]:
+        """Return every model that the daemon knows."""
+        return read(self.call("models")["models"], list[Model])
+
+    def show(self, model: str) -> Model:
+        """Return all about one model, with its options, log and story."""
+        return read(self.call("show", model=model), Model)
+
+    def status(self) -> Status:
+        """Return how the daemon is."""
+        return read(self.call("status"), Status)
+
+    def requests(self) -> list[RequestInfo]:
+        """Return the requests of this account that run or are kept."""
+        return read(self.call("requests")["requests"], list[RequestInfo])
+
+    def load(self, model: str, *, wait: bool = True) -> str:
+        """Make a model ready and return its state; without `wait`, only begin to."""
+        return str(self._line.call("load", {"model": model, "wait": wait}, forever=wait)["state"])
+
+    def unload(self, model: str, *, force: bool = False) -> str:
+        """Stop a model's worker and return the model's state; `force` ends its requests."""
+        return str(self.call("unload", model=model, **({"force": True} if force else {}))["state"])
+
+    def events(self, topics: Sequence[str] = ("model", "request", "daemon")) -> "Events":
+        """Hear what happens, from now on."""
+        return Events(self._line, self._line.subscribe(topics))
+
+    def call(self, verb: str, **args: Any) -> Any:
+        """Ask the daemon anything that it has a verb for; returns plain values."""
+        return self._line.call(verb, args)
+
+
+class Stream:
+    """An answer as it comes: iterate over it. Leaving its `with` block before the end cancels the request."""
+
+    def __init__(self, line: Line, ref: int, on_progress: OnProgress | None = None) -> None:
+        self._line = line
+        self._ref = ref
+        self._said = Transcript(on_progress)
+        self._ahead: list[Delta] = []
+        self._ended = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Delta:
+        while not self._ahead and not self._ended:
+            self._step()
+        if self._ahead:
+            return self._ahead.pop(0)
+        raise StopIteration
+
+    @property
+    def id(self) -> str:
+        """The request's id; waits until the daemon has accepted it."""
+        while self._said.id is None and not self._ended:
+            self._step()
+        return self._said.id or ""
+
+    @property
+    def text(self) -> str:
+        """The text that has arrived so far, also after a failure."""
+        return self._said.text
+
+    @property
+    def answer(self) -> Answer:
+        """The whole answer. Raises ValueError before the end."""
+        if self._said.answer is None:
+            raise ValueError("the answer has not ended: iterate to the end, or call read()")
+        return self._said.answer
+
+    def read(self) -> Answer:
+        """Read to the end and return the whole answer."""
+        while not self._ended:
+            self._step()
+        return self.answer
+
+    def cancel(self) -> None:
+        """Ask the daemon to end the request; reading on then raises Cancelled, unless it was just done."""
+        if not self._ended:
+            self._line.stop(self._ref)
+
+    def close(self) -> None:
+        """Cancel the request, if it has not ended, and hear no more of it."""
+        if not self._ended:
+            self._ended = True
+            self._line.drop(self._ref)
+
+    def _step(self) -> None:
+        message = self._line.next(self._ref)
+        self._ended = message["t"] in ("done", "failed")
+        delta = self._said.add(message)
+        if delta is not None:
+            self._ahead.append(delta)
+
+
+class Events:
+    """Events as they come: iterate over it, for ever. Leaving its `with` block ends the subscription."""
+
+    def __init__(self, line: Line, ref: int) -> None:
+        self._line = line
+        self._ref = ref
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Event:
+        while True:
+            message = self._line.next(self._ref)
+            if message["t"] == "failed":
+                raise from_failed(message)
+            if message["t"] == "event":
+                return read(message, Event)
+
+    def close(self) -> None:
+        """End the subscription."""
+        self._line.drop(self._ref)

@@ -1,0 +1,219 @@
+"""A blocking line to the daemon: a session, its socket and the clock. `ingle.client` and the command stand on
+it.
+
+It speaks in messages (dicts), not in typed results, and imports little, so that the command starts fast.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from time import monotonic, sleep
+from typing import Any, Self
+
+from ingle import __version__, address
+from ingle.errors import IngleError, ProtocolError, Unreachable, from_failed
+from ingle.session import Session
+from ingle.wire.codec import Message
+from ingle.zmtp import BrokenPeer, Dealer
+
+ENDS = frozenset(("done", "failed", "result"))
+"""Types of the messages after which nothing follows."""
+
+
+def unreachable(path: str, error: OSError) -> Unreachable:
+    """Say in our words why the kernel did not connect us."""
+    match error:
+        case BrokenPeer():
+            return Unreachable(path, "foreign", str(error))
+        case FileNotFoundError() | NotADirectoryError():
+            return Unreachable(path, "absent")
+        case PermissionError():
+            return Unreachable(path, "permission")
+        case ConnectionRefusedError():
+            return Unreachable(path, "refused")
+        case _:
+            return Unreachable(path, "lost", error.strerror or str(error))
+
+
+class Line:
+    """One connection that comes back by itself. For one thread at a time.
+
+    When the daemon goes away, open streams are resumed as soon as it is back; after `timeout` seconds
+    without it whatever waits raises Unreachable.
+    """
+
+    def __init__(
+        self,
+        socket: str | None = None,
+        *,
+        name: str = "ingle",
+        tags: Sequence[str] = (),
+        timeout: float = 10.0,
+    ) -> None:
+        self.path = address.find(socket)
+        self.timeout = timeout
+        self.session = Session(name, version=__version__, tags=tags, patience=timeout)
+        self._inbox: dict[int, deque[Message]] = {}
+        self._dealer: Dealer | None = None
+        self._dead: IngleError | None = None
+        self.session.start(monotonic())
+        try:
+            self._dealer = Dealer(self.path)  # only a daemon that was there before is waited for
+        except OSError as error:
+            raise unreachable(self.path, error) from error
+        self.session.connected()
+        try:
+            while self.session.state != "open":
+                self._turn(None)
+        except BaseException:
+            self._hang_up()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def fileno(self) -> int:
+        """Return the descriptor to poll, or -1 while there is no connection."""
+        return self._dealer.fileno() if self._dealer is not None else -1
+
+    def request(self, op: str, body: Message, **options: Any) -> int:
+        """Run a model; see Session.request."""
+        return self._expect(self.session.request(op, body, **options))
+
+    def attach(self, id: str, offset: int = 0) -> int:
+        """Take over the stream of a request from an offset on."""
+        return self._expect(self.session.attach(id, offset))
+
+    def subscribe(self, topics: Sequence[str]) -> int:
+        """Ask for events."""
+        return self._expect(self.session.subscribe(topics))
+
+    def call(self, verb: str, args: Message | None = None, *, forever: bool = False) -> Any:
+        """Ask the daemon itself and return its answer. Waits `timeout` at most, unless `forever`."""
+        return self._answer(self._expect(self.session.call(verb, args or {})), forever)
+
+    def cancel(self, id: str) -> Any:
+        """End a request of the same account."""
+        return self._answer(self._expect(self.session.cancel(id)), False)
+
+    def stop(self, ref: int) -> None:
+        """Cancel what was opened under the ref; its end still arrives."""
+        self.session.stop(ref)
+        self._flush()
+
+    def drop(self, ref: int) -> None:
+        """Cancel what was opened under the ref and hear no more of it."""
+        self._inbox.pop(ref, None)
+        self.stop(ref)
+
+    def next(self, ref: int, timeout: float | None = None) -> Message:
+        """Return the next message for the ref, waiting for it. Raises Unreachable when none comes in time."""
+        until = None if timeout is None else monotonic() + timeout
+        inbox = self._inbox[ref]
+        while not inbox:
+            if until is not None and monotonic() >= until:
+                raise Unreachable(self.path, "silent")
+            self._turn(until)
+        message = inbox.popleft()
+        if message["t"] in ENDS:
+            self._inbox.pop(ref, None)
+        elif message["t"] in ("chunk", "event"):
+            self.session.taken(ref)
+            self._flush()
+        return message
+
+    def close(self) -> None:
+        """Take leave; what still runs and was not detached is cancelled. Closing twice is fine."""
+        if self._dealer is not None:
+            self.session.bye()
+            self._flush()
+        if self._dealer is not None:
+            self._dealer.close()
+            self._dealer = None
+        self._dead = self._dead or IngleError("the client is closed")
+
+    def _expect(self, ref: int) -> int:
+        self._inbox[ref] = deque()
+        self._flush()
+        return ref
+
+    def _answer(self, ref: int, forever: bool) -> Any:
+        message = self.next(ref, None if forever else self.timeout)
+        if message["t"] == "failed":
+            raise from_failed(message)
+        return message["value"]
+
+    def _flush(self) -> None:
+        """Write what can be written now; a broken connection is noticed by the next turn."""
+        if self._dealer is None:
+            return
+        try:
+            for data in self.session.take():
+                self._dealer.send(data)
+        except OSError:
+            self._hang_up()
+
+    def _turn(self, until: float | None) -> None:
+        """Wait for the next thing to happen, at most until then, and do it."""
+        if self._dead is not None:
+            raise self._dead
+        now = monotonic()
+        if self.session.gave_up(now):
+            raise Unreachable(self.path, "lost" if self._dealer is None else "silent")
+        soonest = min((at for at in (until, self.session.deadline) if at is not None), default=None)
+        if self._dealer is None:
+            pause = self.session.retry_at if soonest is None else min(soonest, self.session.retry_at)
+            sleep(max(0.0, pause - now))
+            self._redial()
+            return
+        dealer = self._dealer
+        try:
+            for data in self.session.take():
+                dealer.send(data)
+            if not dealer.wait(None if soonest is None else soonest - now):
+                return
+            dealer.flush()
+            arrived = dealer.receive()
+        except BrokenPeer as error:
+            raise self._die(unreachable(self.path, error)) from error
+        except OSError:
+            self._hang_up()
+            return
+        for frames in arrived:
+            self._take(frames)
+
+    def _take(self, frames: list[bytes]) -> None:
+        try:
+            if len(frames) != 1:
+                raise ProtocolError(f"the daemon sent a message of {len(frames)} frames")
+            arrivals = self.session.receive(frames[0])
+        except IngleError as error:
+            raise self._die(error) from error.__cause__
+        for ref, message in arrivals:
+            inbox = self._inbox.get(ref)
+            if inbox is not None:
+                inbox.append(message)
+
+    def _redial(self) -> None:
+        try:
+            self._dealer = Dealer(self.path)
+        except OSError:
+            self.session.disconnected(monotonic())
+        else:
+            self.session.connected()
+
+    def _hang_up(self) -> None:
+        if self._dealer is not None:
+            self._dealer.close()
+            self._dealer = None
+        self.session.disconnected(monotonic())
+
+    def _die(self, error: IngleError) -> IngleError:
+        """What the other side did cannot be mended: every later use raises the same."""
+        self._dead = error
+        if self._dealer is not None:
+            self._dealer.close()
+            self._dealer = None
+        return error

@@ -1,0 +1,433 @@
+"""One client's conversation with the daemon: the one place for what the protocol demands of a client. PURE.
+
+No socket, no clock: the owner (`ingle.line` for blocking code, `ingle.aio` for asyncio) moves the bytes of
+messages in and out and says what time it is. Everything the client asked for has a `ref`, its own number;
+what arrives is given back under that number, in order, without gaps or repetitions, whatever became of the
+connection between.
+
+    connected()  receive(bytes) -> arrivals  take() -> bytes to send  ...  disconnected(now)  connected()  ...
+
+A session outlives its connections. After a reconnect it says `hello` with its token, attaches again to
+every open stream at the offset that it has, and asks again what was not yet accepted.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, NamedTuple
+
+from ingle.errors import ProtocolError, Refused, from_failed
+from ingle.wire.codec import Message, Unreadable, pack, unpack
+from ingle.wire.limits import CREDIT, DEFAULT_CREDIT, FRAME_BYTES, OPEN_REQUESTS, PROTOCOL, SCHEMA_BYTES
+
+FIRST_RETRY = 0.01
+LAST_RETRY = 0.5
+ONLY_ONCE = frozenset(("shutdown",))
+"""Verbs that must not be asked a second time when the connection broke before the answer."""
+
+
+class Arrival(NamedTuple):
+    """A message of the daemon and what it belongs to. A tuple, as importing dataclasses takes 15 ms."""
+
+    ref: int
+    message: Message
+
+
+class _Stream:
+    """A request, attach or subscription that has not ended."""
+
+    __slots__ = ("accepted", "first", "freed", "id", "offset", "ref", "stopping", "waiting")
+
+    def __init__(self, ref: int, first: Message) -> None:
+        self.ref = ref
+        self.first = first
+        """The message that opened it."""
+        self.id: str | None = first.get("id")
+        self.accepted = False
+        self.offset: int = first.get("offset", 0)
+        """UTF-8 bytes of the answer that have arrived."""
+        self.waiting = 0
+        """Chunks that have arrived and that nobody has taken."""
+        self.freed = 0
+        """Chunks taken for which no new credit has been given. Credit at the daemon + waiting + freed =
+        window.
+        """
+        self.stopping = False
+
+
+class _Call:
+    """A question to the daemon that has not been answered."""
+
+    __slots__ = ("message", "sent")
+
+    def __init__(self, message: Message, sent: bool) -> None:
+        self.message = message
+        self.sent = sent
+        """It went out on some connection, and may have been carried out."""
+
+
+class Session:
+    """The state of one conversation. Not safe for threads; nothing here blocks."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        version: str = "0",
+        tags: Sequence[str] = (),
+        key: str | None = None,
+        window: int = DEFAULT_CREDIT,
+        patience: float = 10.0,
+    ) -> None:
+        self.state: Literal["down", "greeting", "open"] = "down"
+        self.welcome: Message = {}
+        """What the daemon said at the last handshake."""
+        self.deadline: float | None = None
+        """Without a welcome until then, the daemon counts as gone."""
+        self.retry_at = 0.0
+        """When to try to connect again."""
+        self._hello: Message = {
+            "t": "hello",
+            "protocol": [PROTOCOL[0], PROTOCOL[0]],
+            "client": {"name": name, "version": version, "tags": list(tags)},
+        }
+        if key is not None:
+            self._hello["key"] = key
+        self._window = window
+        self._patience = patience
+        self._delay = FIRST_RETRY
+        self._last_ref = 0
+        self._streams: dict[int, _Stream] = {}
+        self._by_id: dict[str, _Stream] = {}
+        self._calls: dict[int, _Call] = {}
+        self._outgoing: list[bytes] = []
+
+    # ------------------------------------------------------------ the connection
+
+    def start(self, now: float) -> None:
+        """A connection is being made for the first time."""
+        self.deadline = now + self._patience
+
+    def connected(self) -> None:
+        """A fresh connection is there: say hello."""
+        self.state = "greeting"
+        self._outgoing = [pack(self._hello)]
+
+    def disconnected(self, now: float) -> None:
+        """The connection broke, or could not be made; `retry_at` says when to try again."""
+        if self.deadline is None:
+            self.deadline = now + self._patience
+        self.state = "down"
+        self._outgoing = []
+        self.retry_at = now + self._delay
+        self._delay = min(self._delay * 2, LAST_RETRY)
+
+    def gave_up(self, now: float) -> bool:
+        """Return whether the daemon has been away for longer than this session is patient."""
+        return self.deadline is not None and now >= self.deadline
+
+    def take(self) -> list[bytes]:
+        """Return the messages to send now, and forget them."""
+        outgoing, self._outgoing = self._outgoing, []
+        return outgoing
+
+    def bye(self) -> None:
+        """Leave: the daemon cancels what still runs and was not asked to go on by itself."""
+        self._send({"t": "bye"})
+
+    # ------------------------------------------------------------ what the client asks for
+
+    def request(
+        self,
+        op: str,
+        body: Message,
+        *,
+        model: str | None = None,
+        stream: bool = True,
+        deadline_ms: int | None = None,
+        detach: bool = False,
+        grace_ms: int = 0,
+        priority: int = 0,
+    ) -> int:
+        """Run a model; chunks, progress and the end arrive under the ref. Raises Refused when over a
+        limit.
+        """
+        self._check_body(body)
+        message: Message = {"t": "request", "op": op, "body": body, "stream": stream, "credit": self._room()}
+        optional: Message = {
+            "model": model,
+            "deadline_ms": deadline_ms,
+            "detach": detach or None,
+            "grace_ms": grace_ms or None,
+            "priority": priority or None,
+        }
+        message.update((key, value) for key, value in optional.items() if value is not None)
+        return self._open(message)
+
+    def attach(self, id: str, offset: int = 0) -> int:
+        """Take over the stream of a request from an offset on."""
+        return self._open({"t": "attach", "id": id, "offset": offset, "credit": self._room()})
+
+    def subscribe(self, topics: Sequence[str]) -> int:
+        """Ask for events. What happens while the connection is down is not told."""
+        return self._open({"t": "subscribe", "topics": list(topics), "credit": self._room()})
+
+    def call(self, verb: str, args: Message) -> int:
+        """Ask the daemon itself; a `result` or `failed` arrives under the ref."""
+        return self._ask({"t": "call", "verb": verb, "args": args})
+
+    def cancel(self, id: str) -> int:
+        """End a request of the same account, wherever it was started."""
+        return self._ask({"t": "cancel", "id": id})
+
+    def stop(self, ref: int) -> None:
+        """Cancel what this session opened under the ref, even before the daemon has accepted it.
+
+        The stream still ends by itself: as a rule with `failed` and the code cancelled.
+        """
+        stream = self._streams.get(ref)
+        if stream is not None and not stream.stopping:
+            stream.stopping = True
+            self._cancel(stream)
+
+    def taken(self, ref: int) -> None:
+        """The client has taken one chunk or event: the daemon may send more once half of the window is
+        free.
+        """
+        stream = self._streams.get(ref)
+        if stream is None or not stream.waiting:
+            return
+        stream.waiting -= 1
+        stream.freed += 1
+        if stream.freed * 2 >= self._room():
+            self._grant(stream)
+
+    # ------------------------------------------------------------ what the daemon says
+
+    def receive(self, data: bytes) -> list[Arrival]:
+        """Take one message. Raises ProtocolError, after which the connection must be dropped for good."""
+        try:
+            message = unpack(data)
+            return self._receive(message)
+        except Unreadable as error:
+            raise ProtocolError(f"the daemon sent something unreadable: {error}") from error
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ProtocolError(f"the daemon sent a wrong {message['t']!r}: {error!r}") from error
+
+    def _receive(self, message: Message) -> list[Arrival]:
+        kind = message["t"]
+        if self.state != "open":
+            if kind == "welcome":
+                return self._welcomed(message)
+            if kind == "failed":
+                raise from_failed(message)
+            raise ProtocolError(f"the daemon said {kind!r} before welcome")
+        match kind:
+            case "chunk":
+                return self._chunk(message)
+            case "event":
+                return self._event(message)
+            case "accepted":
+                return self._accepted(message)
+            case "progress":
+                stream = self._by_id.get(message["id"])
+                return [] if stream is None else [Arrival(stream.ref, message)]
+            case "done" | "failed" | "result":
+                return self._ended(message)
+            case _:  # a newer daemon may say more than we know
+                return []
+
+    def _welcomed(self, message: Message) -> list[Arrival]:
+        major = message["protocol"][0]
+        if major != PROTOCOL[0]:
+            raise ProtocolError(f"the daemon speaks protocol {major}, this client {PROTOCOL[0]}")
+        if not isinstance(message["limits"], dict):
+            raise ProtocolError("the daemon's welcome has no limits")
+        self.state, self.welcome, self.deadline, self._delay = "open", message, None, FIRST_RETRY
+        self._hello["token"] = message["token"]
+        arrivals = self._calls_again()
+        for stream in list(self._streams.values()):
+            arrivals += self._open_again(stream)
+        return arrivals
+
+    def _calls_again(self) -> list[Arrival]:
+        arrivals: list[Arrival] = []
+        for ref, call in list(self._calls.items()):
+            if call.sent and call.message.get("verb") in ONLY_ONCE:
+                del self._calls[ref]
+                text = "the connection broke before the daemon answered"
+                arrivals.append(_failure(ref, "internal", text, "see `ingle status` for what became of it"))
+            else:
+                self._send(call.message)
+                call.sent = True
+        return arrivals
+
+    def _open_again(self, stream: _Stream) -> list[Arrival]:
+        """Send a stream's opening message on a fresh connection: the first time, or from where we are."""
+        stream.freed = 0
+        credit = self._room() - stream.waiting
+        if stream.accepted and stream.first["t"] != "subscribe":
+            again: Message = {"t": "attach", "ref": stream.ref, "id": stream.id, "offset": stream.offset}
+            self._send(again | {"credit": credit})
+        elif stream.stopping:
+            del self._streams[stream.ref]
+            text = "cancelled before the daemon took it"
+            return [_failure(stream.ref, "cancelled", text, "", fault="client")]
+        else:
+            stream.accepted = False
+            self._send(stream.first | {"credit": credit})
+        if stream.stopping:
+            self._cancel(stream)
+        return []
+
+    def _accepted(self, message: Message) -> list[Arrival]:
+        stream = self._streams.get(message["ref"])
+        if stream is None:
+            return []
+        first_time = not stream.accepted
+        if stream.id is not None:
+            self._by_id.pop(stream.id, None)
+        stream.id, stream.accepted = message["id"], True
+        self._by_id[message["id"]] = stream
+        if not first_time:
+            return []
+        if stream.stopping:
+            self._cancel(stream)
+        return [Arrival(stream.ref, message)]
+
+    def _chunk(self, message: Message) -> list[Arrival]:
+        stream = self._by_id.get(message["id"])
+        if stream is None:  # ended for us, and still under way when we said so
+            return []
+        reasoning, text = message.get("r", ""), message.get("x", "")
+        at = message["o"]
+        end = at + len(text.encode()) + len(reasoning.encode())
+        if at > stream.offset:
+            raise ProtocolError(f"request {stream.id}: text from {stream.offset} to {at} is missing")
+        stream.waiting += 1
+        if at < stream.offset:  # sent again after an attach
+            if end <= stream.offset:
+                self.taken(stream.ref)
+                return []
+            message = _trim(message, stream.offset - at)
+        stream.offset = end
+        return [Arrival(stream.ref, message)]
+
+    def _event(self, message: Message) -> list[Arrival]:
+        stream = self._by_id.get(message["id"])
+        if stream is None:
+            return []
+        stream.waiting += 1
+        return [Arrival(stream.ref, message)]
+
+    def _ended(self, message: Message) -> list[Arrival]:
+        if "id" in message and (stream := self._by_id.pop(message["id"], None)) is not None:
+            self._streams.pop(stream.ref, None)
+            return [Arrival(stream.ref, message)]
+        ref = message.get("ref")
+        if ref is None:
+            if message["t"] == "failed" and "id" not in message:  # about the connection as a whole
+                raise from_failed(message)
+            return []
+        if self._calls.pop(ref, None) is not None:
+            return [Arrival(ref, message)]
+        stream = self._streams.pop(ref, None)
+        if stream is None:
+            return []
+        if stream.id is not None:
+            self._by_id.pop(stream.id, None)
+        if stream.accepted and message.get("code") == "no_such_request":
+            text = f"the daemon has been restarted and no longer knows request {stream.id}"
+            hint = f"ask again; {stream.offset} bytes of the answer had arrived"
+            return [_failure(ref, "no_such_request", text, hint, id=stream.id)]
+        return [Arrival(ref, message)]
+
+    # ------------------------------------------------------------ sending
+
+    def _limit(self, name: str, default: int) -> int:
+        value = self.welcome.get("limits", {}).get(name, default)
+        return value if isinstance(value, int) else default
+
+    def _room(self) -> int:
+        return min(self._window, self._limit("credit", CREDIT))
+
+    def _next_ref(self) -> int:
+        self._last_ref += 1
+        return self._last_ref
+
+    def _open(self, message: Message) -> int:
+        limit = self._limit("requests", OPEN_REQUESTS)
+        if len(self._streams) >= limit:
+            raise Refused("over_limit", f"{limit} requests are open already", "wait until one has ended")
+        ref = self._next_ref()
+        message["ref"] = ref
+        self._check_size(message)
+        self._streams[ref] = _Stream(ref, message)
+        self._send(message)
+        return ref
+
+    def _ask(self, message: Message) -> int:
+        ref = self._next_ref()
+        message["ref"] = ref
+        self._check_size(message)
+        self._calls[ref] = _Call(message, sent=self.state == "open")
+        self._send(message)
+        return ref
+
+    def _cancel(self, stream: _Stream) -> None:
+        if stream.id is not None and stream.accepted:
+            # Nobody waits for the result: the stream's own end says how it went.
+            self._send({"t": "cancel", "ref": self._next_ref(), "id": stream.id})
+
+    def _grant(self, stream: _Stream) -> None:
+        if self.state == "open" and stream.accepted:
+            self._send({"t": "credit", "id": stream.id, "n": stream.freed, "ack": stream.offset})
+            stream.freed = 0
+
+    def _send(self, message: Message) -> None:
+        """Send now, or not at all: what is open is sent again after the next welcome."""
+        if self.state == "open":
+            self._outgoing.append(pack(message))
+
+    def _check_size(self, message: Message) -> None:
+        try:
+            size = len(pack(message))
+        except Unreadable as error:
+            code = "too_large" if "limit" in str(error) else "bad_value"
+            raise Refused(code, str(error), "send less, or plainer values") from error
+        limit = self._limit("frame", FRAME_BYTES)
+        if size > limit:
+            raise Refused("too_large", f"message has {size} bytes, the limit is {limit}", "send less text")
+
+    def _check_body(self, body: Message) -> None:
+        shape: Any = body.get("response_format")
+        schema: Any = shape.get("json_schema", {}).get("schema") if isinstance(shape, dict) else None
+        if schema is None:
+            return
+        limit = self._limit("schema", SCHEMA_BYTES)
+        size = len(pack({"t": "schema", "schema": schema}))
+        if size > limit:
+            at = "body.response_format.json_schema.schema"
+            text = f"the JSON schema has {size} bytes, the limit is {limit}"
+            raise Refused("too_large", text, "use a smaller one", at=at)
+
+    def open_refs(self) -> Iterable[int]:
+        """Return what has not ended: streams and calls."""
+        return [*self._streams, *self._calls]
+
+
+def _trim(message: Message, cut: int) -> Message:
+    """Return a chunk without its first `cut` bytes. Reasoning comes before text; token details are
+    dropped.
+    """
+    reasoning, text = str(message.get("r", "")).encode(), str(message.get("x", "")).encode()
+    rest: Message = {"t": "chunk", "id": message["id"], "o": message["o"] + cut}
+    if cut < len(reasoning):
+        rest["r"] = reasoning[cut:].decode()
+    text = text[max(0, cut - len(reasoning)) :]
+    if text:
+        rest["x"] = text.decode()
+    return rest
+
+
+def _failure(ref: int, code: str, message: str, hint: str, *, fault: str = "daemon", id: str | None = None) -> Arrival:
+    failed: Message = {"t": "failed", "code": code, "message": message, "hint": hint, "fault": fault}
+    return Arrival(ref, failed | ({"ref": ref} if id is None else {"id": id}))

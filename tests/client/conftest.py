@@ -1,0 +1,348 @@
+"""A stand-in for the daemon: a thread with a real ROUTER that speaks the public protocol, without any model."""
+
+import os
+import queue
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import pytest
+import zmq
+from ingle.wire.codec import Message, pack, unpack
+from ingle.wire.limits import CREDIT
+
+PIECES = ["Once ", "upon ", "a ", "tïme ", "there ", "was ", "a ", "fire."] * 6
+TEXT = "".join(PIECES)
+DEADLINE = 10.0
+
+MODELS: list[Message] = [
+    {
+        "name": "tiny", "aliases": ["t"], "default": True, "state": "ready", "engine": "echo", "source": "/m/tiny",
+        "license": None, "revision": None, "context": 4096, "why": None, "since_s": 3.0, "phase": None,
+        "percent": None, "pid": 7, "device": "cpu", "kv_use": 0.25, "kv_tokens": 1024, "kv_bytes": 1 << 30,
+        "weights_bytes": 1 << 29, "rss_bytes": 1 << 31, "running": 1, "waiting": 0, "tokens_total": 10,
+        "tokens_s": 12.34, "cached_tokens": 0, "prompt_tokens": 5, "idle_s": 75.0, "load_s": 1.5,
+    },
+    {"name": "cold-one", "aliases": [], "default": False, "state": "cold"},
+]  # fmt: skip
+
+
+class Answer:
+    """One request and how much of its answer has been sent."""
+
+    def __init__(self, id: str, peer: bytes, credit: int, pieces: list[str], *, endless: bool) -> None:
+        self.id = id
+        self.peer = peer
+        self.credit = credit
+        self.pieces = pieces
+        self.endless = endless
+        self.next = 0
+        self.ack = 0
+        self.streamed = True
+        self.closed = False
+
+    def offset(self) -> int:
+        return len("".join(self.pieces[: self.next]).encode())
+
+
+class FakeDaemon:
+    """Answers every message; what the prompt says decides how."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.received: list[Message] = []
+        self.connections = 0
+        self.answers: dict[str, Answer] = {}
+        self.subscriptions: dict[str, Answer] = {}
+        self.silent: set[str] = set()
+        """Types of messages that get no answer."""
+        self.limits: dict[str, int] = {}
+        self._news = threading.Condition()
+        self._todo: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._context = zmq.Context()
+        self._router: zmq.Socket[bytes] | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._bell = self._context.socket(zmq.PAIR)
+        self._bell.bind(f"inproc://bell-{id(self)}")
+        self._thread.start()
+        self.do(self._bind)
+
+    # ---- for tests
+
+    def do(self, what: Callable[[], None]) -> None:
+        """Run something on the daemon's thread and wait for it."""
+        done = threading.Event()
+
+        def run() -> None:
+            what()
+            done.set()
+
+        self._todo.put(run)
+        self._bell.send(b"")
+        assert done.wait(DEADLINE)
+
+    def wait_for(self, kind: str, count: int = 1, **fields: Any) -> Message:
+        """Wait until `count` messages of this type, with these fields, have come; returns the last of them."""
+        until = monotonic() + DEADLINE
+        with self._news:
+            while True:
+                found = [m for m in self.received if m["t"] == kind and fields.items() <= m.items()]
+                if len(found) >= count:
+                    return found[-1]
+                assert self._news.wait(max(0.0, until - monotonic())), f"no {kind} {fields} in {self.received}"
+
+    def down(self) -> None:
+        """Close the socket: every client loses its connection."""
+        self.do(self._unbind)
+
+    def up(self, *, forget: bool = False) -> None:
+        """Listen again; with `forget` nothing is known of earlier requests."""
+        if forget:
+            self.answers.clear()
+        self.do(self._bind)
+
+    def restart(self, *, forget: bool = False) -> None:
+        self.down()
+        self.up(forget=forget)
+
+    def emit(self, topic: str, value: Message) -> None:
+        """Send an event to all subscriptions."""
+
+        def send() -> None:
+            for answer in self.subscriptions.values():
+                self._send(answer.peer, {"t": "event", "id": answer.id, "topic": topic, "value": value})
+
+        self.do(send)
+
+    def raw(self, *frames: bytes) -> None:
+        """Send anything to whoever said something last."""
+
+        def send() -> None:
+            assert self._router is not None
+            self._router.send_multipart([self._last, *frames])
+
+        self.do(send)
+
+    def close(self) -> None:
+        self._todo.put(None)
+        self._bell.send(b"")
+        self._thread.join(DEADLINE)
+        self._bell.close(0)
+        self._context.destroy(0)
+
+    # ---- the thread
+
+    def _run(self) -> None:
+        bell = self._context.socket(zmq.PAIR)
+        bell.connect(f"inproc://bell-{id(self)}")
+        while True:
+            poller = zmq.Poller()
+            poller.register(bell, zmq.POLLIN)
+            if self._router is not None:
+                poller.register(self._router, zmq.POLLIN)
+            ready = dict(poller.poll())
+            if bell in ready:
+                bell.recv()
+                todo = self._todo.get()
+                if todo is None:
+                    break
+                todo()
+            elif self._router is not None and self._router in ready:
+                self._take()
+        self._unbind()
+        bell.close(0)
+
+    def _bind(self) -> None:
+        self._router = self._context.socket(zmq.ROUTER)
+        self._router.setsockopt(zmq.LINGER, 0)
+        self._router.bind(f"ipc://{self.path}")
+
+    def _unbind(self) -> None:
+        if self._router is not None:
+            self._router.close(0)
+            self._router = None
+        Path(self.path).unlink(missing_ok=True)
+
+    def _send(self, peer: bytes, message: Message) -> None:
+        assert self._router is not None
+        self._router.send_multipart([peer, pack(message)])
+
+    def _take(self) -> None:
+        assert self._router is not None
+        peer, data = self._router.recv_multipart()
+        self._last = peer
+        message = unpack(data)
+        if message["t"] not in self.silent:
+            handler: Callable[[bytes, Message], None] = getattr(self, "_" + message["t"])
+            handler(peer, message)
+        with self._news:
+            self.received.append(message)
+            self._news.notify_all()
+
+    def _hello(self, peer: bytes, message: Message) -> None:
+        self.connections += 1
+        welcome: Message = {"t": "welcome", "protocol": [1, 0], "token": "tok", "account": "uid:0"}
+        welcome |= {"limits": self.limits, "daemon": {"version": "9", "boot": str(self.connections)}}
+        self._send(peer, welcome | {"ops": ["chat", "complete"], "verbs": [], "topics": []})
+
+    def _request(self, peer: bytes, message: Message) -> None:
+        body = message["body"]
+        prompt = body.get("prompt") or body["messages"][-1]["content"]
+        if prompt.startswith("fail:"):
+            code = prompt.removeprefix("fail:")
+            fault = "daemon" if code in ("internal", "load_failed") else "client"
+            failed = {"t": "failed", "ref": message["ref"], "code": code, "message": f"it is {code}", "hint": "do x"}
+            self._send(peer, failed | {"fault": fault, "at": "body.messages"})
+            return
+        id = f"r{len(self.answers) + 1}"
+        pieces = [prompt.removeprefix("say:")] if prompt.startswith("say:") else list(PIECES)
+        answer = Answer(id, peer, message.get("credit", 16), pieces, endless=prompt == "forever")
+        answer.streamed = message.get("stream", True)
+        self.answers[id] = answer
+        self._send(peer, {"t": "accepted", "ref": message["ref"], "id": id})
+        self._send(peer, {"t": "progress", "id": id, "phase": "loading", "percent": 40})
+        self._advance(answer)
+
+    def _advance(self, answer: Answer) -> None:
+        while answer.streamed and answer.credit > 0 and answer.next < len(answer.pieces):
+            piece = answer.pieces[answer.next]
+            self._send(answer.peer, {"t": "chunk", "id": answer.id, "o": answer.offset(), "x": piece})
+            answer.next += 1
+            answer.credit -= 1
+        if answer.endless or answer.closed or (answer.streamed and answer.next < len(answer.pieces)):
+            return
+        answer.closed = True
+        done: Message = {
+            "t": "done", "id": answer.id, "finish": "stop", "usage": {"prompt": 3, "cached": 1, "completion": 48},
+            "ms": {"queued": 0.1, "load": 0.0, "first": 4.5, "total": 50.0}, "model": {"name": "tiny"},
+            "hooks": [{"name": "redact", "point": "prompt", "verdict": "unchanged", "us": 12}], "new_field": 1,
+        }  # fmt: skip
+        if not answer.streamed:
+            done["result"] = {"text": "".join(answer.pieces)}
+        self._send(answer.peer, done)
+
+    def _credit(self, peer: bytes, message: Message) -> None:
+        answer = self.answers.get(message["id"])
+        if answer is None:
+            return
+        assert message["n"] + answer.credit <= CREDIT
+        answer.credit += message["n"]
+        answer.ack = message.get("ack", 0)
+        self._advance(answer)
+
+    def _attach(self, peer: bytes, message: Message) -> None:
+        answer = self.answers.get(message["id"])
+        if answer is None:
+            failed = {"t": "failed", "ref": message["ref"], "code": "no_such_request", "message": "no", "hint": "h"}
+            self._send(peer, failed | {"fault": "client"})
+            return
+        answer.peer, answer.credit, answer.next, answer.closed = peer, message["credit"], 0, False
+        while answer.offset() < message["offset"]:
+            answer.next += 1
+        self._send(peer, {"t": "accepted", "ref": message["ref"], "id": answer.id})
+        self._advance(answer)
+
+    def _cancel(self, peer: bytes, message: Message) -> None:
+        answer = self.answers.get(message["id"]) or self.subscriptions.get(message["id"])
+        value = {"cancelled": answer is not None, "state": "ending" if answer else "done"}
+        self._send(peer, {"t": "result", "ref": message["ref"], "value": value})
+        if answer is not None:
+            failed = {"t": "failed", "id": answer.id, "code": "cancelled", "message": "cancelled", "hint": ""}
+            self._send(answer.peer, failed | {"fault": "client"})
+
+    def _subscribe(self, peer: bytes, message: Message) -> None:
+        id = f"s{len(self.subscriptions) + 1}"
+        self.subscriptions[id] = Answer(id, peer, message["credit"], [], endless=True)
+        self._send(peer, {"t": "accepted", "ref": message["ref"], "id": id})
+
+    def _bye(self, peer: bytes, message: Message) -> None:
+        pass
+
+    def _call(self, peer: bytes, message: Message) -> None:
+        args = message["args"]
+        daemon = {"name": "ingled", "version": "9", "boot": "b", "pid": 5, "uptime_s": 61.0, "socket": self.path}
+        daemon |= {"state_dir": "/s", "rss_bytes": 50 << 20, "draining": False}
+        requests = [{"id": id, "model": "tiny", "state": "running", "op": "chat", "age_s": 1.0, "offset": 9,
+                     "detach": True} for id in self.answers]  # fmt: skip
+        values: dict[str, Any] = {
+            "status": {
+                "daemon": daemon,
+                "protocol": [1, 0],
+                "models": {"total": 2, "ready": 1, "loading": 0, "failed": 0},
+                "requests": {"running": 1, "queued": 0, "ending": 0, "done_total": 4, "failed_total": 0},
+                "connections": 1,
+                "sessions": 1,
+                "dropped": {"unreadable": 0, "no_identity": 0, "clogged": 0},
+                "nursery": {"state": "ready", "pid": 6},
+            },
+            "models": {"models": MODELS},
+            "requests": {"requests": requests},
+            "show": MODELS[0] | {"options": {"a": 1}, "sampling": {}, "log": ["last words"], "story": ["loaded"]},
+            "load": {"model": args.get("model"), "state": "ready"},
+            "unload": {"model": args.get("model"), "state": "cold"},
+            "shutdown": {"draining": True, "running": 2},
+        }
+        if args.get("model") == "nobody":
+            failed = {"t": "failed", "ref": message["ref"], "code": "no_such_model", "message": "no model 'nobody'"}
+            self._send(peer, failed | {"hint": "see `ingle models`", "fault": "client"})
+            return
+        self._send(peer, {"t": "result", "ref": message["ref"], "value": values[message["verb"]]})
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder with a short path: a socket's may have 107 bytes."""
+    with tempfile.TemporaryDirectory(prefix="ingle-") as path:
+        yield Path(path)
+
+
+@pytest.fixture
+def daemon(folder: Path) -> Iterator[FakeDaemon]:
+    """A running stand-in."""
+    fake = FakeDaemon(str(folder / "s"))
+    yield fake
+    fake.close()
+
+
+class Command:
+    """Runs the `ingle` command as a process."""
+
+    def __init__(self, socket: str) -> None:
+        self.environment = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(Path(__file__).parents[2] / "client"),
+            "INGLE_SOCKET": socket,
+            "TERM": "xterm",
+        }
+
+    def start(
+        self,
+        *argv: str,
+        stdin: int = subprocess.DEVNULL,
+        stdout: int = subprocess.PIPE,
+        stderr: int = subprocess.PIPE,
+    ) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "ingle", *argv]
+        return subprocess.Popen(command, env=self.environment, stdin=stdin, stdout=stdout, stderr=stderr)
+
+    def __call__(self, *argv: str, input: str | None = None) -> subprocess.CompletedProcess[str]:
+        stdin: dict[str, Any] = {"stdin": subprocess.DEVNULL} if input is None else {"input": input}
+        return subprocess.run(
+            [sys.executable, "-m", "ingle", *argv],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            **stdin,
+        )
+
+
+@pytest.fixture
+def ingle(daemon: FakeDaemon) -> Command:
+    """The command, and a daemon for it."""
+    return Command(daemon.path)

@@ -1,0 +1,170 @@
+"""The asyncio client against a real ROUTER."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ingle.aio import Client
+from ingle.errors import Cancelled, DaemonFailed, IngleError, NoSuchModel, ProtocolError, Unreachable
+
+TEXT = "Once upon a tïme there was a fire." * 6
+
+
+def run(daemon: Any, scene: Callable[[Client], Awaitable[None]], **options: Any) -> None:
+    async def main() -> None:
+        async with asyncio.timeout(20), Client(daemon.path, **options) as client:
+            await scene(client)
+
+    asyncio.run(main(), debug=True)
+
+
+def test_whole_and_streamed_answers(daemon: Any) -> None:
+    async def scene(client: Client) -> None:
+        seen: list[Any] = []
+        assert (await client.chat("hi", on_progress=seen.append)).text == TEXT
+        assert seen[0].percent == 40
+        async with client.complete("hi", stream=True) as stream:
+            text = "".join([delta.text async for delta in stream])
+        assert text == TEXT == stream.answer.text == stream.text
+        assert stream.id == "r2"
+        assert (await client.complete("say:x")).text == "x"
+
+    run(daemon, scene)
+
+
+def test_many_at_once(daemon: Any) -> None:
+    async def scene(client: Client) -> None:
+        answers = await asyncio.gather(*(client.chat(f"say:{n}") for n in range(20)))
+        assert [answer.text for answer in answers] == [str(n) for n in range(20)]
+
+    run(daemon, scene)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_cancelling_the_task_cancels_the_request(daemon: Any, stream: bool) -> None:
+    async def scene(client: Client) -> None:
+        async def wait() -> None:
+            if stream:
+                async for _ in client.chat("forever", stream=True):
+                    pass
+            else:
+                await client.chat("forever")
+
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(wait())
+            await asyncio.to_thread(daemon.wait_for, "request")
+            task.cancel()
+        await asyncio.to_thread(daemon.wait_for, "cancel", id="r1")
+        assert (await client.status()).daemon.pid == 5
+
+    run(daemon, scene)
+
+
+def test_cancel_and_attach(daemon: Any) -> None:
+    async def scene(client: Client) -> None:
+        stream = client.chat("forever", stream=True)
+        await anext(stream)
+        stream.cancel()
+        with pytest.raises(Cancelled):
+            await stream.read()
+        with pytest.raises(ValueError, match="not ended"):
+            _ = stream.answer
+        assert await client.cancel("nobody") is False
+        assert await client.cancel("r1") is True
+        daemon.answers["r1"].endless = False
+        assert (await client.attach("r1", 5).read()).text == TEXT[5:]
+
+    run(daemon, scene)
+
+
+def test_calls_and_failures(daemon: Any) -> None:
+    async def scene(client: Client) -> None:
+        assert [model.name for model in await client.models()] == ["tiny", "cold-one"]
+        assert (await client.show("tiny")).story == ["loaded"]
+        assert await client.requests() == []
+        assert await client.load("tiny") == "ready"
+        assert await client.unload("tiny") == "cold"
+        with pytest.raises(NoSuchModel):
+            await client.load("nobody")
+        with pytest.raises(NoSuchModel):
+            await client.chat("fail:no_such_model")
+
+    run(daemon, scene)
+
+
+def test_events(daemon: Any) -> None:
+    async def scene(client: Client) -> None:
+        async with client.events(["daemon"]) as events:
+            await asyncio.to_thread(daemon.wait_for, "subscribe")
+            daemon.emit("daemon", {"what": "draining"})
+            assert (await anext(events)).value == {"what": "draining"}
+        await asyncio.to_thread(daemon.wait_for, "cancel", id="s1")
+
+    run(daemon, scene)
+
+
+@pytest.mark.parametrize("forget", [False, True])
+def test_a_restart(daemon: Any, forget: bool) -> None:
+    async def scene(client: Client) -> None:
+        stream = client.chat("hi", stream=True)
+        await anext(stream)
+        await asyncio.to_thread(daemon.restart, forget=forget)
+        if forget:
+            with pytest.raises(DaemonFailed, match="no longer knows"):
+                await stream.read()
+        else:
+            assert (await stream.read()).text == TEXT
+
+    run(daemon, scene)
+
+
+def test_patience_ends(daemon: Any) -> None:
+    async def scene(client: Client) -> None:
+        stream = client.chat("forever", stream=True)
+        await anext(stream)
+        await asyncio.to_thread(daemon.down)
+        with pytest.raises(Unreachable) as caught:
+            await stream.read()
+        assert caught.value.reason == "lost"
+        daemon.up()
+
+    run(daemon, scene, timeout=0.2)
+
+
+def test_silence_and_nonsense(daemon: Any, folder: Path) -> None:
+    async def scene(client: Client) -> None:
+        daemon.silent.add("call")
+        with pytest.raises(Unreachable, match="does not answer"):
+            await client.status()
+        daemon.raw(b"\xc1")
+        with pytest.raises(ProtocolError):
+            await client.chat("forever")
+
+    run(daemon, scene, timeout=0.3)
+    daemon.silent.add("hello")
+
+    async def never(client: Client) -> None:
+        raise AssertionError
+
+    with pytest.raises(Unreachable, match="does not answer"):
+        run(daemon, never, timeout=0.2)
+    daemon.path = str(folder / "none")
+    with pytest.raises(Unreachable, match="nothing is there"):
+        run(daemon, never)
+
+
+def test_a_client_must_be_entered() -> None:
+    client = Client("/none")
+    client.close()
+    with pytest.raises(IngleError, match="async with"):
+        client.chat("hi", stream=True)
+
+
+def test_a_large_prompt_is_written_as_the_socket_takes_it(daemon: Any) -> None:
+    async def scene(client: Client) -> None:
+        text = "x" * (3 << 20)
+        assert (await client.chat(f"say:{text}")).text == text
+
+    run(daemon, scene)
