@@ -8,12 +8,113 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from ingle.wire.codec import pack, unpack
+from ingle.zmtp import Dealer
+
 READY_S = 20.0
+DEADLINE_S = 60.0
 STOP_S = 60.0
+
+
+class Wire:
+    """A client that speaks the protocol message by message, and says hello by itself."""
+
+    def __init__(self, path: Path | str, *, hello: dict[str, Any] | None = None, tags: tuple[str, ...] = ()) -> None:
+        """`hello` adds to the greeting or replaces parts of it."""
+        self._dealer = Dealer(str(path))
+        self._received: deque[dict[str, Any]] = deque()
+        self._refs = 0
+        greeting = {"t": "hello", "protocol": [1, 1], "client": {"name": "test", "tags": list(tags)}}
+        self.send(greeting | (hello or {}))
+        self.welcome = self.receive()
+
+    def fileno(self) -> int:
+        """Return the socket's descriptor."""
+        return self._dealer.fileno()
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Send one message."""
+        self.send_bytes(pack(message))
+
+    def send_bytes(self, *frames: bytes) -> None:
+        """Send frames as they are."""
+        self._dealer.send(*frames)
+        while self._dealer.wants_write:
+            self._dealer.wait(DEADLINE_S)
+            self._dealer.flush()
+
+    def receive(self, timeout: float = 60.0) -> dict[str, Any]:
+        """Return the next message. Raises TimeoutError when none comes."""
+        deadline = time.monotonic() + timeout
+        while not self._received:
+            left = deadline - time.monotonic()
+            if left <= 0 or not self._dealer.wait(left):
+                raise TimeoutError(f"no message within {timeout} s")
+            self._received.extend(unpack(frames[-1]) for frames in self._dealer.receive())
+        return self._received.popleft()
+
+    def until(self, *kinds: str, timeout: float = 60.0) -> list[dict[str, Any]]:
+        """Return the messages up to and with the first of these types."""
+        found = [self.receive(timeout)]
+        while found[-1]["t"] not in kinds:
+            found.append(self.receive(timeout))
+        return found
+
+    def ask(self, text: str = "hi", **fields: Any) -> str:
+        """Send a chat request; returns its id. Fields of the request and, in `body`, sampling options may be given."""
+        self._refs += 1
+        body = {"messages": [{"role": "user", "content": text}]} | fields.pop("body", {})
+        self.send({"t": "request", "ref": self._refs, "op": "chat", "body": body} | fields)
+        answer = self._answer()
+        if answer["t"] == "failed":
+            raise RuntimeError(answer)
+        return str(answer["id"])
+
+    def call(self, verb: str, **args: Any) -> Any:
+        """Ask the daemon itself; returns the value. Raises RuntimeError with the `failed` message."""
+        self._refs += 1
+        self.send({"t": "call", "ref": self._refs, "verb": verb, "args": args})
+        answer = self._answer()
+        if answer["t"] == "failed":
+            raise RuntimeError(answer)
+        return answer["value"]
+
+    def _answer(self) -> dict[str, Any]:
+        """Return the answer to the last question; what comes before it is kept for later."""
+        kept = []
+        while (message := self.receive()).get("ref") != self._refs:
+            kept.append(message)
+        self._received.extendleft(reversed(kept))
+        return message
+
+    def read(self, id: str, *, ack: int = 0) -> tuple[str, dict[str, Any]]:
+        """Read a stream to its end, giving credit for each chunk; returns its text from `ack` on and its end."""
+        text = b""
+        while True:
+            message = self.receive()
+            if message.get("id") != id:
+                continue
+            if message["t"] == "chunk":
+                assert message["o"] == ack + len(text), "a chunk is not where the one before ended"
+                text += message["x"].encode()
+                self.send({"t": "credit", "id": id, "n": 1, "ack": ack + len(text)})
+            elif message["t"] in ("done", "failed"):
+                return text.decode(), message
+
+    def close(self) -> None:
+        """Close the socket without a word, as a client that dies does."""
+        self._dealer.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 class DaemonFixture:

@@ -354,3 +354,16 @@ def test_a_model_abandoned_after_a_bug_fails_its_requests_and_no_others() -> Non
     make_ready(core, "coal", pid=60)
     assert ends(core.abandon(3.0, "ember", "bug")) == [("r1", "internal")]
     assert core.models["coal"].state is State.READY
+
+
+def test_a_worker_that_says_its_engine_died_gets_no_more_requests() -> None:
+    core = control()
+    core.handle(request())
+    make_ready(core)
+    effects = core.handle(on.RunFailed(3.0, "r1", "worker_died", "gone", "h", "worker", None))
+    assert ends(effects) == [("r1", "worker_died")]
+    assert only(effects, do.StopWorker) == [do.StopWorker("ember", "50", 50)]
+    assert only(core.handle(request("r2", now=3.1)), do.RunRequest) == []
+    effects = core.handle(on.WorkerGone(3.2, "ember", 50, "exit status 1"))
+    assert only(effects, do.StartWorker) == [do.StartWorker("ember")]
+    assert [run.id for run in only(make_ready(core, pid=51, now=4.0), do.RunRequest)] == ["r2"]

@@ -108,11 +108,6 @@ class LinkFront:
         if pid is not None and self.nursery is not None:
             self.router.send(self.nursery, link.encode(link.Kill(pid)))
 
-    def stop_nursery(self) -> None:
-        """Have the nursery leave."""
-        if self.nursery is not None:
-            self.router.send(self.nursery, link.encode(link.Stop()))
-
     def salt(self, account: str) -> str:
         """Return the prefix-cache salt of an account: the cache tells no account about another's prompts."""
         return hmac.new(self._secret.encode(), account.encode(), hashlib.sha256).hexdigest()[:32]

@@ -81,11 +81,12 @@ class NurseryChild:
         self._loop.call_later(min(60.0, 0.2 * 4 ** (self._failures - 1)), self.start)
 
     async def stop(self, seconds: float) -> None:
-        """Wait for the nursery to leave after it was told to; end its process group when it does not."""
+        """End the nursery: in its orderly way within this time, else at once."""
         self._stopping = True
         process = self._process
         if process is None:
             return
+        process.terminate()
         deadline = self._loop.time() + seconds
         while process.poll() is None and self._loop.time() < deadline:
             await asyncio.sleep(0.01)

@@ -108,8 +108,8 @@ async def _stop_all(shell: Shell) -> None:
         log.error("worker %d did not leave in %.0f s: killing it", pid, STOP_S)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)
-    shell.workers.stop_nursery()
-    await shell.nursery.stop(STOP_S)
+    # A nursery that still imports has forked nothing and would notice only after its import.
+    await shell.nursery.stop(STOP_S if shell.workers.nursery_phase == "ready" else 0)
 
 
 async def _feed_watchdog(interval: float) -> None:

@@ -253,7 +253,14 @@ class Control:
             return []
         at = UNSET if e.at is None else e.at
         code: Code = e.code  # type: ignore[assignment]  # the worker takes its codes from the same list
-        return self._end(e.now, record, failed(e.id, code, e.message, e.hint, e.fault, at=at))
+        out = self._end(e.now, record, failed(e.id, code, e.message, e.hint, e.fault, at=at))
+        model = self.models[record.model]
+        if code == "worker_died" and model.state is State.READY:
+            # Its process is about to end; until then nothing more is given to it.
+            model.why = e.message
+            stop = do.StopWorker(model.name, model.worker, model.pid)
+            out += [*self._move(e.now, model, Cause.UNWANTED), stop]
+        return out
 
     def _end(self, now: float, record: Record, end: Done | Failed) -> list[do.Effect]:
         """The request is over for the engine; its reader may still have to take text."""

@@ -1,0 +1,124 @@
+"""The configuration: defaults, the annotated example, and errors that name key, value and what is allowed."""
+
+from pathlib import Path
+
+import pytest
+from ingled.__main__ import main
+from ingled.config import Config, ConfigError, load
+
+EXAMPLE = Path(__file__).parents[2] / "docs" / "ingled.example.toml"
+
+
+def read(tmp_path: Path, text: str) -> Config:
+    file = tmp_path / "ingled.toml"
+    file.write_text(text)
+    return load(file)
+
+
+def error(tmp_path: Path, text: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        read(tmp_path, text)
+    message = str(caught.value)
+    assert message.startswith(f"{tmp_path}/ingled.toml: ")
+    return message.partition(": ")[2]
+
+
+def test_without_a_file_there_is_the_built_in_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    config = load(None, environ={"HOME": "/home/me"})
+    assert list(config.models) == ["ember"]
+    assert config.default_model == "ember"
+    assert config.models["ember"].preload
+    assert config.socket == tmp_path / "ingle" / "ingle.sock"
+    assert config.state == Path("/home/me/.local/state/ingle")
+    spec = config.spec("ember")
+    assert (spec.engine, spec.options["dtype"]) == ("vllm", "float32")
+    assert Path(spec.source, "config.json").exists()
+
+
+def test_the_annotated_example_is_right_and_tells_the_defaults() -> None:
+    config = load(EXAMPLE)
+    assert list(config.models) == ["ember", "qwen"]
+    assert config.daemon == load(None).daemon
+    spec = config.spec("qwen")
+    assert spec.source == str(EXAMPLE.parent / "models/Qwen3-8B")
+    assert spec.options["max_model_len"] == 16384
+    assert spec.options["kv_cache_memory_bytes"] == 8 << 30
+    assert spec.sampling == {"temperature": 0.7, "top_p": 0.8, "max_tokens": 2048}
+
+
+def test_a_socket_of_ones_own_has_a_runtime_folder_of_its_own(tmp_path: Path) -> None:
+    config = load(None, socket=tmp_path / "s")
+    assert config.runtime == tmp_path / "s.d"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("x = [", "not TOML"),
+        ("[demon]", "demon: unknown key; did you mean 'daemon'? (allowed: daemon, models)"),
+        ("[daemon]\nlog_levl = 1", "daemon.log_levl: unknown key; did you mean 'log_level'?"),
+        ("[daemon]\nlog_level = 'loud'", "daemon.log_level is 'loud': invalid enum value 'loud' (allowed: 'debug', "),
+        ("[daemon]\ndrain = -1", "daemon.drain is -1: expected `float` >= 0"),
+        ("[daemon]\nsocket = 'here'", "daemon.socket is 'here': expected an absolute path"),
+        ("daemon = 5", "daemon is 5: expected a table"),
+        ("[models.a]", "models.a: object missing required field `source`"),
+        ("[models.a]\nsource = 5", "models.a.source is 5: expected `str`, got `int`"),
+        ("[models.a]\nsource = 'x'\ncontext = 'long'", "models.a.context is 'long': expected `int | null`"),
+        ("[models.a]\nsource = 'x'\ndtype = 'int3'", "(allowed: 'auto', 'bfloat16'"),
+        ("[models.a]\nsource = 'x'\nsampling = {temperature = -1}", "models.a.sampling.temperature is -1: expected"),
+        (
+            "[models.a]\nsource = 'x'\nsampling = {temperatur = 1}",
+            "models.a.sampling.temperatur: unknown key; did you mean 'temperature'",
+        ),
+        ("[models.a]\nsource = 'x'\naliases = [1]", "models.a.aliases[0] is 1: expected `str`"),
+        ("[models.a]\nsource = 'x'\naliases = ['a']", "models.a.aliases[0] is 'a': models.a has this name already"),
+        ("[models.a]\nsource = 'builtin:coal'", "models.a.source is 'builtin:coal': the built-in model is"),
+        ("[models.'a b']\nsource = 'x'", "models.a b: a model's name has 1 to 128 printable characters"),
+        ("[models.a]\nsource = 'x'\nengine = {model = 'y'}", "models.a.engine.model: the daemon sets this itself"),
+        (
+            "[models.a]\nsource = 'x'\ncontext = 64\nengine = {max_model_len = 32}",
+            "models.a.engine.max_model_len: models.a.context sets the same",
+        ),
+        (
+            "[models.a]\nsource = 'x'\ndefault = true\n[models.b]\nsource = 'x'\ndefault = true",
+            "models.b.default: models.a is the default already",
+        ),
+    ],
+)
+def test_a_wrong_key_is_named_with_what_is_allowed(tmp_path: Path, text: str, words: str) -> None:
+    assert words in error(tmp_path, text)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read: No such file"):
+        load(tmp_path / "none.toml")
+
+
+def test_a_socket_path_that_is_too_long_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="too long"):
+        load(None, socket=tmp_path / ("x" * 120))
+
+
+def test_the_command_ends_with_78_for_a_wrong_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "ingled.toml"
+    file.write_text("[demon]")
+    assert main(["--config", str(file), "--check-config"]) == 78
+    assert "did you mean 'daemon'?" in capsys.readouterr().err
+
+
+@pytest.mark.vllm
+def test_check_config_tells_the_engines_own_reason(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "ingled.toml"
+    file.write_text(
+        '[models.good]\nsource = "builtin:ember"\n[models.long]\nsource = "builtin:ember"\ncontext = 999999\n'
+        '[models.gone]\nsource = "/nowhere"\n[models.odd]\nsource = "builtin:ember"\nengine = {max_sequences = 5}\n'
+    )
+    assert main(["--config", str(file), "--check-config"]) == 78
+    seen = capfd.readouterr()
+    assert seen.out.splitlines() == ["models.good: good"]
+    lines = {line.split(":")[1].strip(): line for line in seen.err.splitlines() if line.startswith("ingled: models.")}
+    assert set(lines) == {"models.long", "models.gone", "models.odd"}
+    assert "999999" in lines["models.long"]
+    assert "max_sequences" in lines["models.odd"]
+    assert "/nowhere" in lines["models.gone"]
