@@ -1,0 +1,71 @@
+# The front door. Every target sets the environment up first, which takes no time when nothing has changed.
+PYTHON ?= python3
+PREFIX ?= $(HOME)/.local
+
+MAKEFLAGS += --no-print-directory
+.SILENT:
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow test-all check format bench lock install uninstall clean
+
+VENV := .venv/bin
+HOME_FOR_USE := $(PREFIX)/share/ingle
+UNITS := $(PREFIX)/share/systemd/user
+
+help: ## say what there is (this)
+	awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## make or repair .venv; the other targets do this by themselves
+	$(PYTHON) .ci/setup.py
+
+demo: setup ## see a model being loaded and asked, on this machine
+	$(VENV)/python .ci/demo.py
+
+test: setup ## run the tests, but not the slow ones
+	$(VENV)/pytest -m "not slow and not gpu"
+
+test-slow: setup ## run the slow tests
+	$(VENV)/pytest -m "slow and not gpu" || [ $$? -eq 5 ] # 5: there are none
+
+test-all: test test-slow ## run all tests that need no GPU
+
+check: setup ## style, types, and who may import whom
+	$(VENV)/ruff check
+	$(VENV)/ruff format --check
+	$(VENV)/mypy
+	$(VENV)/lint-imports
+
+format: setup ## bring the sources into shape
+	$(VENV)/ruff check --fix
+	$(VENV)/ruff format
+
+bench: setup ## measure, and print a table for each script in bench/
+	for script in bench/*.py; do echo "== $$script"; $(VENV)/python "$$script" || exit 1; done
+
+lock: ## pin the newest versions of everything anew
+	$(PYTHON) .ci/lock.py
+
+install: ## install for this user, below ~/.local (PREFIX=...)
+	$(PYTHON) .ci/setup.py --install "$(HOME_FOR_USE)"
+	install -d "$(PREFIX)/bin" "$(UNITS)"
+	ln -sf "$(HOME_FOR_USE)/bin/ingle" "$(HOME_FOR_USE)/bin/ingled" "$(PREFIX)/bin/"
+	for unit in systemd/user/*; do if [ -f "$$unit" ]; then install -m 644 "$$unit" "$(UNITS)/"; fi; done
+	systemctl --user daemon-reload 2>/dev/null || true
+	echo "installed: $(PREFIX)/bin/ingle and ingled"
+	case ":$$PATH:" in *":$(PREFIX)/bin:"*) ;; *) echo "note: $(PREFIX)/bin is not in your PATH" ;; esac
+
+uninstall: ## remove what install has installed; models and settings stay
+	for unit in systemd/user/*; do \
+		name=$${unit##*/}; \
+		if [ -f "$(UNITS)/$$name" ]; then \
+			systemctl --user disable --now "$$name" >/dev/null 2>&1 || true; \
+			rm -f "$(UNITS)/$$name"; \
+		fi; \
+	done
+	systemctl --user daemon-reload 2>/dev/null || true
+	rm -f "$(PREFIX)/bin/ingle" "$(PREFIX)/bin/ingled"
+	rm -rf "$(HOME_FOR_USE)" "$(HOME_FOR_USE).lock"
+	echo "uninstalled"
+
+clean: ## remove .venv, caches and built files
+	rm -rf .venv .venv.lock .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
