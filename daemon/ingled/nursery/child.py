@@ -1,0 +1,83 @@
+"""What a forked child does before and around the worker's own main."""
+
+import contextlib
+import json
+import logging
+import os
+import re
+import resource
+import signal
+import sys
+import traceback
+from pathlib import Path
+
+from ingled.link import Spec
+
+
+def log_path(runtime: Path, model: str) -> Path:
+    """Return the log file of a model's worker."""
+    return runtime / "logs" / f"worker-{re.sub('[^A-Za-z0-9._-]', '_', model)[:100]}.log"
+
+
+def worker_folder(runtime: Path, pid: int) -> Path:
+    """Return the private folder of a worker."""
+    return runtime / "workers" / str(pid)
+
+
+def become_worker(runtime: Path, spec: Spec) -> int:
+    """Turn this forked child into a worker and run it; returns its exit status."""
+    log = log_path(runtime, spec.model)
+    detach(log)
+    folder = worker_folder(runtime, os.getpid())
+    folder.parent.mkdir(mode=0o700, exist_ok=True)
+    folder.mkdir(mode=0o700)
+    os.chdir(folder)
+    from ingled.worker.serve import serve
+
+    try:
+        return serve(runtime, spec, folder, log)
+    except BaseException:
+        traceback.print_exc()
+        return 1
+
+
+def become_check(spec: Spec, pipe: int) -> int:
+    """Check the spec's options in this forked child and write the reason to the pipe as JSON."""
+    os.setsid()
+    reset_signals()
+    from ingled.worker.catalog import check
+
+    try:
+        reason = check(spec)
+    except BaseException as error:
+        traceback.print_exc()
+        reason = f"{type(error).__name__}: {error}"
+    os.write(pipe, json.dumps(reason).encode()[: 32 << 10])
+    return 0
+
+
+def detach(log: Path) -> None:
+    """Leave everything of the nursery behind: session, signals, descriptors; write to the log file."""
+    os.setsid()
+    reset_signals()
+    log.parent.mkdir(mode=0o700, exist_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        log.replace(log.with_name(f"{log.name}.1"))
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.closerange(3, min(resource.getrlimit(resource.RLIMIT_NOFILE)[0], 65536))
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True, stream=sys.stderr
+    )
+
+
+def reset_signals() -> None:
+    """Give all signals their default again."""
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())

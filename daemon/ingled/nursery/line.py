@@ -1,0 +1,129 @@
+"""The nursery's end of the private link: it reconnects by itself, and counts the silence of the broker.
+
+Without libzmq: its threads would make the nursery unfit to fork.
+"""
+
+import logging
+import os
+import time
+from pathlib import Path
+
+from ingle.zmtp import Dealer
+
+from ingled import link
+
+log = logging.getLogger(__name__)
+
+FIRST_GRACE = 30.0
+"""Seconds that the broker has for its first answer."""
+TICK = 1.0
+MOST_SILENT_STEP = 2.0
+"""A longer step was this process being paused, or importing: the broker is not to blame for it."""
+
+
+class Line:
+    """A connection to whichever broker listens now."""
+
+    def __init__(self, runtime: Path) -> None:
+        self.connection: Dealer | None = None
+        self._runtime = runtime
+        self._unsent: list[link.FromPeer] = []
+        self._grace = FIRST_GRACE
+        self._silence = 0.0
+        self._last = time.monotonic()
+        self._alive_at = 0.0
+
+    @property
+    def expired(self) -> bool:
+        """No broker has answered for as long as the lease says."""
+        return self._silence > self._grace
+
+    @property
+    def tick_s(self) -> float:
+        """Return the time between two `tick`s."""
+        return min(TICK, self._grace / 4)
+
+    def send(self, message: link.FromPeer) -> None:
+        """Send now, or when a broker is there again."""
+        self._unsent.append(message)
+        self._send_all()
+
+    def receive(self) -> list[link.ToPeer]:
+        """Return what has arrived, without waiting."""
+        if self.connection is None:
+            return []
+        try:
+            messages = self.connection.receive()
+        except OSError as error:
+            self._lost(error)
+            return []
+        found: list[link.ToPeer] = []
+        for frames in messages:
+            self._silence = 0.0
+            try:
+                message = link.decode_to_peer(frames[-1])
+            except ValueError as error:
+                log.error("message from the broker is unreadable: %s", error)
+                continue
+            match message:
+                case link.Who():
+                    self._attach()
+                case link.Lease():
+                    self._grace = message.grace
+                case _:
+                    found.append(message)
+        return found
+
+    def tick(self) -> None:
+        """Say that this process lives, reconnect if need be, and count silence."""
+        now = time.monotonic()
+        self._silence += min(now - self._last, MOST_SILENT_STEP)
+        self._last = now
+        if self.connection is None:
+            self._connect()
+        elif now - self._alive_at >= self.tick_s * 0.9:
+            self._alive_at = now
+            self.send(link.Alive())
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self.connection is not None:
+            self.connection.close()
+            self.connection = None
+
+    def _connect(self) -> None:
+        try:
+            self.connection = Dealer(str(self._runtime / link.SOCKET_FILE))
+        except OSError as error:
+            log.debug("no broker yet: %s", error)
+            return
+        log.info("connected to the broker")
+        self._attach()
+
+    def _attach(self) -> None:
+        try:
+            secret = (self._runtime / link.SECRET_FILE).read_text().strip()
+        except OSError as error:
+            self._lost(error)
+            return
+        self._unsent.insert(0, link.Attach(secret, "nursery", os.getpid()))
+        self._send_all()
+        self.on_attach()
+
+    def on_attach(self) -> None:
+        """Be told that a broker may not know this nursery's state: set by the owner."""
+
+    def _send_all(self) -> None:
+        if self.connection is None:
+            return
+        try:
+            while self._unsent:
+                self.connection.send(link.encode(self._unsent[0]))
+                self._unsent.pop(0)
+        except OSError as error:
+            self._lost(error)
+
+    def _lost(self, error: OSError) -> None:
+        log.info("the broker has gone: %s", error)
+        self.close()
+        self._unsent = [message for message in self._unsent if isinstance(message, link.Exited | link.Checked)]

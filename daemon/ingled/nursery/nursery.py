@@ -1,0 +1,232 @@
+"""The nursery's loop: fork workers, watch them by pidfd, tell the broker; one thread, nothing that blocks."""
+
+import contextlib
+import gc
+import json
+import logging
+import os
+import select
+import shutil
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from ingled import link
+from ingled.nursery import child
+from ingled.nursery.environment import import_engine, native_threads
+from ingled.nursery.line import Line
+from ingled.worker import log_tail
+
+log = logging.getLogger(__name__)
+
+KILL_S = 5.0
+"""Between asking a worker to end and making it end."""
+CHECK_S = 60.0
+"""For a dry check of options: the first one of an architecture starts a process of its own."""
+
+
+@dataclass(slots=True)
+class Worker:
+    """A forked worker."""
+
+    model: str
+    pidfd: int
+    kill_at: float | None = None
+
+
+@dataclass(slots=True)
+class Checking:
+    """A dry check that runs in a forked child."""
+
+    ref: int
+    pid: int
+    deadline: float
+
+
+class Nursery:
+    """Holds an imported engine and the workers forked from it."""
+
+    def __init__(self, runtime: Path, engine: str) -> None:
+        self._runtime = runtime
+        self._engine = engine
+        self._workers: dict[int, Worker] = {}
+        self._checks: dict[int, Checking] = {}
+        self._state = link.Loading("importing", 0)
+        self._orders: list[link.ToPeer] = []
+        self._leaving = False
+        self._line = Line(runtime)
+        self._line.on_attach = lambda: self._line.send(self._state)  # type: ignore[method-assign]
+
+    def run(self) -> int:
+        """Serve until the broker or the lease ends it; the workers live on by their own lease."""
+        # The signal comes as a byte on a pipe: a handler that raised could leave a half-told fork behind.
+        waked, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: None)
+        self._line.tick()
+        for percent in import_engine(self._engine):
+            self._tell(link.Loading("importing", percent))
+            self._look()
+            if self._line.expired or self._leaving:
+                return 0
+        if native_threads() > 1:
+            log.warning("%d threads after the import: a fork may hang", native_threads())
+        gc.collect()
+        gc.freeze()  # the collector of a child would write to, and so copy, every page of these objects
+        self._tell(link.Loading("ready", 100))
+        while not self._line.expired and not self._leaving:
+            self._wait(waked)
+            with contextlib.suppress(BlockingIOError):
+                self._leaving |= bool(os.read(waked, 64))
+            self._look()
+            self._act()
+            self._reap()
+        log.info("the nursery leaves: %s", "asked" if self._leaving else "no broker answered")
+        self._line.close()
+        return 0
+
+    def _tell(self, state: link.Loading) -> None:
+        self._state = state
+        self._line.send(state)
+
+    def _look(self) -> None:
+        """Take what the broker sent; orders wait until the import is over."""
+        for message in self._line.receive():
+            if isinstance(message, link.Stop):
+                self._leaving = True
+            else:
+                self._orders.append(message)
+        self._line.tick()
+
+    def _wait(self, waked: int) -> None:
+        poll = select.poll()
+        poll.register(waked, select.POLLIN)
+        if (connection := self._line.connection) is not None:
+            poll.register(connection, select.POLLIN | (select.POLLOUT if connection.wants_write else 0))
+        for worker in self._workers.values():
+            poll.register(worker.pidfd, select.POLLIN)
+        for pipe in self._checks:
+            poll.register(pipe, select.POLLIN)
+        poll.poll(self._line.tick_s * 1000)
+        if connection is not None and connection.wants_write:
+            with contextlib.suppress(OSError):  # `receive` will tell
+                connection.flush()
+
+    def _act(self) -> None:
+        orders, self._orders = self._orders, []
+        while orders:
+            order = orders.pop(0)
+            try:
+                self._obey(order)
+            except OSError as error:  # too many processes or descriptors: this passes
+                log.error("cannot fork, will try again: %s", error)
+                self._orders = [order, *orders]
+                return
+
+    def _obey(self, order: link.ToPeer) -> None:
+        match order:
+            case link.Start():
+                self._start(order.spec)
+            case link.Kill():
+                self._kill(order.pid)
+            case link.Check():
+                self._check(order)
+            case _:
+                log.error("the nursery does not understand %s", type(order).__name__)
+
+    # ------------------------------------------------------------ workers
+
+    def _start(self, spec: link.Spec) -> None:
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                self._line.close()
+                status = child.become_worker(self._runtime, spec)
+            finally:
+                os._exit(status)
+        try:
+            self._workers[pid] = Worker(spec.model, os.pidfd_open(pid))
+        except OSError:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise
+        log.info("forked worker %d of '%s'", pid, spec.model)
+        self._line.send(link.Forked(spec.model, pid))
+
+    def _kill(self, pid: int) -> None:
+        worker = self._workers.get(pid)
+        if worker is None:
+            log.info("told to kill %d, which is no worker of this nursery", pid)
+            return
+        _signal_group(pid, signal.SIGTERM)
+        worker.kill_at = worker.kill_at or time.monotonic() + KILL_S
+
+    def _reap(self) -> None:
+        now = time.monotonic()
+        for pid, worker in list(self._workers.items()):
+            if worker.kill_at is not None and now >= worker.kill_at:
+                _signal_group(pid, signal.SIGKILL)
+            done, status = os.waitpid(pid, os.WNOHANG)
+            if done:
+                self._exited(pid, worker, status)
+        for pipe, checking in list(self._checks.items()):
+            self._checked(pipe, checking, now)
+
+    def _exited(self, pid: int, worker: Worker, status: int) -> None:
+        os.close(worker.pidfd)
+        del self._workers[pid]
+        _signal_group(pid, signal.SIGKILL)
+        shutil.rmtree(child.worker_folder(self._runtime, pid), ignore_errors=True)
+        words = status_words(status)
+        log.info("worker %d of '%s': %s", pid, worker.model, words)
+        lines = log_tail.tail(child.log_path(self._runtime, worker.model))
+        self._line.send(link.Exited(worker.model, pid, words, lines))
+
+    # ------------------------------------------------------------ checks
+
+    def _check(self, order: link.Check) -> None:
+        reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                self._line.close()
+                status = child.become_check(order.spec, writing)
+            finally:
+                os._exit(status)
+        os.close(writing)
+        self._checks[reading] = Checking(order.ref, pid, time.monotonic() + CHECK_S)
+
+    def _checked(self, pipe: int, checking: Checking, now: float) -> None:
+        """Answer a check whose child has written, ended, or taken too long."""
+        try:
+            data = os.read(pipe, 64 << 10)
+        except BlockingIOError:
+            if now < checking.deadline:
+                return
+            data = json.dumps(f"the check took more than {CHECK_S:.0f} s").encode()
+        _signal_group(checking.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(checking.pid, signal.SIGKILL)
+        _, status = os.waitpid(checking.pid, 0)
+        os.close(pipe)
+        del self._checks[pipe]
+        reason = json.loads(data) if data else f"the check ended with {status_words(status)}"
+        self._line.send(link.Checked(checking.ref, reason))
+
+
+def status_words(status: int) -> str:
+    """Return a wait status for people."""
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        known = {one.value: one.name for one in signal.Signals}
+        return f"killed by {known.get(number, f'signal {number}')}"
+    return f"exit status {os.WEXITSTATUS(status)}"
+
+
+def _signal_group(group: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, number)

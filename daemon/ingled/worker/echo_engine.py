@@ -1,0 +1,284 @@
+"""An engine without weights: the answer is computed from the prompt, so that tests know it beforehand.
+
+It answers a chat with the words of the last user message and a completion with those of the prompt, one token a
+word, again and again where more tokens are wanted. Token ids are positions in the answer. Like vLLM it merges what
+is not pulled, counts tokens, refuses what is too long, and stops at stop strings.
+"""
+
+import asyncio
+import os
+import re
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, Iterator
+from itertools import cycle, islice
+from typing import Any, Literal
+
+import msgspec
+from ingle.wire.schema import ChatBody, CompleteBody, Sampling
+from msgspec import Struct
+
+from ingled.link import Info, Spec
+from ingled.worker.engine import (
+    Delta,
+    End,
+    EngineDead,
+    EngineRefused,
+    Load,
+    LoadError,
+    Report,
+    Request,
+    answer_too_long,
+    prompt_too_long,
+)
+
+REMEMBERED = 64
+"""Prompts of one salt that the simulated prefix cache keeps."""
+
+
+class Options(Struct, frozen=True, forbid_unknown_fields=True):
+    """What `Spec.echo` may hold."""
+
+    load_ms: float = 0.0
+    """Time that loading takes."""
+    delay_ms: float = 0.0
+    """Time that one token takes."""
+    tokens: int | None = None
+    """Length of every answer; without it, an answer has as many words as its question."""
+    context: int | None = None
+    """Longest prompt plus answer; else `max_model_len` of the options, else 8192."""
+    fail: Literal["", "load", "refuse", "crash", "die", "exit", "hang"] = ""
+    """Fail at loading; or at every request: refuse it, raise, lose the engine, end the process, say nothing."""
+    fail_at: int = 0
+    """Tokens of an answer before `crash`, `die`, `exit` and `hang`."""
+
+
+def read_options(spec: Spec) -> Options:
+    """Return the options in the spec. Raises LoadError."""
+    try:
+        return msgspec.convert(spec.echo, Options)
+    except msgspec.ValidationError as error:
+        raise LoadError(f"echo options: {error}") from error
+
+
+def check(spec: Spec) -> str | None:
+    """Return why the options are refused, or None."""
+    try:
+        read_options(spec)
+    except LoadError as error:
+        return str(error)
+    return None
+
+
+class Answer:
+    """One running answer: tokens arrive by a task of their own and merge until they are pulled."""
+
+    def __init__(self, words: list[str]) -> None:
+        self.words = words
+        self.made = 0
+        self.pulled = 0
+        self.aborted = False
+        self.failure: Exception | None = None
+        self._news = asyncio.Event()
+
+    async def make(self, options: Options) -> None:
+        """Make one token after the other."""
+        failing = options.fail in ("crash", "die", "exit", "hang")
+        for index in range(len(self.words)):
+            if failing and index == options.fail_at:
+                await self._fail(options.fail)
+                return
+            await asyncio.sleep(options.delay_ms / 1000)
+            self.made += 1
+            self._news.set()
+
+    async def _fail(self, how: str) -> None:
+        if how == "exit":
+            os._exit(3)
+        if how == "hang":
+            return
+        self.failure = RuntimeError("the echo engine was told to crash")
+        if how == "die":
+            self.failure = EngineDead("the echo engine was told to die")
+        self._news.set()
+
+    def abort(self) -> None:
+        """End the answer where it is."""
+        self.aborted = True
+        self._news.set()
+
+    async def pull(self) -> list[int]:
+        """Return the ids of the tokens made since the last pull, at least one of them unless aborted."""
+        while self.made == self.pulled and not self.aborted:
+            if self.failure:
+                raise self.failure
+            self._news.clear()
+            await self._news.wait()
+        start, self.pulled = self.pulled, self.made
+        return list(range(start, self.pulled))
+
+
+class EchoEngine:
+    """Implements `ingled.worker.engine.Engine`."""
+
+    def __init__(self, spec: Spec) -> None:
+        self._spec = spec
+        self._options = Options()
+        self._context = 0
+        self._running: dict[str, Answer] = {}
+        self._seen: dict[str, deque[list[str]]] = {}
+        self._totals = [0, 0, 0]
+
+    async def load(self, report: Report) -> Info:
+        """Wait as long as the options say."""
+        started = time.monotonic()
+        self._options = read_options(self._spec)
+        limit = self._options.context or self._spec.options.get("max_model_len") or 8192
+        self._context = int(limit)
+        report("weights", 0)
+        await asyncio.sleep(self._options.load_ms / 1000)
+        if self._options.fail == "load":
+            raise LoadError("the echo engine was told to fail")
+        report("warming", 100)
+        return Info("echo", self._context, max_running=1 << 20, load_s=time.monotonic() - started)
+
+    async def run(self, request: Request) -> AsyncGenerator[Delta, None]:
+        """Answer with the words of the question."""
+        started = time.monotonic()
+        if self._options.fail == "refuse":
+            raise EngineRefused("bad_value", "the echo engine was told to refuse", "ask another model")
+        body = request.body
+        prompt = list(prompt_words(body))
+        words, finish, stop = self._plan(body, len(prompt))
+        cached = self._remember(request.salt, prompt)
+        self._totals[0] += len(prompt)
+        self._totals[1] += cached
+        answer = self._running[request.id] = Answer(words)
+        maker = asyncio.create_task(answer.make(self._options))
+        first_ms = 0.0
+        try:
+            ended = not words
+            whole = Delta()
+            while not ended:
+                tokens = await answer.pull()
+                first_ms = first_ms or (time.monotonic() - started) * 1000
+                self._totals[2] += len(tokens)
+                ended = answer.aborted or answer.pulled == len(words)
+                delta = self._delta(body, words, tokens)
+                if request.stream and not ended:
+                    yield delta
+                    continue
+                whole.text += delta.text
+                whole.tokens += delta.tokens
+                if delta.logprobs is not None:
+                    whole.logprobs = (whole.logprobs or []) + delta.logprobs
+            if answer.aborted:
+                finish, stop = "abort", None
+            whole.end = End(finish, len(prompt), cached, answer.pulled, first_ms, stop)
+            yield whole
+        finally:
+            maker.cancel()
+            del self._running[request.id]
+
+    async def abort(self, request_id: str) -> None:
+        """End the answer with what it has."""
+        if answer := self._running.get(request_id):
+            answer.abort()
+
+    def load_now(self) -> Load:
+        """Return the counts."""
+        return Load(len(self._running), 0, 0.0, *self._totals)
+
+    async def health(self, deadline: float) -> None:
+        """Return at once: there is no engine to hang."""
+
+    async def shutdown(self) -> None:
+        """Do nothing: there are no processes."""
+
+    def _plan(self, body: ChatBody | CompleteBody, prompt: int) -> tuple[list[str], str, str | None]:
+        """Return the whole answer as tokens, its finish and its stop string."""
+        if prompt >= self._context:
+            raise prompt_too_long(prompt, self._context)
+        room = self._context - prompt
+        if body.max_tokens is not None and body.max_tokens > room:
+            raise answer_too_long(body.max_tokens, prompt, self._context)
+        if body.response_format is not None and body.response_format.type != "text":
+            raise EngineRefused(
+                "unsupported",
+                "the echo engine cannot write JSON",
+                "leave response_format out",
+                at="body.response_format",
+            )
+        defaults = msgspec.convert(self._spec.sampling, Sampling)
+        source = words_of(question(body)) or ["…"]
+        most = body.max_tokens or min(defaults.max_tokens or room, room)
+        length = most if body.ignore_eos else (self._options.tokens or len(source))
+        finish = "length" if length >= most and (length > most or body.ignore_eos) else "stop"
+        last = len(source) - 1
+        spaced = [f"{word} " if index == last and not word[-1].isspace() else word for index, word in enumerate(source)]
+        words = list(islice(cycle(spaced), min(length, most)))
+        words[-1] = words[-1].rstrip() or words[-1]
+        return _stopped(words, finish, body.stop if body.stop is not None else defaults.stop)
+
+    def _delta(self, body: ChatBody | CompleteBody, words: list[str], tokens: list[int]) -> Delta:
+        logprobs: list[dict[str, Any]] | None = None
+        if body.logprobs:
+            likely = [{"token": words[token], "logprob": 0.0} for token in tokens]
+            logprobs = [{**one, "top": [one] if body.top_logprobs else []} for one in likely]
+        return Delta("".join(words[token] for token in tokens), tokens, logprobs)
+
+    def _remember(self, salt: str, prompt: list[str]) -> int:
+        """Return how many words of the prompt an earlier one of this salt began with, and keep it."""
+        seen = self._seen.setdefault(salt, deque(maxlen=REMEMBERED))
+        longest = max((_common(prompt, earlier) for earlier in seen), default=0)
+        seen.append(prompt)
+        return min(longest, len(prompt) - 1)  # as in vLLM, the last token of a prompt is always computed
+
+
+def question(body: ChatBody | CompleteBody) -> str:
+    """Return the text that is echoed."""
+    if isinstance(body, CompleteBody):
+        return body.prompt
+    asked = [message for message in body.messages if message.role == "user"] or body.messages
+    return _text(asked[-1].content)
+
+
+def prompt_words(body: ChatBody | CompleteBody) -> Iterator[str]:
+    """Yield the tokens of the prompt: the words, and the role before each message of a chat."""
+    if isinstance(body, CompleteBody):
+        yield from words_of(body.prompt)
+        return
+    for message in body.messages:
+        yield f"<{message.role}>"
+        yield from words_of(_text(message.content))
+
+
+def words_of(text: str) -> list[str]:
+    """Return the words of a text, each with the space that follows it; together they are the text."""
+    return re.findall(r"^\s+|\S+\s*", text)
+
+
+def _text(content: Any) -> str:
+    return content if isinstance(content, str) else "".join(part.text for part in content)
+
+
+def _common(one: list[str], other: list[str]) -> int:
+    length = min(len(one), len(other))
+    return next((index for index in range(length) if one[index] != other[index]), length)
+
+
+def _stopped(words: list[str], finish: str, stop: str | list[str] | None) -> tuple[list[str], str, str | None]:
+    """Cut the answer before the first stop string in it."""
+    text = "".join(words)
+    stops = [stop] if isinstance(stop, str) else stop or []
+    met = min(((text.find(one), one) for one in stops if one in text), default=None)
+    if met is None:
+        return words, finish, None
+    at, one = met
+    kept, size = [], 0
+    for word in words:
+        kept.append(word[: max(0, at - size)])
+        size += len(word)
+        if size >= at + len(one):
+            break
+    return kept, "stop", one

@@ -1,0 +1,133 @@
+"""What the worker asks of an engine: a Protocol and the values that cross it. Pure.
+
+An engine is pulled. Nothing is generated into a queue of ours: text that nobody pulls is merged by the engine into
+the next `Delta`, so that a reader without credit costs no memory that grows with messages.
+"""
+
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from ingle.wire.schema import ChatBody, CompleteBody
+
+from ingled.link import Info
+
+Report = Callable[[str, int], None]
+"""Called with the phase and the percent of loading."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request as the engine sees it."""
+
+    id: str
+    body: ChatBody | CompleteBody
+    stream: bool = True
+    """False: only the whole answer is wanted, in one `Delta`."""
+    salt: str = ""
+    """Requests share cached prefixes only with requests of the same salt."""
+    priority: int = 0
+    """Lower is served earlier, as in vLLM."""
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a request ended and what it took."""
+
+    finish: str
+    """`stop`, `length`, `repetition` or `abort`."""
+    prompt: int
+    cached: int
+    completion: int
+    first_ms: float = 0.0
+    """From the arrival in the engine to the first token."""
+    stop: str | None = None
+    """The stop string that was met."""
+
+
+@dataclass(slots=True)
+class Delta:
+    """What has been generated since the last pull; the last one of a request carries `end`."""
+
+    text: str = ""
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[dict[str, Any]] | None = None
+    """For each token `{token, logprob, top: [{token, logprob}]}`, where asked for."""
+    end: End | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How busy the engine is; the counts of tokens are totals since its start."""
+
+    running: int = 0
+    waiting: int = 0
+    kv_use: float = 0.0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class EngineRefused(Exception):
+    """The engine does not take a request, or failed at it; the fields are those of `link.RunFailed`."""
+
+    def __init__(self, code: str, message: str, hint: str, *, at: str | None = None, fault: str = "client") -> None:
+        super().__init__(message)
+        self.code, self.message, self.hint, self.at, self.fault = code, message, hint, at, fault
+
+
+class EngineDead(Exception):
+    """The engine is gone or hangs: nothing will come from it any more."""
+
+
+class LoadError(Exception):
+    """The model cannot be loaded; the text is the engine's own reason in one line."""
+
+
+class Engine(Protocol):
+    """A model that generates text."""
+
+    async def load(self, report: Report) -> Info:
+        """Load the model. Raises LoadError."""
+        ...
+
+    def run(self, request: Request) -> AsyncGenerator[Delta, None]:
+        """Generate; the first pull may raise EngineRefused, any pull EngineDead. Closing it early aborts."""
+        ...
+
+    async def abort(self, request_id: str) -> None:
+        """End a request now: its next `Delta` has an `end` with finish `abort`. Unknown ids are ignored."""
+        ...
+
+    def load_now(self) -> Load:
+        """Return how busy the engine is."""
+        ...
+
+    async def health(self, deadline: float) -> None:
+        """Return when the engine has answered. Raises EngineDead, after `deadline` seconds at the latest."""
+        ...
+
+    async def shutdown(self) -> None:
+        """End the engine's processes. Requests must have ended before."""
+        ...
+
+
+def prompt_too_long(prompt: int, context: int) -> EngineRefused:
+    """Return the refusal of a prompt that leaves no room for an answer."""
+    return EngineRefused(
+        "prompt_too_long",
+        f"the prompt has {prompt} tokens, and prompt and answer together may have {context}",
+        f"shorten the prompt by at least {prompt - context + 1} tokens, or choose a model with a longer context",
+        at="body",
+    )
+
+
+def answer_too_long(wanted: int, prompt: int, context: int) -> EngineRefused:
+    """Return the refusal of a `max_tokens` that the context cannot hold."""
+    room = context - prompt
+    return EngineRefused(
+        "bad_value",
+        f"max_tokens is {wanted}, but after a prompt of {prompt} tokens there is room for {room} of {context}",
+        f"ask for at most {room} tokens, or leave max_tokens out to use all the room",
+        at="body.max_tokens",
+    )

@@ -1,0 +1,45 @@
+"""Reading the worker's own log: how far loading has come, and why it failed."""
+
+import re
+from pathlib import Path
+
+TAIL_LINES = 20
+_EXCEPTION = re.compile(r"(?:^|\s)((?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrupt|Exit|Fault)): (\S.*)$")
+# What vLLM says when the cause is elsewhere.
+_POINTERS = ("See root cause", "See stack trace", "initialization failed", "EngineCore encountered an issue")
+_SHARDS = re.compile(r"Loading \w+ checkpoint shards:\s+(\d+)%")
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def read_lines(log: Path, start: int = 0, most: int = 1 << 20) -> list[str]:
+    """Return the lines at the end of a log, at most `most` bytes of it; progress bars count as lines."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(start, log.stat().st_size - most))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return []
+    return [line.rstrip() for line in re.split(r"[\r\n]+", _COLOUR.sub("", text)) if line.strip()]
+
+
+def tail(log: Path) -> list[str]:
+    """Return the last lines of a log."""
+    return read_lines(log, most=64 << 10)[-TAIL_LINES:]
+
+
+def root_cause(lines: list[str]) -> str | None:
+    """Return the exception that vLLM printed for a failed start, as one line, or None."""
+    for line in reversed(lines):
+        found = _EXCEPTION.search(line)
+        if found and not any(pointer in line for pointer in _POINTERS):
+            name = found[1].rpartition(".")[2]
+            return found[2] if name in ("ValueError", "RuntimeError", "Exception") else f"{name}: {found[2]}"
+    return None
+
+
+def shards_percent(lines: list[str]) -> int | None:
+    """Return how much of the weights has been read, as the engine's progress bar says, or None."""
+    for line in reversed(lines):
+        if found := _SHARDS.search(line):
+            return int(found[1])
+    return None

@@ -1,0 +1,316 @@
+"""The worker's main: load the engine, serve the broker's requests, leave without a trace."""
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import shutil
+import signal
+import time
+from collections.abc import Coroutine
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from ingle.wire.limits import FRAME_BYTES
+from ingle.wire.schema import BODIES
+
+from ingled import link
+from ingled.worker import group, log_tail
+from ingled.worker.catalog import make_engine
+from ingled.worker.engine import Delta, End, Engine, EngineDead, EngineRefused, LoadError, Request
+from ingled.worker.stream import Stream
+from ingled.worker.uplink import Uplink
+
+log = logging.getLogger(__name__)
+
+HANG_S = 300.0
+"""An engine that answers nothing for so long is dead; vLLM itself gives one step as long."""
+HEALTH_S = 1.0
+SHUTDOWN_S = 10.0
+MEMORY_S = 10.0
+"""How often the memory is measured: the kernel walks all pages for it."""
+
+ASKED, EXPIRED, DIED, FAILED = "the broker asked for it", "no broker answered", "the engine died", "loading failed"
+
+
+class Worker:
+    """One resident model: its engine, its requests and its link to the broker."""
+
+    def __init__(self, runtime: Path, spec: link.Spec, folder: Path, log_file: Path | None, started: float) -> None:
+        self._spec = spec
+        self._log_file = log_file
+        self._started = started
+        self._secret = (runtime / link.SECRET_FILE).read_text().strip()
+        self._engine: Engine = make_engine(spec, folder, log_file)
+        self._info: link.Info | None = None
+        self._loading = link.Loading("configuring", 0)
+        self._streams: dict[str, Stream] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._worked = False  # since the last `Stats`
+        self._memory = 0
+        self._leave: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._uplink = Uplink(str(runtime / link.SOCKET_FILE), self._receive, lambda: self.leave(EXPIRED))
+
+    def leave(self, why: str) -> None:
+        """Let `run` come to its end."""
+        if not self._leave.done():
+            self._leave.set_result(why)
+
+    async def run(self) -> int:
+        """Serve until the broker or the lease ends it; returns the exit status."""
+        self._attach()
+        for work in (self._tick(), self._measure(), self._load()):
+            self._spawn(work)
+        why = await self._leave
+        log.info("worker of '%s' leaves: %s", self._spec.model, why)
+        await self._fail_running(why)
+        if self._info is not None:  # while it loads, there is nothing to end in order: the group is killed
+            with contextlib.suppress(Exception):
+                await asyncio.wait_for(self._engine.shutdown(), SHUTDOWN_S)
+        self._uplink.close()
+        return 1 if why in (DIED, FAILED) else 0
+
+    # ------------------------------------------------------------ loading and background
+
+    async def _load(self) -> None:
+        try:
+            info = await self._engine.load(self._report)
+        except Exception as error:
+            reason = str(error) if isinstance(error, LoadError) else f"{type(error).__name__}: {error}"
+            log.error("'%s' cannot be loaded: %s", self._spec.model, reason, exc_info=error)
+            self._uplink.send(link.LoadFailed(reason, log_tail.tail(self._log_file) if self._log_file else []))
+            self.leave(FAILED)
+            return
+        gc.collect()
+        gc.freeze()  # with an engine's modules loaded, a full collection stops the loop for half a second
+        self._info = msgspec.structs.replace(info, load_s=round(time.monotonic() - self._started, 3))
+        self._uplink.send(link.Ready(self._info))
+        await self._watch()
+
+    def _report(self, phase: str, percent: int) -> None:
+        news = link.Loading(phase, percent)
+        if news != self._loading:
+            self._loading = news
+            self._uplink.send(news)
+
+    async def _watch(self) -> None:
+        while True:
+            try:
+                await self._engine.health(HANG_S)
+            except EngineDead as error:
+                log.error("%s", error)
+                self.leave(DIED)
+                return
+            await asyncio.sleep(HEALTH_S)
+
+    async def _tick(self) -> None:
+        while True:
+            self._uplink.tick()
+            if self._streams or self._worked:
+                self._worked = bool(self._streams)
+                self._uplink.send(self._stats())
+            await asyncio.sleep(self._uplink.tick_s)
+
+    async def _measure(self) -> None:
+        while True:
+            self._memory = await asyncio.to_thread(group.memory)
+            await asyncio.sleep(MEMORY_S)
+
+    def _stats(self) -> link.Stats:
+        now = self._engine.load_now()
+        return link.Stats(
+            now.running,
+            now.waiting,
+            now.kv_use,
+            now.prompt_tokens,
+            now.cached_tokens,
+            now.completion_tokens,
+            self._memory,
+        )
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            log.error("a task of the worker failed", exc_info=error)
+
+    # ------------------------------------------------------------ messages
+
+    def _attach(self) -> None:
+        running = {stream.id: stream.offset for stream in self._streams.values()}
+        self._uplink.send(link.Attach(self._secret, "worker", os.getpid(), self._spec, running))
+        self._uplink.send(self._loading if self._info is None else link.Ready(self._info))
+
+    def _receive(self, message: link.ToPeer) -> None:
+        match message:
+            case link.Who():
+                self._attach()
+            case link.Lease():
+                pass
+            case link.Run():
+                self._run(message)
+            case link.Credit():
+                for request_id, chunks in message.grants.items():
+                    if stream := self._streams.get(request_id):
+                        stream.grant(chunks)
+            case link.Abort():
+                for request_id in message.ids:
+                    if stream := self._streams.get(request_id):
+                        stream.abort()
+                        self._spawn(self._engine.abort(request_id))
+            case link.Stop():
+                self.leave(ASKED)
+            case _:
+                log.error("a worker does not understand %s", type(message).__name__)
+
+    def _run(self, message: link.Run) -> None:
+        if message.id in self._streams:
+            log.error("request %s runs already", message.id)
+            return
+        try:
+            body = msgspec.msgpack.decode(message.body, type=BODIES[message.op])
+        except (KeyError, ValueError) as error:
+            self._refuse(message.id, EngineRefused("bad_value", f"body: {error}", "see docs/protocol.md", at="body"))
+            return
+        if self._info is None:
+            text = f"'{self._spec.model}' still loads"
+            self._refuse(message.id, EngineRefused("conflict", text, "try again", fault="daemon"))
+            return
+        self._worked = True
+        stream = self._streams[message.id] = Stream(message.id, message.credit)
+        request = Request(message.id, body, message.stream, message.salt, message.priority)
+        self._spawn(self._serve(stream, request))
+
+    # ------------------------------------------------------------ one request
+
+    async def _serve(self, stream: Stream, request: Request) -> None:
+        """Run one request from its first token to `Ended` or `RunFailed`."""
+        try:
+            delta = await (self._stream(stream, request) if request.stream else self._collect(stream, request))
+            assert delta.end is not None
+            whole = not request.stream and delta.end.finish != "abort" and not stream.aborted
+            self._end(stream, delta.end, _result(delta) if whole else None)
+        except EngineRefused as error:
+            self._refuse(stream.id, error)
+        except EngineDead as error:
+            self._refuse(stream.id, _died(str(error)))
+            self.leave(DIED)
+        except Exception:
+            log.exception("request %s failed", stream.id)
+            hint = "see the worker's log; please report it"
+            self._refuse(stream.id, EngineRefused("internal", "the worker failed at this", hint, fault="worker"))
+        finally:
+            self._streams.pop(stream.id, None)
+            if not self._streams and not self._leave.done():
+                self._worked = False
+                self._uplink.after(self._stats())  # that it idles is told at once
+
+    async def _stream(self, stream: Stream, request: Request) -> Delta:
+        """Send what comes as the credit allows, and return the last delta.
+
+        The first is pulled without credit, so that the engine begins whether or not anybody can read. While there
+        is no credit nothing more is pulled, and the engine merges what follows.
+        """
+        async with aclosing(self._engine.run(request)) as deltas:
+            begun = False
+            while True:
+                if begun:
+                    await stream.may_go()
+                begun = True
+                delta = await anext(deltas)
+                if stream.aborted and delta.end is None:  # it came too early for the engine to know the request
+                    await self._engine.abort(stream.id)
+                stream.put(delta)
+                while True:
+                    for piece in stream.take():
+                        self._uplink.piece(piece)
+                    if stream.empty:
+                        break
+                    await stream.may_go()
+                if delta.end is not None:
+                    return delta
+
+    async def _collect(self, stream: Stream, request: Request) -> Delta:
+        """Return the whole answer as one delta."""
+        async with aclosing(self._engine.run(request)) as deltas:
+            return await anext(deltas)
+
+    def _end(self, stream: Stream, end: End, result: dict[str, object] | None) -> None:
+        if end.finish == "abort" and not stream.aborted:  # a signal to the whole group reached the engine first
+            self._refuse(stream.id, _died(f"the engine of '{self._spec.model}' was stopped"))
+            return
+        finish, stop = ("abort", None) if stream.aborted else (end.finish, end.stop)
+        counts = (end.prompt, end.cached, end.completion)
+        self._uplink.after(link.Ended(stream.id, finish, *counts, round(end.first_ms, 3), stop, result))
+
+    def _refuse(self, request_id: str, error: EngineRefused) -> None:
+        self._uplink.after(link.RunFailed(request_id, error.code, error.message, error.hint, error.fault, error.at))
+
+    async def _fail_running(self, why: str) -> None:
+        """Answer every running request and end all tasks, before the engine goes."""
+        error = _died(f"the worker of '{self._spec.model}' ended: {why}")
+        for request_id in list(self._streams):
+            self._refuse(request_id, error)
+        self._streams.clear()
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=1)
+
+
+def _died(message: str) -> EngineRefused:
+    return EngineRefused("worker_died", message, "try again: the model is loaded anew", fault="worker")
+
+
+def _result(delta: Delta) -> dict[str, object]:
+    """Return the whole answer as the client gets it. Raises EngineRefused when no message can carry it."""
+    result: dict[str, object] = {"text": delta.text}
+    if delta.logprobs is not None:
+        result["logprobs"] = delta.logprobs
+    size = len(msgspec.msgpack.encode(result))
+    if size > FRAME_BYTES - 4096:
+        text = f"the answer has {size} bytes in one message, the limit is {FRAME_BYTES}"
+        raise EngineRefused("too_large", text, "ask for a stream", at="stream")
+    return result
+
+
+async def _main(runtime: Path, spec: link.Spec, folder: Path, log_file: Path | None, started: float) -> int:
+    worker = Worker(runtime, spec, folder, log_file, started)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, worker.leave, ASKED)
+    return await worker.run()
+
+
+def serve(runtime: Path, spec: link.Spec, folder: Path, log_file: Path | None = None) -> int:
+    """Run a worker in this process, which leads its own group; returns the exit status.
+
+    `folder` is private to this worker and is removed at the end, as is whatever is left of the process group.
+    """
+    started = time.monotonic()
+    try:
+        return _run_loop(_main(runtime, spec, folder, log_file, started))
+    finally:
+        left = group.kill_others()
+        if left:
+            log.warning("killed what was left of the worker's group: %s", left)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _run_loop(main: Coroutine[Any, Any, int]) -> int:
+    try:
+        import uvloop
+    except ImportError:
+        factory = None
+    else:
+        factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(main)

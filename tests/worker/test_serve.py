@@ -1,0 +1,303 @@
+"""A worker process with the echo engine against a broker that the test plays."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from ingle.wire import limits
+from ingled import link
+from ingled.testing_link import SECRET, LinkBroker, group_members
+
+Start = Callable[..., subprocess.Popen[bytes]]
+
+
+def chat(text: str, **options: Any) -> msgspec.Raw:
+    return link.pack_body({"messages": [{"role": "user", "content": text}], **options})
+
+
+def ready(broker: LinkBroker) -> bytes:
+    return broker.wait(link.Ready)[0]
+
+
+def run(broker: LinkBroker, worker: bytes, text: str, *, id: str = "r", credit: int = 100, **more: Any) -> None:
+    stream = more.pop("stream", True)
+    broker.send(worker, link.Run(id, "chat", chat(text, **more), stream, credit, "salt"))
+
+
+def take(broker: LinkBroker, count: int, id: str = "r") -> list[dict[str, Any]]:
+    """Return the next chunks of a request, checked against what the broker is told of them."""
+    found: list[dict[str, Any]] = []
+    while len(found) < count:
+        _, chunks = broker.wait(link.Chunks)
+        for piece in chunks.pieces:
+            if piece.id == id:
+                found.append(msgspec.msgpack.decode(piece.payload))
+                assert found[-1]["t"] == "chunk" and found[-1]["id"] == id
+                assert len(found[-1]["x"].encode()) == piece.size
+    assert len(found) == count, "more chunks than credit"
+    return found
+
+
+def texts(broker: LinkBroker, id: str = "r") -> str:
+    """Return the text of a request in all chunks seen, and check that the offsets follow on each other."""
+    text = b""
+    for _, message in broker.seen:
+        if isinstance(message, link.Chunks):
+            for piece in message.pieces:
+                if piece.id == id:
+                    chunk = msgspec.msgpack.decode(piece.payload)
+                    assert chunk["o"] == len(text)
+                    text += chunk["x"].encode()
+    return text.decode()
+
+
+def test_a_worker_attaches_loads_and_is_ready(broker: LinkBroker, start: Start) -> None:
+    process = start(load_ms=10)
+    _, attach = broker.wait(link.Attach)
+    assert (attach.secret, attach.role, attach.pid) == (SECRET, "worker", process.pid)
+    assert attach.spec is not None and attach.spec.model == "m"
+    _, info = broker.wait(link.Ready)
+    assert info.info.engine == "echo" and info.info.load_s > 0.01
+    phases = [message.phase for _, message in broker.seen if isinstance(message, link.Loading)]
+    assert phases == ["configuring", "weights", "warming"]
+
+
+def test_a_stream_is_chunks_and_an_end(broker: LinkBroker, start: Start) -> None:
+    start()
+    worker = ready(broker)
+    run(broker, worker, "tell me a story")
+    _, end = broker.wait(link.Ended)
+    assert texts(broker) == "tell me a story"
+    assert (end.id, end.finish, end.prompt, end.cached, end.completion) == ("r", "stop", 5, 0, 4)
+    assert end.first_ms > 0 and end.result is None
+    chunks = [message for _, message in broker.seen if isinstance(message, link.Chunks)]
+    assert [token for chunk in chunks for piece in chunk.pieces for token in piece.tokens] == [0, 1, 2, 3]
+
+
+def test_credit_is_kept_exactly_and_the_rest_merges(broker: LinkBroker, start: Start) -> None:
+    start()
+    worker = ready(broker)
+    run(broker, worker, "a b c d e f", credit=2)
+    assert [chunk["x"] for chunk in take(broker, 2)] == ["a ", "b "]
+    broker.quiet(0.3)
+    broker.send(worker, link.Credit({"r": 1, "unknown": 3}))
+    assert [chunk["x"] for chunk in take(broker, 1)] == ["c d e f"]
+    assert broker.wait(link.Ended)[1].completion == 6
+
+
+def test_a_request_without_credit_waits_for_some(broker: LinkBroker, start: Start) -> None:
+    start()
+    worker = ready(broker)
+    run(broker, worker, "a b", credit=0)
+    broker.quiet(0.2)
+    broker.send(worker, link.Credit({"r": 5}))
+    broker.wait(link.Ended)
+    assert texts(broker) == "a b"
+
+
+def test_long_text_is_cut_between_characters_and_each_cut_costs_credit(broker: LinkBroker, start: Start) -> None:
+    start()
+    worker = ready(broker)
+    text = "€" * 60_000  # 180,000 bytes, and 65,536 is no multiple of 3
+    run(broker, worker, text, credit=2)
+    sizes = [len(chunk["x"].encode()) for chunk in take(broker, 2)]
+    assert max(sizes) <= limits.CHUNK_BYTES
+    broker.quiet(0.2)
+    broker.send(worker, link.Credit({"r": 1}))
+    broker.wait(link.Ended)
+    assert texts(broker) == text
+
+
+def test_a_whole_answer_costs_no_credit(broker: LinkBroker, start: Start) -> None:
+    start()
+    worker = ready(broker)
+    run(broker, worker, "a b", credit=0, stream=False, logprobs=True)
+    _, end = broker.wait(link.Ended)
+    assert end.result is not None and end.result["text"] == "a b"
+    assert [one["token"] for one in end.result["logprobs"]] == ["a ", "b"]
+    assert not any(isinstance(message, link.Chunks) for _, message in broker.seen)
+
+
+def test_an_answer_too_large_for_a_message_is_refused(broker: LinkBroker, start: Start) -> None:
+    start(context=1 << 20)
+    worker = ready(broker)
+    run(broker, worker, "x" * 50_000, stream=False, max_tokens=100, ignore_eos=True)
+    _, failed = broker.wait(link.RunFailed)
+    assert (failed.code, failed.hint) == ("too_large", "ask for a stream")
+
+
+@pytest.mark.parametrize("credit", [0, 3, 1000])
+def test_abort_ends_a_stream_at_once(broker: LinkBroker, start: Start, credit: int) -> None:
+    start(delay_ms=2, tokens=100_000, context=200_000)
+    worker = ready(broker)
+    run(broker, worker, "a b", credit=credit)
+    if credit:
+        take(broker, 1)
+    broker.send(worker, link.Abort(["r", "unknown"]))
+    _, end = broker.wait(link.Ended)
+    assert (end.finish, end.completion < 50_000) == ("abort", True)
+    broker.quiet(0.2)
+
+
+def test_abort_ends_a_whole_answer(broker: LinkBroker, start: Start) -> None:
+    start(delay_ms=2, tokens=100_000, context=200_000)
+    worker = ready(broker)
+    run(broker, worker, "a b", stream=False)
+    run(broker, worker, "a", id="other", max_tokens=1)
+    broker.wait(link.Ended)
+    broker.send(worker, link.Abort(["r"]))
+    _, end = broker.wait(link.Ended)
+    assert (end.id, end.finish, end.result) == ("r", "abort", None)
+
+
+def test_many_streams_share_messages(broker: LinkBroker, start: Start) -> None:
+    start(delay_ms=1)
+    worker = ready(broker)
+    for number in range(64):
+        run(broker, worker, f"a b c d e {number}", id=str(number))
+    for _ in range(64):
+        assert broker.wait(link.Ended)[1].finish == "stop"
+    for number in range(64):
+        assert texts(broker, str(number)) == f"a b c d e {number}"
+    messages = [message for _, message in broker.seen if isinstance(message, link.Chunks)]
+    assert len(messages) < 64 * 6 / 2
+
+
+def test_stats_come_while_there_is_work_and_once_after(broker: LinkBroker, start: Start) -> None:
+    broker.grace = 1.0  # a tick is a quarter of it
+    start(delay_ms=100, tokens=1000)
+    worker = ready(broker)
+    run(broker, worker, "a b c d e f")
+    assert broker.wait(link.Stats)[1].running == 1
+    broker.send(worker, link.Abort(["r"]))
+    _, end = broker.wait(link.Ended)
+    _, stats = broker.wait(link.Stats)
+    assert (stats.running, stats.prompt_tokens, stats.completion_tokens) == (0, 7, end.completion)
+    assert stats.rss_bytes > 1 << 20
+    assert broker.pump(1.0) is None
+
+
+@pytest.mark.parametrize(
+    ("op", "body", "code"),
+    [("embed", {}, "bad_value"), ("chat", {"messages": 3}, "bad_value"), ("complete", {"prompt": ""}, "bad_value")],
+)
+def test_a_bad_body_is_refused_by_field(broker: LinkBroker, start: Start, op: str, body: Any, code: str) -> None:
+    start()
+    worker = ready(broker)
+    broker.send(worker, link.Run("r", op, link.pack_body(body), True, 1, ""))
+    _, failed = broker.wait(link.RunFailed)
+    assert (failed.id, failed.code, failed.at) == ("r", code, "body")
+
+
+def test_a_refusal_carries_the_engines_words(broker: LinkBroker, start: Start) -> None:
+    start(context=3)
+    worker = ready(broker)
+    run(broker, worker, "a b c")
+    _, failed = broker.wait(link.RunFailed)
+    assert (failed.code, failed.fault) == ("prompt_too_long", "client")
+
+
+def test_a_crashed_request_is_told_and_the_worker_serves_on(broker: LinkBroker, start: Start, runtime: Path) -> None:
+    start(fail="crash", fail_at=1)
+    worker = ready(broker)
+    run(broker, worker, "a b")
+    assert broker.wait(link.RunFailed)[1].code == "internal"
+    assert "told to crash" in (runtime / "worker.log").read_text()
+    run(broker, worker, "one", id="next")
+    assert broker.wait(link.Ended)[1].id == "next"
+
+
+def test_a_dead_engine_fails_all_requests_and_ends_the_worker(broker: LinkBroker, start: Start) -> None:
+    process = start(fail="die", fail_at=3)
+    worker = ready(broker)
+    run(broker, worker, "a b c d e", id="one", credit=1)
+    run(broker, worker, "a b c d e", id="two")
+    failed = {broker.wait(link.RunFailed)[1].id, broker.wait(link.RunFailed)[1].id}
+    assert failed == {"one", "two"}
+    assert process.wait(30) == 1
+
+
+def test_a_failed_load_names_the_reason(broker: LinkBroker, start: Start) -> None:
+    process = start(fail="load")
+    _, failed = broker.wait(link.LoadFailed)
+    assert failed.reason == "the echo engine was told to fail"
+    assert failed.log and "cannot be loaded" in failed.log[0]
+    assert process.wait(30) == 1
+
+
+def test_stop_ends_requests_and_leaves_nothing(broker: LinkBroker, start: Start, runtime: Path) -> None:
+    process = start(delay_ms=10, tokens=1000)
+    worker = ready(broker)
+    run(broker, worker, "a b")
+    take(broker, 1)
+    broker.send(worker, link.Stop())
+    assert broker.wait(link.RunFailed)[1].code == "worker_died"
+    assert process.wait(30) == 0
+    assert group_members(process.pid) == []
+    assert list((runtime / "workers").iterdir()) == []
+
+
+def test_sigterm_is_stop(broker: LinkBroker, start: Start) -> None:
+    process = start()
+    ready(broker)
+    os.kill(process.pid, signal.SIGTERM)
+    assert process.wait(30) == 0
+
+
+def test_stop_while_loading(broker: LinkBroker, start: Start) -> None:
+    process = start(load_ms=600_000)
+    worker, _ = broker.wait(link.Attach)
+    broker.send(worker, link.Stop())
+    assert process.wait(30) == 0
+
+
+def test_a_worker_ends_when_no_broker_renews_its_lease(broker: LinkBroker, start: Start, runtime: Path) -> None:
+    broker.grace = 1.0
+    process = start()
+    ready(broker)
+    broker.answers = False
+    assert process.wait(30) == 0
+    assert list((runtime / "workers").iterdir()) == []
+
+
+def test_a_worker_that_was_paused_lives_on(broker: LinkBroker, start: Start) -> None:
+    broker.grace = 1.0
+    process = start()
+    worker = ready(broker)
+    os.kill(process.pid, signal.SIGSTOP)
+    assert broker.pump(2.0) is None
+    os.kill(process.pid, signal.SIGCONT)
+    run(broker, worker, "still here")
+    broker.wait(link.Ended)
+    assert process.poll() is None
+
+
+def test_who_makes_a_worker_attach_again_with_its_offsets(broker: LinkBroker, start: Start) -> None:
+    start(delay_ms=20, tokens=1000)
+    worker = ready(broker)
+    run(broker, worker, "a b", credit=2)
+    take(broker, 2)
+    broker.send(worker, link.Who())
+    _, attach = broker.wait(link.Attach)
+    assert attach.running == {"r": 4}
+    assert broker.wait(link.Ready)[1].info.engine == "echo"
+
+
+def test_a_worker_finds_the_next_broker(runtime: Path, start: Start, broker: LinkBroker) -> None:
+    start(delay_ms=20, tokens=1000)
+    worker = ready(broker)
+    run(broker, worker, "a b", credit=2)
+    take(broker, 2)
+    broker.close()
+    with LinkBroker(runtime) as successor:
+        worker = successor.pump_unknown()
+        successor.send(worker, link.Who())
+        worker, attach = successor.wait(link.Attach)
+        assert attach.running == {"r": 4}
+        successor.send(worker, link.Credit({"r": 1}))
+        take(successor, 1)

@@ -1,0 +1,47 @@
+"""Cutting text into chunks, and a stream's account."""
+
+from typing import Any
+
+import msgspec
+import pytest
+from ingle.wire.limits import CHUNK_BYTES, FRAME_BYTES
+from ingled.worker.engine import Delta
+from ingled.worker.stream import Stream, cut
+
+TEXTS = ["", "a", "é" * 40_000, "x" * CHUNK_BYTES, "x" * (CHUNK_BYTES + 1), "a€😀" * 50_000, "😀" * 16_385]
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=range(len(TEXTS)))
+def test_cut_keeps_the_text_in_chunks_that_are_small_enough(text: str) -> None:
+    parts = [part for part, _ in cut(text, None)]
+    assert "".join(parts) == text
+    assert all(len(part.encode()) <= CHUNK_BYTES for part in parts)
+    assert text == "" or all(parts)
+
+
+@pytest.mark.parametrize("count", [1, 10, 3000])
+def test_logprobs_are_shared_out_in_order_and_fit_a_message(count: int) -> None:
+    top = [{"token": f"word {index}", "logprob": -1.0} for index in range(20)]
+    logprobs: list[dict[str, Any]] = [{"token": "é", "logprob": float(index), "top": top} for index in range(count)]
+    parts = cut("é" * count, logprobs)
+    assert "".join(text for text, _ in parts) == "é" * count
+    assert [one for _, some in parts for one in some or []] == logprobs
+    assert all(len(msgspec.msgpack.encode(some)) < FRAME_BYTES // 2 for _, some in parts)
+
+
+def test_tokens_without_text_wait_for_the_next_text() -> None:
+    stream = Stream("r", 5)
+    stream.put(Delta("", [1]))
+    assert stream.take() == [] and stream.empty
+    stream.put(Delta("é", [2]))
+    (piece,) = stream.take()
+    assert (piece.size, piece.tokens, stream.offset, stream.credit) == (2, [1, 2], 2, 4)
+
+
+def test_an_aborted_stream_throws_away_what_comes() -> None:
+    stream = Stream("r", 0)
+    stream.put(Delta("text", [1]))
+    assert stream.take() == [] and not stream.empty
+    stream.abort()
+    stream.put(Delta("more", [2]))
+    assert stream.empty

@@ -1,0 +1,359 @@
+"""The real thing: a nursery that has imported vLLM, one worker of it with the built-in model, and played broker."""
+
+import json
+import os
+import signal
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from ingled import link
+from ingled.models.builtin import EMBER_OPTIONS, ember_path
+from ingled.testing_link import LinkBroker, group_members, start_nursery, wait_until
+
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(240)]
+
+START_S = 120.0
+SPEC = link.Spec("ember", "vllm", str(ember_path()), EMBER_OPTIONS, {"top_p": 0.95})
+STORY = "Tell me a long story about the fire in the house by the river. "
+
+
+@dataclass
+class Answer:
+    """All that came for one request."""
+
+    text: str
+    tokens: list[int]
+    logprobs: list[dict[str, Any]]
+    chunks: int
+    end: link.Ended | link.RunFailed
+
+    @property
+    def ended(self) -> link.Ended:
+        assert isinstance(self.end, link.Ended), self.end
+        return self.end
+
+    @property
+    def failed(self) -> link.RunFailed:
+        assert isinstance(self.end, link.RunFailed), self.end
+        return self.end
+
+
+class Model:
+    """A worker as its broker sees it."""
+
+    def __init__(self, broker: LinkBroker, nursery: bytes, spec: link.Spec) -> None:
+        self.broker = broker
+        broker.send(nursery, link.Start(spec))
+        _, forked = broker.wait(link.Forked, START_S)
+        self.pid = forked.pid
+        self.peer, ready = broker.wait(link.Ready, START_S)
+        self.info = ready.info
+        self._ids = 0
+
+    def send(self, body: dict[str, Any], *, stream: bool = True, salt: str = "alice", credit: int = 100_000) -> str:
+        self._ids += 1
+        op = "chat" if "messages" in body else "complete"
+        run = link.Run(f"r{self._ids}", op, link.pack_body(body), stream, credit, salt)
+        self.broker.send(self.peer, run)
+        return run.id
+
+    def answers(self, ids: set[str]) -> dict[str, Answer]:
+        """Return the answers to these requests when the last one has ended."""
+        pieces: dict[str, list[link.Piece]] = {id: [] for id in ids}
+        ends: dict[str, link.Ended | link.RunFailed] = {}
+        while set(ends) != ids:
+            got = self.broker.pump(START_S)
+            assert got, f"no answer to {ids - set(ends)}"
+            match got[1]:
+                case link.Chunks(found):
+                    for piece in found:
+                        pieces.setdefault(piece.id, []).append(piece)
+                case link.Ended() | link.RunFailed() as end:
+                    if end.id in ids:
+                        ends[end.id] = end
+        return {id: self._answer(pieces[id], ends[id]) for id in ids}
+
+    def ask(self, body: dict[str, Any], **more: Any) -> Answer:
+        id = self.send(body, **more)
+        return self.answers({id})[id]
+
+    @staticmethod
+    def _answer(pieces: list[link.Piece], end: link.Ended | link.RunFailed) -> Answer:
+        text, tokens, logprobs = b"", [], []
+        for piece in pieces:
+            chunk = msgspec.msgpack.decode(piece.payload)
+            assert chunk["o"] == len(text)
+            text += chunk["x"].encode()
+            tokens += piece.tokens
+            logprobs += chunk.get("p", [])
+        return Answer(text.decode(), tokens, logprobs, len(pieces), end)
+
+
+def chat(text: str, **options: Any) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": text}], **options}
+
+
+@pytest.fixture(scope="module")
+def runtime() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="ig") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="module")
+def broker(runtime: Path) -> Iterator[LinkBroker]:
+    with LinkBroker(runtime) as broker:
+        yield broker
+        for _, message in broker.seen:
+            if isinstance(message, link.Forked) and group_members(message.pid):
+                os.killpg(message.pid, signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def nursery(runtime: Path, broker: LinkBroker) -> Iterator[bytes]:
+    process = start_nursery(runtime, "vllm")
+    while (got := broker.wait(link.Loading, START_S))[1].phase != "ready":
+        assert got[1].phase == "importing"
+    yield got[0]
+    process.terminate()
+    process.wait(30)
+
+
+@pytest.fixture(scope="module")
+def model(broker: LinkBroker, nursery: bytes) -> Model:
+    return Model(broker, nursery, SPEC)
+
+
+def test_the_info_is_vllms_own(model: Model) -> None:
+    info = model.info
+    assert info.engine.startswith("vllm 0.")
+    assert (info.context, info.kv_tokens, info.max_running) == (8192, 131072, 64)
+    assert info.kv_bytes == EMBER_OPTIONS["kv_cache_memory_bytes"]
+    assert info.weights_bytes == (ember_path() / "model.safetensors").stat().st_size
+    assert info.device == "cpu" and 0 < info.load_s < START_S
+
+
+def test_chat_streams_words_with_usage(model: Model) -> None:
+    answer = model.ask(chat("hello", max_tokens=20, ignore_eos=True))
+    assert answer.ended.finish == "length"
+    assert (answer.ended.completion, len(answer.tokens)) == (20, 20)
+    assert answer.ended.prompt > 10 and answer.ended.first_ms > 0
+    assert len(answer.text.split()) > 10
+
+
+def test_a_conversation_with_parts_is_rendered(model: Model) -> None:
+    parts = [{"type": "text", "text": "hello"}]
+    messages = [
+        {"role": "system", "content": "be nice"},
+        {"role": "user", "content": parts, "name": "ann"},
+        {"role": "assistant", "content": "hi"},
+        {"role": "user", "content": parts},
+    ]
+    plain = [{**message, "content": "hello"} if message["content"] is parts else message for message in messages]
+    prompts = {model.ask({"messages": one, "max_tokens": 1}).ended.prompt for one in (messages, plain)}
+    assert len(prompts) == 1
+
+
+def test_a_completion_goes_on_and_a_whole_answer_is_the_same(model: Model) -> None:
+    body = {"prompt": "The fire", "max_tokens": 12, "temperature": 0.0}
+    stream = model.ask(body)
+    whole = model.ask(body, stream=False, credit=0)
+    assert whole.ended.result == {"text": stream.text}
+    assert whole.ended.first_ms > 0
+    assert whole.ended.completion == stream.ended.completion == 12
+
+
+def test_logprobs_are_text(model: Model) -> None:
+    answer = model.ask(chat("hello", max_tokens=6, temperature=0.0, logprobs=True, top_logprobs=2))
+    assert "".join(one["token"] for one in answer.logprobs) == answer.text
+    for one in answer.logprobs:
+        assert one["logprob"] <= 0 and len(one["top"]) == 2
+        assert one["top"][0] == {"token": one["token"], "logprob": one["logprob"]}  # greedy takes the likeliest
+        assert one["top"][0]["logprob"] >= one["top"][1]["logprob"]
+    bare = model.ask(chat("hello", max_tokens=2, logprobs=True), stream=False)
+    assert bare.ended.result is not None
+    assert [one["top"] for one in bare.ended.result["logprobs"]] == [[], []]
+
+
+def test_a_stop_string_is_named_and_left_out(model: Model) -> None:
+    answer = model.ask(chat("hello", max_tokens=200, stop=["zebra", "."], ignore_eos=True))
+    assert (answer.ended.finish, answer.ended.stop) == ("stop", ".")
+    assert "." not in answer.text
+
+
+def test_a_seed_makes_the_same_text_again(model: Model) -> None:
+    one, two, other = (model.ask(chat("hello", max_tokens=30, seed=seed)).text for seed in (5, 5, 6))
+    assert one == two != other
+
+
+def test_a_json_schema_is_kept(model: Model) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"warm": {"type": "boolean"}, "where": {"enum": ["house", "forest"]}},
+        "required": ["warm", "where"],
+        "additionalProperties": False,
+    }
+    wanted = {"type": "json_schema", "json_schema": {"name": "fire", "schema": schema}}
+    value = json.loads(model.ask(chat("hello", max_tokens=100, response_format=wanted)).text)
+    assert type(value["warm"]) is bool and value["where"] in ("house", "forest")
+    answer = model.ask(chat("hello", max_tokens=400, response_format={"type": "json_object"}, temperature=0.0))
+    assert answer.text.startswith("{")
+
+
+def test_a_schema_that_is_none_is_refused(model: Model) -> None:
+    wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "nonsense"}}}
+    failed = model.ask(chat("hello", max_tokens=5, response_format=wanted)).failed
+    assert (failed.code, failed.at, failed.fault) == ("bad_value", "body.response_format", "client")
+
+
+@pytest.mark.parametrize("words", [2731, 20_000])
+def test_a_prompt_without_room_is_refused_with_both_numbers(model: Model, words: int) -> None:
+    # " xy" is three tokens of the byte-level vocabulary: the count is exact however far beyond the limit it is.
+    failed = model.ask({"prompt": " xy" * words}).failed
+    assert failed.code == "prompt_too_long"
+    assert f"has {3 * words} tokens" in failed.message and "8192" in failed.message
+
+
+def test_max_tokens_beyond_the_room_is_refused_never_cut(model: Model) -> None:
+    failed = model.ask({"prompt": " the" * 8000, "max_tokens": 193}).failed
+    assert (failed.code, failed.at) == ("bad_value", "body.max_tokens")
+    assert "room for 192 of 8192" in failed.message
+    answer = model.ask({"prompt": " the" * 8000, "max_tokens": 192, "ignore_eos": True})
+    assert answer.ended.completion == 192
+    rest = model.ask({"prompt": " the" * 8180, "ignore_eos": True})
+    assert (rest.ended.finish, rest.ended.completion) == ("length", 12)
+
+
+def test_a_prefix_is_cached_for_the_same_salt_only(model: Model) -> None:
+    body = chat(STORY * 20, max_tokens=1)
+    cached = [model.ask(body, salt=salt).ended.cached for salt in ("one", "one", "two")]
+    assert cached[0] == cached[2] == 0
+    assert cached[1] >= 128
+
+
+def test_64_streams_at_once_are_each_complete(model: Model) -> None:
+    ids = {model.send(chat(f"number {number}", max_tokens=50, ignore_eos=True)) for number in range(64)}
+    answers = model.answers(ids)
+    assert all(one.ended.completion == len(one.tokens) == 50 for one in answers.values())
+    assert len({one.text for one in answers.values()}) > 32
+    _, stats = model.broker.wait(link.Stats)
+    while stats.running:
+        _, stats = model.broker.wait(link.Stats)
+    assert stats.completion_tokens >= 64 * 50 and stats.prompt_tokens > 64 * 10 and stats.kv_use == 0
+
+
+def test_without_credit_deltas_merge_in_the_engine(model: Model) -> None:
+    id = model.send(chat("hello", max_tokens=100, ignore_eos=True), credit=2)
+    assert model.ask(chat("hello", max_tokens=150, ignore_eos=True)).ended.completion == 150
+    model.broker.send(model.peer, link.Credit({id: 1}))
+    end = ended(model.broker, id)
+    chunks = [message for _, message in model.broker.seen if isinstance(message, link.Chunks)]
+    sizes = [len(piece.tokens) for chunk in chunks for piece in chunk.pieces if piece.id == id]
+    assert (end.completion, sum(sizes), len(sizes)) == (100, 100, 3)
+    assert sizes[2] > 50
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_abort_ends_long_before_completion(model: Model, stream: bool) -> None:
+    id = model.send(chat("hello", ignore_eos=True), stream=stream)
+    if stream:
+        model.broker.wait(link.Chunks)
+    model.broker.send(model.peer, link.Abort([id]))
+    end = ended(model.broker, id)
+    assert end.finish == "abort" and end.completion < 4000
+    assert model.ask(chat("still there?", max_tokens=2)).ended.completion == 2
+
+
+def ended(broker: LinkBroker, id: str) -> link.Ended:
+    """Return the end of a request, whatever else comes before."""
+    while (end := broker.wait(link.Ended)[1]).id != id:
+        pass
+    return end
+
+
+def test_check_tells_vllms_own_reason(broker: LinkBroker, nursery: bytes) -> None:
+    wrong = {
+        1: ({"max_model_len": 99_999}, "99999"),
+        2: ({"bogus": 1}, "no option 'bogus'"),
+        3: ({"dtype": "quarter"}, "dtype"),
+    }
+    for ref, (options, words) in wrong.items():
+        spec = msgspec.structs.replace(SPEC, options={**EMBER_OPTIONS, **options})
+        broker.send(nursery, link.Check(ref, spec))
+        _, checked = broker.wait(link.Checked)
+        assert checked.ref == ref and checked.reason and words in checked.reason
+        assert "\n" not in checked.reason and "pydantic" not in checked.reason
+    broker.send(nursery, link.Check(4, SPEC))
+    assert broker.wait(link.Checked)[1] == link.Checked(4, None)
+    broker.send(nursery, link.Check(5, msgspec.structs.replace(SPEC, source="/nowhere")))
+    assert "/nowhere" in (broker.wait(link.Checked)[1].reason or "")
+
+
+def test_stop_while_loading_leaves_nothing(broker: LinkBroker, nursery: bytes, runtime: Path) -> None:
+    broker.send(nursery, link.Start(msgspec.structs.replace(SPEC, model="early")))
+    pid = broker.wait(link.Forked)[1].pid
+    while (got := broker.wait(link.Loading, START_S))[1].phase != "weights":
+        pass
+    broker.send(got[0], link.Stop())
+    _, exited = broker.wait(link.Exited)
+    assert (exited.model, exited.pid, exited.status) == ("early", pid, "exit status 0")
+    wait_until(lambda: not group_members(pid))
+    assert not (runtime / "workers" / str(pid)).exists()
+
+
+def test_kill_fails_what_runs(broker: LinkBroker, nursery: bytes) -> None:
+    victim = Model(broker, nursery, msgspec.structs.replace(SPEC, model="victim"))
+    victim.send(chat("hello", ignore_eos=True))
+    broker.wait(link.Chunks)
+    broker.send(nursery, link.Kill(victim.pid))
+    assert broker.wait(link.RunFailed)[1].code == "worker_died"
+    broker.wait(link.Exited)
+    wait_until(lambda: not group_members(victim.pid))
+
+
+def test_a_failed_start_tells_the_cause_from_the_log(broker: LinkBroker, nursery: bytes) -> None:
+    options = {**EMBER_OPTIONS, "kv_cache_memory_bytes": 1 << 20}
+    broker.send(nursery, link.Start(msgspec.structs.replace(SPEC, model="small", options=options)))
+    _, failed = broker.wait(link.LoadFailed, START_S)
+    assert "KV cache" in failed.reason and "See root cause" not in failed.reason
+    assert failed.log
+    assert broker.wait(link.Exited)[1].status == "exit status 1"
+
+
+def test_the_engine_dies_with_its_front_and_the_folder_goes(broker: LinkBroker, nursery: bytes, runtime: Path) -> None:
+    second = Model(broker, nursery, msgspec.structs.replace(SPEC, model="second"))
+    core = [pid for pid in group_members(second.pid) if pid != second.pid]
+    assert core
+    folder = runtime / "workers" / str(second.pid)
+    assert any(folder.iterdir())  # vLLM's sockets
+    os.kill(second.pid, signal.SIGKILL)
+    assert broker.wait(link.Exited)[1].status == "killed by SIGKILL"
+    wait_until(lambda: not group_members(second.pid))
+    assert not folder.exists()
+
+
+def test_a_dead_engine_core_fails_the_requests_and_ends_the_worker(broker: LinkBroker, nursery: bytes) -> None:
+    third = Model(broker, nursery, msgspec.structs.replace(SPEC, model="third"))
+    third.send(chat("hello", ignore_eos=True))
+    stuck = third.send(chat("hello", ignore_eos=True), credit=0)
+    assert stuck == "r2"
+    broker.wait(link.Chunks)
+    for pid in group_members(third.pid):
+        if pid != third.pid:
+            os.kill(pid, signal.SIGKILL)
+    failed = [broker.wait(link.RunFailed)[1] for _ in range(2)]
+    assert {one.id for one in failed} == {"r1", "r2"}
+    assert {one.code for one in failed} == {"worker_died"}
+    assert broker.wait(link.Exited)[1].status == "exit status 1"
+
+
+def test_stop_leaves_nothing(broker: LinkBroker, model: Model, runtime: Path) -> None:
+    broker.send(model.peer, link.Stop())
+    while broker.wait(link.Exited)[1].pid != model.pid:
+        pass
+    wait_until(lambda: not group_members(model.pid))
+    assert list((runtime / "workers").iterdir()) == []
