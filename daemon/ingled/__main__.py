@@ -75,7 +75,7 @@ def check(config: Config) -> int:
     import msgspec
 
     specs = msgspec.json.encode([config.spec(name) for name in config.models])
-    command = [sys.executable, "-P", "-m", "ingled.worker", "check"]
+    command = [sys.executable, "-P", "-m", "ingled.nursery", "--check"]
     done = subprocess.run(command, input=specs, capture_output=True, check=False)
     if done.returncode:
         print(f"ingled: the engine cannot be asked: {done.stderr.decode(errors='replace')[-2000:]}", file=sys.stderr)

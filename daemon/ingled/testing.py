@@ -187,7 +187,7 @@ class DaemonFixture:
             timeout=timeout,
             env=environ,
             check=False,
-            **stdin,  # type: ignore[call-overload]
+            **stdin,
         )
 
     def json(self, *arguments: str) -> Any:

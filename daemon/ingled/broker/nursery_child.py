@@ -77,7 +77,8 @@ class NurseryChild:
         lines = tail(self._log)
         log.error("the nursery ended (%s) after %.1f s; last line: %s", words, lived, lines[-1] if lines else "-")
         if self._failures >= TRIES:
-            self._failed(f"it ended {self._failures} times in a row, last with {words}", lines)
+            why = lines[-1] if lines else "it said nothing"
+            self._failed(f"it ended {self._failures} times in a row, last with {words}: {why}", lines)
         self._loop.call_later(min(60.0, 0.2 * 4 ** (self._failures - 1)), self.start)
 
     async def stop(self, seconds: float) -> None:
