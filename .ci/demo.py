@@ -90,7 +90,7 @@ def main() -> int:
         daemon = None
         try:
             daemon = start(folder, environ)
-            run(["load", "ember"], environ)
+            run(["load", "--progress", "ember"], environ)
             for prompt in PROMPTS:
                 run(prompt, environ)
             run(["ps"], environ)

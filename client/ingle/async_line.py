@@ -83,7 +83,8 @@ class AsyncLine:
         self.expect(ref)
         try:
             async with asyncio.timeout(None if forever else self.timeout):
-                message = await self.next(ref)
+                while (message := await self.next(ref))["t"] == "progress":
+                    pass
         except TimeoutError as error:
             raise Unreachable(self.path, "silent") from error
         finally:

@@ -5,7 +5,7 @@ It speaks in messages (dicts), not in typed results, and imports little, so that
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import monotonic, sleep
 from typing import Any, Self
 
@@ -90,9 +90,16 @@ class Line:
         """Ask for events."""
         return self._expect(self.session.subscribe(topics))
 
-    def call(self, verb: str, args: Message | None = None, *, forever: bool = False) -> Any:
+    def call(
+        self,
+        verb: str,
+        args: Message | None = None,
+        *,
+        forever: bool = False,
+        on_progress: Callable[[Message], None] | None = None,
+    ) -> Any:
         """Ask the daemon itself and return its answer. Waits `timeout` at most, unless `forever`."""
-        return self._answer(self._expect(self.session.call(verb, args or {})), forever)
+        return self._answer(self._expect(self.session.call(verb, args or {})), forever, on_progress)
 
     def cancel(self, id: str) -> Any:
         """End a request of the same account."""
@@ -139,8 +146,10 @@ class Line:
         self._flush()
         return ref
 
-    def _answer(self, ref: int, forever: bool) -> Any:
-        message = self.next(ref, None if forever else self.timeout)
+    def _answer(self, ref: int, forever: bool, on_progress: Callable[[Message], None] | None = None) -> Any:
+        while (message := self.next(ref, None if forever else self.timeout))["t"] == "progress":
+            if on_progress is not None:
+                on_progress(message)
         if message["t"] == "failed":
             raise from_failed(message)
         return message["value"]

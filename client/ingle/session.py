@@ -228,7 +228,9 @@ class Session:
             case "accepted":
                 return self._accepted(message)
             case "progress":
-                stream = self._by_id.get(message["id"])
+                if (ref := message.get("ref")) in self._calls:
+                    return [Arrival(ref, message)]
+                stream = self._by_id.get(message.get("id", ""))
                 return [] if stream is None else [Arrival(stream.ref, message)]
             case "done" | "failed" | "result":
                 return self._ended(message)

@@ -87,7 +87,7 @@ class Wire:
     def _answer(self) -> dict[str, Any]:
         """Return the answer to the last question; what comes before it is kept for later."""
         kept = []
-        while (message := self.receive()).get("ref") != self._refs:
+        while (message := self.receive()).get("ref") != self._refs or message["t"] == "progress":
             kept.append(message)
         self._received.extendleft(reversed(kept))
         return message

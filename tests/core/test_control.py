@@ -8,7 +8,7 @@ from ingled.core import effects as do
 from ingled.core import events as on
 from ingled.core.control import Control, Limits
 from ingled.core.residency import IllegalTransition, Model, State
-from msgspec import Raw
+from msgspec import UNSET, Raw
 
 ALICE = on.Caller(1, "uid:1000")
 BOB = on.Caller(2, "uid:1001")
@@ -367,3 +367,21 @@ def test_a_worker_that_says_its_engine_died_gets_no_more_requests() -> None:
     effects = core.handle(on.WorkerGone(3.2, "ember", 50, "exit status 1"))
     assert only(effects, do.StartWorker) == [do.StartWorker("ember")]
     assert [run.id for run in only(make_ready(core, pid=51, now=4.0), do.RunRequest)] == ["r2"]
+
+
+def test_progress_never_goes_back_from_the_engines_start_to_the_models_load() -> None:
+    core = control()
+    core.handle(request())
+    core.handle(on.LoadAsked(1.0, BOB, 7, "ember", wait=True))
+    seen = []
+    for event in (
+        on.NurseryLoading(1.1, 50),
+        on.NurseryLoading(1.2, 100),
+        on.WorkerForked(1.3, "ember", 50),
+        on.WorkerLoading(1.4, "ember", 50, "configuring", 0),
+        on.WorkerLoading(1.5, "ember", 50, "weights", 50),
+    ):
+        told = [e.message for e in only(core.handle(event), do.Send) if isinstance(e.message, Progress)]
+        seen += [(m.percent, m.ref) for m in told if m.ref is not UNSET]
+        assert len(told) in (0, 2)
+    assert seen == [(30, 7), (60, 7), (60, 7), (80, 7)]

@@ -71,8 +71,8 @@ GOLDEN: dict[str, tuple[Struct, str]] = {
         "83a174a86163636570746564a372656601a26964a461623263",
     ),
     "progress": (
-        s.Progress("ab2c", "loading", 0, 40, 1500, "ember: weights"),
-        "87a174a870726f6772657373a26964a461623263a57068617365a76c6f6164696e67a8706f736974696f6e00a77065726365"
+        s.Progress("loading", "ab2c", position=0, percent=40, eta_ms=1500, what="ember: weights"),
+        "87a174a870726f6772657373a57068617365a76c6f6164696e67a26964a461623263a8706f736974696f6e00a77065726365"
         "6e7428a66574615f6d73cd05dca477686174ae656d6265723a2077656967687473",
     ),
     "chunk": (

@@ -1,15 +1,21 @@
 """`ingle load`: make a model warm."""
 
+from ingle.cli.follow import waiting_for
 from ingle.cli.grammar import JSON, Given, Option, Verb
-from ingle.cli.output import print_json
+from ingle.cli.output import StatusLine, print_json
 from ingle.line import Line
 
 
 def run(given: Given) -> int:
     """Load a model, and wait until it is ready."""
     args = {"model": given.words[0], "wait": not given.switch("no-wait")}
+    status = StatusLine(always=given.switch("progress"))
     with Line(given.value("socket")) as line:
-        value = line.call("load", args, forever=bool(args["wait"]))
+        try:
+            forever = bool(args["wait"])
+            value = line.call("load", args, forever=forever, on_progress=lambda m: status.show(waiting_for(m)))
+        finally:
+            status.clear()
     print_json(value) if given.switch("json") else print(f"{value['model']}: {value['state']}")
     return 0
 
@@ -25,6 +31,10 @@ VERB = Verb(
     "MODEL",
     least=1,
     most=1,
-    options=(Option(("--no-wait",), "Return at once; see `ingle ps` for how far it is."), JSON),
+    options=(
+        Option(("--no-wait",), "Return at once; see `ingle ps` for how far it is."),
+        Option(("--progress",), "Show progress on standard error also where that is no terminal, line by line."),
+        JSON,
+    ),
     examples=(("ingle load coder", "Warms it up."),),
 )

@@ -84,15 +84,22 @@ def duration(seconds: float | None) -> str:
 
 
 class StatusLine:
-    """One line on standard error that is rewritten; nothing where that is not a terminal."""
+    """One line on standard error that is rewritten; nothing where that is not a terminal.
 
-    def __init__(self) -> None:
+    With `always` it is shown there too, each time as a line of its own.
+    """
+
+    def __init__(self, *, always: bool = False) -> None:
         self._shown = False
         self._on = is_terminal(sys.stderr) and os.environ.get("TERM", "dumb") != "dumb"
+        self._always = always
 
     def show(self, text: str) -> None:
         """Replace the line."""
-        if self._on:
+        if self._always and not self._on:
+            sys.stderr.write(f"{text}\n")
+            sys.stderr.flush()
+        elif self._on:
             sys.stderr.write(f"\r\x1b[K{text}")
             sys.stderr.flush()
             self._shown = True

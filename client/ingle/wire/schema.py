@@ -221,10 +221,11 @@ class Accepted(Struct, frozen=True, tag_field="t", tag="accepted"):
 
 
 class Progress(Struct, frozen=True, tag_field="t", tag="progress", omit_defaults=True):
-    """What an accepted request waits for."""
+    """What an accepted request (by `id`) or a call that takes a while (by `ref`) waits for."""
 
-    id: str
     phase: Phase
+    id: str | UnsetType = UNSET
+    ref: int | UnsetType = UNSET
     position: int | UnsetType = UNSET
     percent: int | UnsetType = UNSET
     eta_ms: int | UnsetType = UNSET

@@ -155,6 +155,8 @@ class LinkFront:
                     self.nursery_phase = message.phase
                     if message.phase == "ready":
                         self._check_options()
+                    else:
+                        self._dispatch(on.NurseryLoading(now, message.percent))
                 else:
                     self._dispatch(on.WorkerLoading(now, worker.model, worker.pid, message.phase, message.percent))
             case link.Ready():

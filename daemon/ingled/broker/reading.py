@@ -24,7 +24,6 @@ _types = tuple(str(kind.__struct_config__.tag) for kind in get_args(FromClient))
 class _Head(Struct):
     t: str
     ref: Raw = Raw(b"\xc0")
-    id: Raw = Raw(b"\xc0")
 
 
 _head = msgspec.msgpack.Decoder(_Head)
@@ -102,13 +101,9 @@ def _wrong_format(body: Body) -> str | None:
 
 def _refuse(head: _Head, code: Code, message: str, hint: str, at: str | UnsetType = UNSET) -> Failed:
     ref: int | UnsetType = UNSET
-    id: str | UnsetType = UNSET
-    try:
+    with suppress(*_EXPECTED):
         ref = msgspec.msgpack.decode(head.ref, type=int)
-    except _EXPECTED:
-        with suppress(*_EXPECTED):
-            id = msgspec.msgpack.decode(head.id, type=str)[:64]
-    return Failed(code, message, hint, "client", id=id, ref=ref, at=at)
+    return Failed(code, message, hint, "client", ref=ref, at=at)
 
 
 def _explain(head: _Head, error: Exception, data: bytes | memoryview, prefix: str) -> Failed:

@@ -11,6 +11,7 @@ from typing import assert_never
 from ingle.wire.limits import OPEN_REQUESTS
 from ingle.wire.schema import Accepted, Code, Done, Failed, Finish, ModelRef, Progress, Result, Timings, Usage
 from msgspec import UNSET, UnsetType
+from msgspec.structs import replace
 
 from ingled.core import effects as do
 from ingled.core import events as on
@@ -18,6 +19,9 @@ from ingled.core.naming import Names
 from ingled.core.outcomes import failed, ms, no_such_request, refuse, request_event, why_failed
 from ingled.core.requests import Record, Requests, Stage
 from ingled.core.residency import Cause, Model, State
+
+NURSERY_SHARE = 60
+"""Percent of a load that the start of the engine takes, where the nursery has to do it first."""
 
 FINISHES: dict[str, Finish] = {"stop": "stop", "length": "length", "repetition": "repetition"}
 
@@ -82,6 +86,8 @@ class Control:
             case on.NurseryAttached():
                 waiting = [m for m in self.models.values() if m.state is State.LOADING and m.pid is None]
                 return [do.StartWorker(model.name) for model in waiting]
+            case on.NurseryLoading():
+                return self._nursery_loading(event)
             case on.NurseryFailed():
                 return self._nursery_failed(event)
             case on.RunEnded():
@@ -139,9 +145,8 @@ class Control:
     def _progress(self, record: Record, position: int) -> Progress:
         model = self.models[record.model]
         if model.state is State.LOADING:
-            what = f"{model.name}: {model.phase}" if model.phase else model.name
-            return Progress(record.id, "loading", position, model.percent, what=what)
-        return Progress(record.id, "queued", position, what=f"{model.name} is {model.state.value}")
+            return Progress("loading", record.id, position=position, percent=model.percent, what=model.doing)
+        return Progress("queued", record.id, position=position, what=f"{model.name} is {model.state.value}")
 
     def _run(self, now: float, record: Record) -> list[do.Effect]:
         worker = self.models[record.model].worker
@@ -358,9 +363,25 @@ class Control:
         model = self.models.get(e.model)
         if model is None or model.state is not State.LOADING or model.pid != e.pid:
             return []
-        model.phase, model.percent = e.phase, e.percent
+        return self._tell(model, e.phase, model.base + e.percent * (100 - model.base) // 100)
+
+    def _nursery_loading(self, e: on.NurseryLoading) -> list[do.Effect]:
+        out: list[do.Effect] = []
+        for model in self.models.values():
+            if model.state is State.LOADING and model.pid is None:
+                model.base = e.percent * NURSERY_SHARE // 100
+                out += self._tell(model, "starting the engine", model.base)
+        return out
+
+    def _tell(self, model: Model, phase: str, percent: int) -> list[do.Effect]:
+        """Tell all who wait for a model how far it is."""
+        model.phase, model.percent = phase, percent
         queued = self.requests.at(Stage.QUEUED, model.name)
-        return [do.Send(r.conn, self._progress(r, i)) for i, r in enumerate(queued) if r.conn is not None]
+        told = Progress("loading", percent=percent, what=model.doing)
+        return [
+            *(do.Send(r.conn, self._progress(r, i)) for i, r in enumerate(queued) if r.conn is not None),
+            *(do.Send(conn, replace(told, ref=ref)) for name, conn, ref in self._loads if name == model.name),
+        ]
 
     def _ready(self, e: on.WorkerReady) -> list[do.Effect]:
         model = self.models.get(e.model)

@@ -168,6 +168,14 @@ class NurseryAttached:
 
 
 @dataclass(frozen=True, slots=True)
+class NurseryLoading:
+    """The nursery reports how far the import of the engine is."""
+
+    now: float
+    percent: int
+
+
+@dataclass(frozen=True, slots=True)
 class NurseryFailed:
     """The nursery cannot be started: no model can be loaded until it can."""
 
@@ -234,6 +242,7 @@ Event = (
     | LoadFailed
     | WorkerGone
     | NurseryAttached
+    | NurseryLoading
     | NurseryFailed
     | RunEnded
     | RunFailed

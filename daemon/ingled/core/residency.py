@@ -76,9 +76,17 @@ class Model:
     log: tuple[str, ...] = ()
     phase: str | None = None
     percent: int = 0
+    """How far the load is, the start of the engine included."""
+    base: int = 0
+    """Percent at which the worker began: above 0 when it had to wait for the nursery."""
     failures: int = 0
     retry_at: float = 0.0
     story: Story = field(default_factory=Story)
+
+    @property
+    def doing(self) -> str:
+        """Return what the model does while it loads, for people."""
+        return f"{self.name}: {self.phase}" if self.phase else self.name
 
     def move(self, now: float, cause: Cause) -> tuple[State, State]:
         """Change the state; returns the old and the new one. Raises IllegalTransition."""
@@ -102,5 +110,5 @@ class Model:
             self.log = ()
         if new in (State.COLD, State.FAILED):
             self.worker = self.pid = self.phase = None
-            self.percent = 0
+            self.percent = self.base = 0
         return old, new
