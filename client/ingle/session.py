@@ -337,6 +337,11 @@ class Session:
         if stream.id is not None:
             self._by_id.pop(stream.id, None)
         if stream.accepted and message.get("code") == "no_such_request":
+            if stream.first["t"] == "request" and stream.offset == 0 and not stream.stopping:
+                # It waited for its model when the daemon died. Nothing of it was seen: it can be asked again.
+                self._streams[ref] = stream
+                stream.id, stream.accepted = None, False
+                return self._open_again(stream)
             text = f"the daemon has been restarted and no longer knows request {stream.id}"
             hint = f"ask again; {stream.offset} bytes of the answer had arrived"
             return [_failure(ref, "no_such_request", text, hint, id=stream.id)]

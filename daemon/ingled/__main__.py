@@ -38,6 +38,9 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--state-dir", type=Path, metavar="DIR", help="where to keep what outlives a restart")
     options.add_argument("--engine", choices=ENGINES, default="vllm", help="engine of all models; echo is for tests")
     options.add_argument("--check-config", action="store_true", help="check the configuration and say what is wrong")
+    options.add_argument(
+        "--replace", action="store_true", help="take over from a running daemon: models stay warm, requests go on"
+    )
     options.add_argument("--version", action="version", version=f"ingled {version('ingle')}")
     return options
 
@@ -62,10 +65,13 @@ def main(arguments: list[str] | None = None) -> int:
     )
     from ingled.broker.listen import CannotListen
     from ingled.broker.run import run
+    from ingled.hand_over import WillNot, ask_to_hand_over
 
     try:
-        return run(config)
-    except CannotListen as error:
+        if args.replace:
+            ask_to_hand_over(config.socket)
+        return run(config, replace=args.replace)
+    except (CannotListen, WillNot) as error:
         print(f"ingled: {error}", file=sys.stderr)
         return 1
 

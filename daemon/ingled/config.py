@@ -34,6 +34,8 @@ class Daemon(Struct, frozen=True, forbid_unknown_fields=True):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     adopt_grace: Annotated[float, Meta(ge=1, le=3600)] = 10.0
     """Seconds that workers and nursery live on without a broker."""
+    stuck: Annotated[float, Meta(ge=1, le=86400)] = 60.0
+    """Seconds after which an engine or worker that answers nothing is killed and replaced."""
     drain: Annotated[float, Meta(ge=0, le=86400)] = 30.0
     """Seconds that running requests may take when the daemon stops."""
     queue: Annotated[int, Meta(ge=1, le=1_000_000)] = 1024

@@ -57,16 +57,34 @@ class Info(Struct, frozen=True, forbid_unknown_fields=True):
 # ---------------------------------------------------------------- worker -> broker
 
 
+class Held(Struct, frozen=True, forbid_unknown_fields=True):
+    """A request that a worker runs, or has ended and not been told to release."""
+
+    id: str
+    op: str
+    body: Raw
+    stream: bool
+    record: bytes
+    """What `Run` gave: with the above all that a new broker needs to take the request over."""
+    offset: int
+    """Text below this offset has been acknowledged and is forgotten."""
+    tokens: list[int]
+    """Ids of the tokens of that text."""
+
+
 class Attach(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="attach"):
-    """First message of every peer, and the answer to `Who`."""
+    """First message of every peer, and the answer to `Who`.
+
+    A worker lets follow, in the order in which they came, the chunks that are not acknowledged and the ends that are
+    not released: whoever has them already knows them by offset and id.
+    """
 
     secret: str
     role: str
     """`worker` or `nursery`."""
     pid: int
     spec: Spec | None = None
-    running: dict[str, int] = {}
-    """Running requests and the offset up to which each has produced text."""
+    held: list[Held] = []
 
 
 class Alive(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="alive"):
@@ -95,9 +113,10 @@ class LoadFailed(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t",
 
 
 class Piece(Struct, frozen=True, array_like=True):
-    """One chunk: the request, the bytes of text in it, its token ids, and the client's message as packed bytes."""
+    """One chunk: the request, offset and bytes of its text, its token ids, and the client's message, packed."""
 
     id: str
+    offset: int
     size: int
     tokens: list[int]
     payload: bytes
@@ -107,6 +126,12 @@ class Chunks(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag
     """All that one turn of the worker's loop produced."""
 
     pieces: list[Piece]
+
+
+class EngineDied(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="engine_died"):
+    """The engine is gone or hangs: the worker exits, and its requests can go on elsewhere."""
+
+    reason: str
 
 
 class Ended(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="ended"):
@@ -187,6 +212,8 @@ class Lease(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag=
     """The broker lives; without one for `grace` seconds the peer exits. Answer to `Attach` and `Alive`."""
 
     grace: float
+    stuck: float = 60.0
+    """Seconds after which an engine that answers nothing is dead."""
 
 
 class Run(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="run"):
@@ -199,17 +226,29 @@ class Run(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="r
     credit: int
     salt: str
     """Prefix-cache salt of the account."""
+    record: bytes = b""
+    """For a broker that takes over; the worker only holds it."""
     priority: int = 0
+    tokens: list[int] = []
+    """Tokens that an earlier engine produced: the answer goes on behind them."""
+    offset: int = 0
+    """Bytes of the answer's text that the broker has, of those tokens."""
 
 
 class Credit(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="credit"):
-    """More chunks may be sent, by request."""
+    """By request: so many more chunks may be sent, and text up to this offset may be forgotten."""
 
-    grants: dict[str, int]
+    grants: dict[str, tuple[int, int]]
 
 
 class Abort(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="abort"):
-    """End these requests now; each is answered by `Ended` with finish `abort`, unknown ones are ignored."""
+    """End these requests now and release them; each is answered by `Ended`, unknown ones are ignored."""
+
+    ids: list[str]
+
+
+class Release(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="release"):
+    """The ends of these requests have been delivered: forget them. Unknown ones are ignored."""
 
     ids: list[str]
 
@@ -238,9 +277,21 @@ class Stop(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="
 
 
 FromPeer = (
-    Attach | Alive | Loading | Ready | LoadFailed | Chunks | Ended | RunFailed | Stats | Forked | Exited | Checked
+    Attach
+    | EngineDied
+    | Alive
+    | Loading
+    | Ready
+    | LoadFailed
+    | Chunks
+    | Ended
+    | RunFailed
+    | Stats
+    | Forked
+    | Exited
+    | Checked
 )
-ToPeer = Who | Lease | Run | Credit | Abort | Start | Kill | Check | Stop
+ToPeer = Who | Lease | Run | Credit | Abort | Release | Start | Kill | Check | Stop
 
 _encode = msgspec.msgpack.Encoder().encode
 _from_peer = msgspec.msgpack.Decoder(FromPeer)

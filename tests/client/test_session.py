@@ -150,9 +150,23 @@ def test_a_gap_is_an_error() -> None:
         say(session, chunk(1, "x"))
 
 
+def test_a_request_that_the_daemon_forgot_before_it_had_text_is_asked_again() -> None:
+    session = opened()
+    ref = asked(session)
+    reconnect(session)
+    failed = {"t": "failed", "ref": ref, "code": "no_such_request", "message": "?", "hint": "", "fault": "client"}
+    assert say(session, failed) == []
+    (again,) = sent(session)
+    assert (again["t"], again["ref"]) == ("request", ref)
+    say(session, {"t": "accepted", "ref": ref, "id": "r2"})
+    ((at, _),) = say(session, chunk(0, "x", "r2"))
+    assert at == ref
+
+
 def test_a_request_that_the_daemon_forgot_fails_by_name() -> None:
     session = opened()
     ref = asked(session)
+    say(session, chunk(0, "x"))
     reconnect(session)
     failed = {"t": "failed", "ref": ref, "code": "no_such_request", "message": "?", "hint": "", "fault": "client"}
     ((at, message),) = say(session, failed)

@@ -7,6 +7,7 @@ from ingle.wire.schema import Accepted, Done, Failed, Progress, Result
 from ingled.core import effects as do
 from ingled.core import events as on
 from ingled.core.control import Control, Limits
+from ingled.core.requests import Record
 from ingled.core.residency import IllegalTransition, Model, State
 from msgspec import UNSET, Raw
 
@@ -72,7 +73,7 @@ def test_a_request_for_a_cold_model_loads_it_and_waits() -> None:
     assert only(effects, do.RunRequest) == []
     assert core.models["ember"].state is State.LOADING
     assert only(core.handle(request("r2")), do.StartWorker) == []
-    assert [run.id for run in only(make_ready(core), do.RunRequest)] == ["r1", "r2"]
+    assert [run.record.id for run in only(make_ready(core), do.RunRequest)] == ["r1", "r2"]
 
 
 def test_a_request_for_a_ready_model_runs_at_once() -> None:
@@ -80,7 +81,7 @@ def test_a_request_for_a_ready_model_runs_at_once() -> None:
     core.handle(on.LoadAsked(0.0, ALICE, 1, "ember", wait=False))
     make_ready(core)
     (run,) = only(core.handle(request()), do.RunRequest)
-    assert (run.worker, run.id, run.account) == ("50", "r1", "uid:1000")
+    assert (run.worker, run.record.id, run.record.account) == ("50", "r1", "uid:1000")
 
 
 def test_a_finished_request_ends_once_and_is_forgotten_when_delivered() -> None:
@@ -240,19 +241,105 @@ def test_pauses_between_loads_that_fail_grow() -> None:
         now += 100.0
         core.handle(on.LoadAsked(now, ALICE, 1, "ember", wait=False))
         core.handle(on.WorkerForked(now, "ember", attempt))
-        core.handle(on.WorkerGone(now, "ember", attempt, "exit status 1"))
+        core.handle(on.LoadFailed(now, "ember", attempt, "no weights"))
         pauses.append(core.models["ember"].retry_at - now)
     assert pauses == [1, 2, 4, 8, 16, 32, 60, 60]
 
 
-def test_a_worker_that_dies_fails_its_requests_by_name_and_starts_again_for_those_that_wait() -> None:
+def test_a_worker_that_dies_is_replaced_and_its_requests_go_on() -> None:
     core = control()
     core.handle(request())
     make_ready(core)
     effects = core.handle(on.WorkerGone(3.0, "ember", 50, "killed by SIGKILL", ("log",)))
+    assert ends(effects) == []
+    assert only(effects, do.SetTimer) == [do.SetTimer(("restart", "ember"), 3.0)]
+    assert only(core.handle(request("r2", now=3.0)), do.StartWorker) == []
+    assert only(core.handle(on.TimerFired(3.0, ("restart", "ember"))), do.StartWorker) == [do.StartWorker("ember")]
+    runs = only(make_ready(core, pid=51, now=4.0), do.RunRequest)
+    assert [(run.worker, run.record.id, run.record.resumed) for run in runs] == [("51", "r1", 1), ("51", "r2", 0)]
+    (close,) = only(core.handle(ended(now=5.0)), do.CloseStream)
+    assert isinstance(close.end, Done)
+    assert close.end.resumed == 1
+
+
+def test_pauses_before_a_new_worker_grow_until_the_model_is_given_up() -> None:
+    core = control()
+    core.handle(request())
+    pauses = []
+    now = 1.0
+    for pid in range(50, 56):
+        make_ready(core, pid=pid, now=now)
+        effects = core.handle(on.WorkerGone(now, "ember", pid, "killed by SIGSEGV", (f"log {pid}",)))
+        pauses += [timer.at - now for timer in only(effects, do.SetTimer)]
+        now += 10.0
+        core.handle(on.TimerFired(now, ("restart", "ember")))
+    assert pauses == [0, 1, 2, 4, 8]
+    model = core.models["ember"]
+    assert model.state is State.FAILED
+    assert model.why == "its worker died 6 times in a row; the worker ended: killed by SIGSEGV"
+    assert model.log == ("log 55",)
+    core.handle(on.LoadAsked(now, ALICE, 1, "ember", wait=False))
+    assert (model.state, model.crashes) == (State.LOADING, 0)
+
+
+def test_a_worker_that_was_good_for_a_while_ends_the_row_of_deaths() -> None:
+    core = control()
+    core.handle(request())
+    for pid, now in ((50, 1.0), (51, 2.0), (52, 3.0)):
+        make_ready(core, pid=pid, now=now)
+        later = now + (100.0 if pid == 52 else 0.5)
+        core.handle(on.WorkerGone(later, "ember", pid, "exit status 1"))
+        core.handle(on.TimerFired(later, ("restart", "ember")))
+    assert core.models["ember"].crashes == 1
+
+
+def test_a_request_that_kills_its_workers_is_ended() -> None:
+    core = control()
+    core.handle(request())
+    for pid in (50, 51, 52, 53):
+        make_ready(core, pid=pid)
+        effects = core.handle(on.WorkerGone(3.0, "ember", pid, "killed by SIGSEGV"))
+        core.handle(on.TimerFired(3.0, ("restart", "ember")))
     assert ends(effects) == [("r1", "worker_died")]
-    assert core.models["ember"].state is State.COLD
-    assert only(core.handle(request("r2", now=3.1)), do.StartWorker) == [do.StartWorker("ember")]
+
+
+def test_a_worker_that_dies_while_it_loads_is_tried_again_and_who_waits_goes_on_waiting() -> None:
+    core = control()
+    core.handle(request())
+    core.handle(on.LoadAsked(1.0, BOB, 7, "ember", wait=True))
+    core.handle(on.WorkerForked(2.0, "ember", 50))
+    effects = core.handle(on.WorkerGone(3.0, "ember", 50, "killed by SIGKILL"))
+    assert ends(effects) == []
+    assert refusals(effects) == []
+    core.handle(on.TimerFired(3.0, ("restart", "ember")))
+    effects = make_ready(core, pid=51, now=4.0)
+    assert [run.record.id for run in only(effects, do.RunRequest)] == ["r1"]
+    assert Result(7, {"model": "ember", "state": "ready"}) in [e.message for e in only(effects, do.Send)]
+
+
+def test_a_request_of_an_earlier_broker_goes_on_where_its_client_is() -> None:
+    core = control()
+    core.handle(on.WorkerAttached(1.0, "ember", "50", 50))
+    record = Record("r9", "uid:1000", None, "ember", "chat", Raw(b""), True, False, 0, 0, 0.5, worker="50")
+    effects = core.handle(on.RequestAdopted(1.0, record, 40, [1, 2]))
+    assert only(effects, do.AdoptStream) == [do.AdoptStream(record, 40, [1, 2])]
+    assert only(effects, do.SetTimer) == [do.SetTimer(("grace", "r9"), 31.0)]
+    assert core.handle(on.RequestAdopted(1.0, record, 40, [1, 2])) == []
+    core.handle(on.WorkerReady(1.1, "ember", 50))
+    effects = core.handle(on.AttachAsked(2.0, ALICE, 3, "r9", 50, 8))
+    assert only(effects, do.AttachStream) == [do.AttachStream("r9", 1, 3, 50, 8)]
+    assert ends(core.handle(ended("r9"))) == [("r9", "done")]
+    effects = core.handle(on.Delivered(4.0, "r9", 60))
+    assert only(effects, do.ReleaseRequest) == [do.ReleaseRequest("50", "r9")]
+
+
+def test_when_draining_takes_too_long_what_runs_is_ended() -> None:
+    core = control()
+    core.handle(request())
+    core.handle(request("r2", detach=True))
+    make_ready(core)
+    core.handle(on.DrainAsked(3.0))
+    assert ends(core.handle(on.DrainExpired(4.0))) == [("r1", "draining"), ("r2", "draining")]
 
 
 def test_news_of_an_earlier_worker_change_nothing() -> None:
@@ -360,13 +447,15 @@ def test_a_worker_that_says_its_engine_died_gets_no_more_requests() -> None:
     core = control()
     core.handle(request())
     make_ready(core)
-    effects = core.handle(on.RunFailed(3.0, "r1", "worker_died", "gone", "h", "worker", None))
-    assert ends(effects) == [("r1", "worker_died")]
+    effects = core.handle(on.EngineDied(3.0, "ember", 50, "EngineCore has died"))
+    assert ends(effects) == []
     assert only(effects, do.StopWorker) == [do.StopWorker("ember", "50", 50)]
     assert only(core.handle(request("r2", now=3.1)), do.RunRequest) == []
-    effects = core.handle(on.WorkerGone(3.2, "ember", 50, "exit status 1"))
-    assert only(effects, do.StartWorker) == [do.StartWorker("ember")]
-    assert [run.id for run in only(make_ready(core, pid=51, now=4.0), do.RunRequest)] == ["r2"]
+    core.handle(on.WorkerGone(3.2, "ember", 50, "exit status 1"))
+    assert core.models["ember"].why == "EngineCore has died"
+    core.handle(on.TimerFired(3.2, ("restart", "ember")))
+    runs = only(make_ready(core, pid=51, now=4.0), do.RunRequest)
+    assert [run.record.id for run in runs] == ["r1", "r2"]
 
 
 def test_progress_never_goes_back_from_the_engines_start_to_the_models_load() -> None:

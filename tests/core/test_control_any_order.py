@@ -28,6 +28,7 @@ class Core(RuleBasedStateMachine):
         self.ended: set[str] = set()
         self.streams: dict[str, tuple[int | None, bool]] = {}
         self.starts: list[str] = []
+        self.restarts: set[str] = set()
         self.workers: dict[int, str] = {}
         self.running: dict[str, int] = {}
         self.answers: set[int] = set()
@@ -47,8 +48,8 @@ class Core(RuleBasedStateMachine):
                 case do.OpenStream():
                     self.streams[effect.id] = (effect.conn, False)
                 case do.RunRequest():
-                    assert effect.id not in self.running
-                    self.running[effect.id] = int(effect.worker)
+                    assert effect.record.id not in self.running
+                    self.running[effect.record.id] = int(effect.worker)
                 case do.AbortRequest():
                     self.running.pop(effect.id, None)
                 case do.CloseStream():
@@ -65,8 +66,10 @@ class Core(RuleBasedStateMachine):
                     self.streams[effect.id] = (effect.conn, self.streams[effect.id][1])
                 case do.StartWorker():
                     self.starts.append(effect.model)
-                case do.StopWorker() if effect.pid in self.workers:
-                    pass
+                case do.SetTimer(("restart", name), _):
+                    self.restarts.add(name)
+                case do.ClearTimer(("restart", name)):
+                    self.restarts.discard(name)
 
     def tick(self) -> float:
         self.now += 0.25
@@ -105,9 +108,13 @@ class Core(RuleBasedStateMachine):
             return
         pid, name = found
         if how != "gone":
-            self.give(on.LoadFailed(self.tick(), name, pid, "bad"))
+            died = data.draw(st.booleans())
+            now = self.tick()
+            self.give(on.EngineDied(now, name, pid, "bad") if died else on.LoadFailed(now, name, pid, "bad"))
         if how != "load":
             self.workers[pid] = ""
+            for id in [id for id, at in self.running.items() if at == pid]:
+                del self.running[id]
             self.give(on.WorkerGone(self.tick(), name, pid, "gone"))
 
     @rule(data=st.data(), good=st.booleans())
@@ -158,6 +165,12 @@ class Core(RuleBasedStateMachine):
         if self.accepted:
             self.give(on.TimerFired(self.tick(), (kind, data.draw(st.sampled_from(sorted(self.accepted))))))
 
+    @rule(model=models)
+    def restart(self, model: str) -> None:
+        if model in self.restarts:
+            self.restarts.discard(model)
+            self.give(on.TimerFired(self.tick(), ("restart", model)))
+
     @rule()
     def nursery(self) -> None:
         self.starts.clear()  # what an earlier nursery was told is lost with it
@@ -170,10 +183,10 @@ class Core(RuleBasedStateMachine):
         for record in self.core.requests.records.values():
             model = self.core.models[record.model]
             if record.stage is Stage.QUEUED:
-                assert model.state in (State.LOADING, State.STOPPING)
+                assert model.state in (State.LOADING, State.STOPPING) or record.model in self.restarts
             if record.stage is Stage.RUNNING:
                 assert record.id in self.running
-                assert model.state is State.READY
+                assert model.state in (State.READY, State.STOPPING)
             assert record.id in self.streams
             assert record.conn is not None or record.detach or record.grace_ms
         for model in self.core.models.values():

@@ -22,7 +22,8 @@ def flow_with(credit: int, *, keep: bool = False) -> Flow:
 
 def produce(flow: Flow, text: str) -> list[bytes]:
     sends: Sends = []
-    flow.chunk("r", len(text.encode()), message(flow.streams["r"].end, text), sends)
+    at = flow.streams["r"].end
+    flow.chunk("r", at, len(text.encode()), [len(text)], message(at, text), sends)
     return [data for _, data in sends]
 
 
@@ -51,8 +52,8 @@ def test_credit_has_an_upper_bound() -> None:
 def test_credit_of_somebody_else_changes_nothing() -> None:
     flow = flow_with(0)
     produce(flow, "a")
-    assert flow.credit(8, "r", 5, 0) == ([], 0, False)
-    assert flow.credit(7, "nothing", 5, 0) == ([], 0, False)
+    assert flow.credit(8, "r", 5, 0) == ([], None, False)
+    assert flow.credit(7, "nothing", 5, 0) == ([], None, False)
 
 
 def test_the_end_waits_for_the_last_chunk() -> None:
@@ -108,7 +109,7 @@ def test_chunks_of_a_stream_that_was_cut_are_dropped() -> None:
     assert flow.cut("r") == 7
     assert flow.cut("r") is None
     sends: Sends = []
-    flow.chunk("r", 1, b"late", sends)
+    flow.chunk("r", 0, 1, [1], b"late", sends)
     assert sends == []
 
 
@@ -126,11 +127,12 @@ class Streams(RuleBasedStateMachine):
     def open(self, credit: int, keep: bool) -> None:
         self.flow = Flow()
         self.flow.open("r", "uid:1", 1, credit, keep)
-        self.allowed = self.flow.run("r", "w")
+        self.allowed = self.flow.run("r", "w").allowed
         self.conn: int | None = 1
         self.conns = 1
         self.given = credit
         self.produced = self.got = b""
+        self.count = 0
         self.ended = False
         self.closed = False
 
@@ -153,9 +155,11 @@ class Streams(RuleBasedStateMachine):
     @rule(text=st.text("aäö€", min_size=1, max_size=4))
     def chunk(self, text: str) -> None:
         sends: Sends = []
-        self.flow.chunk("r", len(text.encode()), message(len(self.produced), text), sends)
+        at = len(self.produced)
+        self.flow.chunk("r", at, len(text.encode()), [1], message(at, text), sends)
         self.allowed -= 1
         self.produced += text.encode()
+        self.count += 1
         self.take(sends)
 
     @precondition(lambda self: self.conn is not None)
@@ -163,6 +167,7 @@ class Streams(RuleBasedStateMachine):
     def credit(self, n: int, back: int) -> None:
         self.given += n
         sends, more, _ = self.flow.credit(self.conn or 0, "r", n, max(0, len(self.got) - back))
+        assert more is not None
         self.allowed += more
         self.take(sends)
 
@@ -171,6 +176,19 @@ class Streams(RuleBasedStateMachine):
     def close(self) -> None:
         self.closed = True
         self.take(self.flow.close("r", b"end")[0])
+
+    @precondition(lambda self: not self.closed)
+    @rule()
+    def worker_dies(self) -> None:
+        """Another engine goes on behind what arrived; what the dead one sent late, or sends again, is dropped."""
+        stream = self.flow.run("r", "another")
+        assert stream.end == len(self.produced)
+        assert len(stream.tokens) == self.count
+        self.allowed = stream.allowed
+        sends: Sends = []
+        if stream.end:
+            self.flow.chunk("r", stream.end - 1, 1, [1], b"again", sends)
+        assert sends == []
 
     @rule()
     def lose(self) -> None:
@@ -218,3 +236,15 @@ def test_an_attach_anywhere_gives_exactly_the_rest(texts: list[str], data: st.Da
     flow.check_offset("r", offset)
     sends, _, _ = flow.attach("r", 9, offset, CREDIT)
     assert "".join(unpack(data)["x"] for _, data in sends) == whole[at:]
+
+
+def test_a_stream_that_is_taken_over_goes_on_behind_what_its_reader_had() -> None:
+    flow = Flow()
+    flow.adopt("r", "uid:1", "w", False, 6, [1, 2])
+    produce(flow, "cd")
+    assert flow.streams["r"].tokens == [1, 2, 2]
+    with pytest.raises(BadOffset, match="from offset 6 to 8 is held, not from 5"):
+        flow.check_offset("r", 5)
+    sends, more, _ = flow.attach("r", 9, 6, 3)
+    assert sends == [(9, message(6, "cd"))]
+    assert more == 2

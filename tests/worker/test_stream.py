@@ -5,8 +5,10 @@ from typing import Any
 import msgspec
 import pytest
 from ingle.wire.limits import CHUNK_BYTES, FRAME_BYTES
+from ingled.link import Run
 from ingled.worker.engine import Delta
 from ingled.worker.stream import Stream, cut
+from msgspec import Raw
 
 TEXTS = ["", "a", "é" * 40_000, "x" * CHUNK_BYTES, "x" * (CHUNK_BYTES + 1), "a€😀" * 50_000, "😀" * 16_385]
 
@@ -29,8 +31,12 @@ def test_logprobs_are_shared_out_in_order_and_fit_a_message(count: int) -> None:
     assert all(len(msgspec.msgpack.encode(some)) < FRAME_BYTES // 2 for _, some in parts)
 
 
+def a_run(credit: int) -> Run:
+    return Run("r", "chat", Raw(b""), True, credit, "salt")
+
+
 def test_tokens_without_text_wait_for_the_next_text() -> None:
-    stream = Stream("r", 5)
+    stream = Stream(a_run(5))
     stream.put(Delta("", [1]))
     assert stream.take() == [] and stream.empty
     stream.put(Delta("é", [2]))
@@ -39,7 +45,7 @@ def test_tokens_without_text_wait_for_the_next_text() -> None:
 
 
 def test_an_aborted_stream_throws_away_what_comes() -> None:
-    stream = Stream("r", 0)
+    stream = Stream(a_run(0))
     stream.put(Delta("text", [1]))
     assert stream.take() == [] and not stream.empty
     stream.abort()

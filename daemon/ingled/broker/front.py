@@ -95,7 +95,7 @@ class Front:
         flow: Flow,
         subscriptions: Subscriptions,
         dispatch: Callable[[on.Event], None],
-        grant: Callable[[str, int], None],
+        grant: Callable[[str, int, int], None],
         delivered: Callable[[str], None],
         call: Callable[[Connection, Call], None],
         verbs: list[str],
@@ -240,8 +240,8 @@ class Front:
         sends, more, ended = self._flow.credit(connection.number, credit.id, credit.n, credit.ack)
         for conn, data in sends:
             self.send_bytes(conn, data)
-        if more:
-            self._grant(credit.id, more)
+        if more is not None:
+            self._grant(credit.id, more, credit.ack)
         if ended:
             self._delivered(credit.id)
 
@@ -264,8 +264,7 @@ class Front:
         sends, more, ended = self._flow.attach(id, conn, offset, credit)
         for to, data in sends:
             self.send_bytes(to, data)
-        if more:
-            self._grant(id, more)
+        self._grant(id, more, offset)
         if ended:
             self._delivered(id)
 

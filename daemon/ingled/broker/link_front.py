@@ -1,10 +1,12 @@
 """The private socket: workers and the nursery, by lease. They connect, attach, and are known by process id."""
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import logging
 import os
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import assert_never
 import zmq
 
 from ingled import link
+from ingled.broker import carried
 from ingled.broker.router import Peer, Router
 from ingled.core import events as on
 from ingled.core.flow import Flow, Sends
@@ -36,7 +39,16 @@ class Worker:
     stats_at: float = 0.0
     tokens_s: float = 0.0
     busy_at: float = 0.0
-    grants: dict[str, int] = field(default_factory=dict)
+    grants: dict[str, tuple[int, int]] = field(default_factory=dict)
+    heard_at: float = 0.0
+    settled: bool = False
+    """It has told all that it holds."""
+
+
+def kill_group(pid: int) -> None:
+    """Kill a worker and all that it started; it leads a process group of its own."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
 
 
 class LinkFront:
@@ -49,13 +61,13 @@ class LinkFront:
         *,
         flow: Flow,
         secret: str,
-        grace: float,
+        lease: link.Lease,
         specs: dict[str, link.Spec],
         logs: Path,
         dispatch: Callable[[on.Event], None],
         send: Callable[[int, bytes], None],
     ) -> None:
-        self._loop, self._flow, self._secret, self._grace = loop, flow, secret, grace
+        self._loop, self._flow, self._secret, self._lease_terms = loop, flow, secret, lease
         self._specs, self._logs, self._dispatch, self._send_client = specs, logs, dispatch, send
         self.router = Router(
             context, loop, self._receive, self._gone, frame_bytes=FRAME_BYTES, queue=0, backlog_bytes=FRAME_BYTES
@@ -81,14 +93,19 @@ class LinkFront:
         """Make a worker end a request."""
         self._to(worker, link.Abort([id]))
 
-    def grant(self, worker: str, id: str, n: int) -> None:
-        """Let a worker send `n` more chunks; grants of one turn of the loop travel together."""
+    def release(self, worker: str, id: str) -> None:
+        """Let a worker forget a request that has ended."""
+        self._to(worker, link.Release([id]))
+
+    def grant(self, worker: str, id: str, n: int, ack: int) -> None:
+        """Let a worker send `n` more chunks and forget text below `ack`; those of one turn travel together."""
         known = self.workers.get(worker)
         if known is None:
             return
         if not known.grants:
             self._loop.call_soon(self._flush_grants, worker)
-        known.grants[id] = known.grants.get(id, 0) + n
+        earlier, acked = known.grants.get(id, (0, 0))
+        known.grants[id] = (earlier + n, max(acked, ack))
 
     def _flush_grants(self, worker: str) -> None:
         known = self.workers.get(worker)
@@ -137,7 +154,12 @@ class LinkFront:
             self.router.send(peer, link.encode(link.Who()))
             return
         now = self._loop.time()
+        if worker is not None:
+            worker.heard_at = now
         match message:
+            case link.EngineDied():
+                if worker is not None:
+                    self._dispatch(on.EngineDied(now, worker.model, worker.pid, message.reason))
             case link.Chunks():
                 self._chunks(message)
             case link.Alive():
@@ -158,10 +180,11 @@ class LinkFront:
                     else:
                         self._dispatch(on.NurseryLoading(now, message.percent))
                 else:
+                    worker.settled = True
                     self._dispatch(on.WorkerLoading(now, worker.model, worker.pid, message.phase, message.percent))
             case link.Ready():
                 if worker is not None:
-                    worker.info, worker.busy_at = message.info, now
+                    worker.info, worker.busy_at, worker.settled = message.info, now, True
                     self._dispatch(on.WorkerReady(now, worker.model, worker.pid))
             case link.LoadFailed():
                 if worker is not None:
@@ -201,14 +224,41 @@ class LinkFront:
         worker = self.workers.setdefault(name, Worker(model, attach.pid, peer, busy_at=now))
         worker.peer = peer
         self._by_route[peer.route] = worker
+        worker.heard_at = now
         self._watch(model, attach.pid)
         self._dispatch(on.WorkerAttached(now, model, name, attach.pid))
-        unknown = [id for id in attach.running if id not in self._flow.streams]
-        if unknown:
-            self._to(name, link.Abort(unknown))
+        for held in attach.held:
+            self._adopt(name, held)
+
+    def _adopt(self, worker: str, held: link.Held) -> None:
+        """Take over a request that a worker holds, unless it is known; what cannot be taken over is ended."""
+        if held.id in self._flow.streams:
+            return
+        try:
+            record = carried.unpack(held, worker)
+        except ValueError as error:
+            log.error("request %s of an earlier broker cannot be taken over: %s", held.id, error)
+        else:
+            self._dispatch(on.RequestAdopted(self._loop.time(), record, held.offset, list(held.tokens)))
+        if held.id not in self._flow.streams:
+            self._to(worker, link.Abort([held.id]))
+
+    def kill_the_silent(self, seconds: float) -> None:
+        """End the process groups of workers that have not said for so long that they live."""
+        now = self._loop.time()
+        for worker in self.workers.values():
+            if now - worker.heard_at > seconds and worker.pid in self._pidfds:
+                log.error("worker %d of '%s' has been silent for %.0f s: killing it", worker.pid, worker.model, seconds)
+                worker.heard_at = now
+                kill_group(worker.pid)
+
+    def forgive(self, seconds: float) -> None:
+        """Do not count time in which the broker itself did not run as the workers' silence."""
+        for worker in self.workers.values():
+            worker.heard_at += seconds
 
     def _lease(self, peer: Peer) -> None:
-        self.router.send(peer, link.encode(link.Lease(self._grace)))
+        self.router.send(peer, link.encode(self._lease_terms))
 
     def _check_options(self) -> None:
         for ref, (model, spec) in enumerate(self._specs.items()):
@@ -219,7 +269,7 @@ class LinkFront:
     def _chunks(self, message: link.Chunks) -> None:
         sends: Sends = []
         for piece in message.pieces:
-            self._flow.chunk(piece.id, piece.size, piece.payload, sends)
+            self._flow.chunk(piece.id, piece.offset, piece.size, piece.tokens, piece.payload, sends)
         for conn, data in sends:
             self._send_client(conn, data)
 

@@ -8,6 +8,7 @@ import fcntl
 import os
 import socket
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,15 +34,21 @@ def private_folder(path: Path) -> None:
 
 
 @contextmanager
-def lock(path: Path) -> Iterator[None]:
-    """Hold the lock of a daemon. Raises CannotListen when another holds it."""
+def lock(path: Path, seconds: float = 0.0) -> Iterator[None]:
+    """Hold the lock of a daemon, waiting so long for it. Raises CannotListen when another holds it."""
+    deadline = time.monotonic() + seconds
     with path.open("a", encoding="ascii") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise CannotListen(
-                f"another ingled holds {path}; use it, stop it with `ingle shutdown`, or give another --socket"
-            ) from error
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() >= deadline:
+                    raise CannotListen(
+                        f"another ingled holds {path}; use it, take over from it with --replace, stop it with "
+                        "`ingle shutdown`, or give another --socket"
+                    ) from error
+            time.sleep(0.005)
         yield
 
 

@@ -1,8 +1,10 @@
 """The nursery as the broker's detached child: started, watched by pidfd, started again with growing pauses."""
 
 import asyncio
+import contextlib
 import logging
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -29,6 +31,8 @@ class NurseryChild:
     ) -> None:
         self._loop, self._runtime, self._engine, self._failed = loop, runtime, engine, failed
         self._log = runtime / "logs" / "nursery.log"
+        self._pid_file = runtime / "nursery.pid"
+        self._pid: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._fd: int | None = None
         self._stopping = False
@@ -38,12 +42,26 @@ class NurseryChild:
     @property
     def pid(self) -> int | None:
         """Return the process id of the running nursery."""
-        return self._process.pid if self._process else None
+        return self._pid
+
+    def adopt(self) -> bool:
+        """Watch the nursery of an earlier broker, if it lives; returns whether it does."""
+        try:
+            pid = int(self._pid_file.read_text(encoding="ascii"))
+            if b"ingled.nursery" not in Path(f"/proc/{pid}/cmdline").read_bytes():
+                return False
+            self._fd = os.pidfd_open(pid)
+        except (OSError, ValueError):
+            return False
+        self._pid, self._started_at = pid, self._loop.time()
+        self._loop.add_reader(self._fd, self._ended)
+        return True
 
     def start(self) -> None:
         """Start the nursery in a session of its own, so that it outlives the broker."""
         if self._stopping:
             return
+        self._forget()
         command = [
             sys.executable,
             "-P",
@@ -59,21 +77,33 @@ class NurseryChild:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, cwd=self._runtime
             )
-        self._fd = os.pidfd_open(self._process.pid)
+        self._pid = self._process.pid
+        self._pid_file.write_text(str(self._pid), encoding="ascii")
+        self._fd = os.pidfd_open(self._pid)
         self._loop.add_reader(self._fd, self._ended)
 
+    def _forget(self) -> None:
+        """Stop watching; an adopted nursery that does not answer is killed."""
+        if self._fd is None:
+            return
+        self._loop.remove_reader(self._fd)
+        os.close(self._fd)
+        if self._process is None and self._pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._pid, signal.SIGKILL)
+        self._fd = self._pid = None
+
     def _ended(self) -> None:
-        assert self._process is not None, "a watched process was started"
         assert self._fd is not None, "a watched process has a descriptor"
         self._loop.remove_reader(self._fd)
         os.close(self._fd)
-        status = self._process.wait()
-        self._process = self._fd = None
+        status = self._process.wait() if self._process else None
+        self._process = self._fd = self._pid = None
         if self._stopping:
             return
         lived = self._loop.time() - self._started_at
         self._failures = 1 if lived > HEALTHY_S else self._failures + 1
-        words = f"exit status {status}" if status >= 0 else f"signal {-status}"
+        words = _words(status)
         lines = tail(self._log)
         log.error("the nursery ended (%s) after %.1f s; last line: %s", words, lived, lines[-1] if lines else "-")
         if self._failures >= TRIES:
@@ -84,16 +114,26 @@ class NurseryChild:
     async def stop(self, seconds: float) -> None:
         """End the nursery: in its orderly way within this time, else at once."""
         self._stopping = True
-        process = self._process
-        if process is None:
+        pid = self._pid
+        self._pid_file.unlink(missing_ok=True)
+        if pid is None:
             return
-        process.terminate()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
         deadline = self._loop.time() + seconds
-        while process.poll() is None and self._loop.time() < deadline:
-            await asyncio.sleep(0.01)
-        if process.poll() is None:
-            os.killpg(process.pid, 9)
-            process.wait()
+        while self._pid is not None and self._loop.time() < deadline:
+            await asyncio.sleep(0.01)  # `_ended` tells
+        if self._pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
+            if self._process is not None:
+                self._process.wait()
+
+
+def _words(status: int | None) -> str:
+    if status is None:
+        return "it was another broker's child"
+    return f"exit status {status}" if status >= 0 else f"signal {-status}"
 
 
 def tail(path: Path, lines: int = LOG_LINES) -> tuple[str, ...]:

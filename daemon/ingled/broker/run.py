@@ -1,7 +1,6 @@
 """The composition root: makes the folders and sockets, runs the shell until it is told to stop, leaves nothing."""
 
 import asyncio
-import contextlib
 import logging
 import os
 import resource
@@ -16,6 +15,7 @@ import zmq
 
 from ingled import link
 from ingled.broker import service
+from ingled.broker.link_front import kill_group
 from ingled.broker.listen import CannotListen, listen, lock, private_folder
 from ingled.broker.shell import Shell
 from ingled.broker.tasks import Tasks
@@ -24,18 +24,27 @@ from ingled.core import events as on
 
 log = logging.getLogger(__name__)
 
+HAND_OVER_S = 10.0
+"""Seconds that a running daemon has to leave after it was asked to hand over."""
+
+ADOPT_S = 2.0
+"""Seconds that processes of an earlier broker have to come to this one."""
+
 STOP_S = 10.0
 """Seconds that workers may take to leave before their process groups are killed."""
 
 
-def run(config: Config) -> int:
-    """Serve until SIGTERM, SIGINT or `shutdown`; returns the exit code. Raises CannotListen."""
+def run(config: Config, *, replace: bool = False) -> int:
+    """Serve until SIGTERM, SIGINT or `shutdown`; returns the exit code. Raises CannotListen.
+
+    With `replace`, a daemon that has been asked to hand over is waited for.
+    """
     _raise_descriptor_limit()
     runtime = config.runtime
     if not config.socket.parent.is_dir() or config.socket.parent == runtime:
         private_folder(config.socket.parent)
     private_folder(runtime)
-    with lock(runtime / "ingled.lock"):
+    with lock(runtime / "ingled.lock", HAND_OVER_S if replace else 0.0):
         for name in ("logs", "workers"):
             private_folder(runtime / name)
         try:
@@ -43,14 +52,15 @@ def run(config: Config) -> int:
         except OSError as error:
             raise CannotListen(f"state folder {config.state} cannot be made: {error.strerror}") from error
         secret = _secret(runtime / link.SECRET_FILE)
-        code = asyncio.run(_serve(config, secret))
-        for path in (config.socket, runtime / link.SOCKET_FILE, runtime / link.SECRET_FILE):
-            path.unlink(missing_ok=True)
-        shutil.rmtree(runtime / "workers", ignore_errors=True)
-    return code
+        if asyncio.run(_serve(config, secret)):
+            for path in (config.socket, runtime / link.SOCKET_FILE, runtime / link.SECRET_FILE):
+                path.unlink(missing_ok=True)
+            shutil.rmtree(runtime / "workers", ignore_errors=True)
+    return 0
 
 
-async def _serve(config: Config, secret: str) -> int:
+async def _serve(config: Config, secret: str) -> bool:
+    """Serve until told to stop; returns whether everything has been stopped, and not handed over."""
     loop = asyncio.get_running_loop()
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     context.max_sockets = 64
@@ -60,17 +70,18 @@ async def _serve(config: Config, secret: str) -> int:
     shell.workers.router.listen(
         listen(config.runtime / link.SOCKET_FILE, 0o600), str(config.runtime / link.SOCKET_FILE)
     )
+    await _adopt(shell)
     fd = inherited[0] if inherited else listen(config.socket, 0o660)
     shell.front.router.listen(fd, str(config.socket))
     log.info("listening at %s (%d models, engine %s)", config.socket, len(config.models), config.engine)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _stop, shell)
-    shell.nursery.start()
     for name, model in config.models.items():
         if model.preload:
             shell.dispatch(on.LoadAsked(loop.time(), on.Caller(0, "daemon", True), 0, name, False))
     service.notify("READY=1\nSTATUS=serving")
     tasks = Tasks()
+    tasks.start(_watch_silence(shell, config.daemon.stuck))
     if (interval := service.watchdog_interval()) is not None:
         tasks.start(_feed_watchdog(interval))
     await shell.draining.wait()
@@ -79,13 +90,15 @@ async def _serve(config: Config, secret: str) -> int:
         await asyncio.wait_for(shell.drained.wait(), config.daemon.drain)
     except TimeoutError:
         log.warning("requests still run after %.0f s of draining: ending them", config.daemon.drain)
-    await _stop_all(shell)
+        shell.dispatch(on.DrainExpired(loop.time()))
     tasks.cancel()
+    if not shell.handed_over:
+        await _stop_all(shell)
     shell.front.router.close()
     shell.workers.router.close()
     context.term()
-    log.info("stopped")
-    return 0
+    log.info("handed over" if shell.handed_over else "stopped")
+    return not shell.handed_over
 
 
 def _stop(shell: Shell) -> None:
@@ -97,6 +110,57 @@ def _stop(shell: Shell) -> None:
         shell.drain()
 
 
+async def _adopt(shell: Shell) -> None:
+    """Take over what an earlier broker left running, before anybody can ask for it.
+
+    Workers and nursery come to us by themselves; those that live are known by their folders and the nursery's file.
+    """
+    folder = shell.config.runtime / "workers"
+    expected = set()
+    for entry in folder.iterdir():
+        if entry.name.isdigit():
+            if _alive(int(entry.name)):
+                expected.add(entry.name)
+            else:
+                shutil.rmtree(entry, ignore_errors=True)
+    nursery = shell.nursery.adopt()
+    deadline = time.monotonic() + ADOPT_S
+    while time.monotonic() < deadline:
+        settled = {name for name, worker in shell.workers.workers.items() if worker.settled}
+        if expected <= settled and (not nursery or shell.workers.nursery is not None):
+            break
+        await asyncio.sleep(0.005)
+    for name in expected - set(shell.workers.workers):
+        log.error("worker %s of an earlier broker does not answer: killing it", name)
+        kill_group(int(name))
+    if nursery and shell.workers.nursery is None:
+        log.error("the nursery of an earlier broker does not answer: killing it")
+    if expected:
+        log.info("adopted %d workers and %d requests", len(expected), len(shell.control.requests.records))
+    if not nursery or shell.workers.nursery is None:
+        shell.nursery.start()
+
+
+def _alive(pid: int) -> bool:
+    """Return whether this is a worker of ours, and not another process that got its number."""
+    try:
+        return b"ingled.nursery" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
+async def _watch_silence(shell: Shell, seconds: float) -> None:
+    """End workers that hang; time in which this process itself did not run is not held against them."""
+    pause = min(1.0, seconds / 10)
+    while True:
+        before = time.monotonic()
+        await asyncio.sleep(pause)
+        late = time.monotonic() - before - pause
+        if late > pause:
+            shell.workers.forgive(late)
+        shell.workers.kill_the_silent(seconds)
+
+
 async def _stop_all(shell: Shell) -> None:
     """Have workers and nursery leave; kill what does not."""
     for name, worker in list(shell.workers.workers.items()):
@@ -106,8 +170,7 @@ async def _stop_all(shell: Shell) -> None:
         await asyncio.sleep(0.01)
     for pid in shell.workers.alive():
         log.error("worker %d did not leave in %.0f s: killing it", pid, STOP_S)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(pid, signal.SIGKILL)
+        kill_group(pid)
     # A nursery that still imports has forked nothing and would notice only after its import.
     await shell.nursery.stop(STOP_S if shell.workers.nursery_phase == "ready" else 0)
 

@@ -11,7 +11,7 @@ import zmq
 from ingle.wire.schema import Call
 
 from ingled import link
-from ingled.broker import verbs
+from ingled.broker import carried, verbs
 from ingled.broker.front import Connection, Front
 from ingled.broker.link_front import LinkFront
 from ingled.broker.nursery_child import NurseryChild
@@ -46,6 +46,7 @@ class Shell:
         self.started_at = time.monotonic()
         self.draining = asyncio.Event()
         self.drained = asyncio.Event()
+        self.handed_over = False
         self.specs = {name: config.spec(name) for name in config.models}
         daemon = config.daemon
         models = [
@@ -76,13 +77,19 @@ class Shell:
             loop,
             flow=self.flow,
             secret=secret,
-            grace=daemon.adopt_grace,
+            lease=link.Lease(daemon.adopt_grace, daemon.stuck),
             specs=self.specs,
             logs=config.runtime / "logs",
             dispatch=self.dispatch,
             send=self.front.send_bytes,
         )
         self.nursery = NurseryChild(loop, config.runtime, config.engine, self._nursery_failed)
+
+    def hand_over(self) -> None:
+        """Leave at once, with workers and nursery running, for the daemon that takes over."""
+        self.handed_over = True
+        self.draining.set()
+        self.drained.set()
 
     def drain(self) -> None:
         """Refuse new requests; `drained` is set when the running ones have ended."""
@@ -113,13 +120,29 @@ class Shell:
             case do.OpenStream():
                 self.flow.open(effect.id, effect.account, effect.conn, effect.credit, effect.keep)
             case do.RunRequest():
-                credit = self.flow.run(effect.id, effect.worker)
-                salt = self.workers.salt(effect.account)
-                e = effect
-                run = link.Run(e.id, e.op, e.body, e.stream, credit, salt, e.priority)
+                record, stream = effect.record, self.flow.run(effect.record.id, effect.worker)
+                salt = self.workers.salt(record.account)
+                run = link.Run(
+                    record.id,
+                    record.op,
+                    record.body,
+                    record.stream,
+                    stream.allowed,
+                    salt,
+                    carried.pack(record),
+                    record.priority,
+                    stream.tokens,
+                    stream.end,
+                )
                 self.workers.run(effect.worker, run)
             case do.AbortRequest():
                 self.workers.abort(effect.worker, effect.id)
+            case do.ReleaseRequest():
+                self.workers.release(effect.worker, effect.id)
+            case do.AdoptStream():
+                record = effect.record
+                worker = record.worker or ""
+                self.flow.adopt(record.id, record.account, worker, record.detach, effect.offset, effect.tokens)
             case do.CloseStream():
                 sends, ended = self.flow.close(effect.id, _encode(effect.end))
                 for conn, data in sends:
@@ -152,10 +175,10 @@ class Shell:
             case _:
                 assert_never(effect)
 
-    def _grant(self, id: str, n: int) -> None:
-        worker = self.flow.streams[id].worker
-        if worker is not None:
-            self.workers.grant(worker, id, n)
+    def _grant(self, id: str, n: int, ack: int) -> None:
+        stream = self.flow.streams[id]
+        if stream.worker is not None:
+            self.workers.grant(stream.worker, id, n, 0 if stream.keep else ack)
 
     def _delivered(self, id: str) -> None:
         self.dispatch(on.Delivered(self.loop.time(), id, self.flow.streams[id].end))

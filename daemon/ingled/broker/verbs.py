@@ -204,10 +204,19 @@ def _unload(shell: "Shell", connection: Connection, ref: int, args: UnloadArgs) 
     shell.dispatch(on.UnloadAsked(shell.loop.time(), connection.caller, ref, args.model, args.force))
 
 
-def _shutdown(shell: "Shell", connection: Connection, ref: int, args: Nothing) -> None:
+class ShutdownArgs(Struct, frozen=True, forbid_unknown_fields=True):
+    """Arguments of `shutdown`."""
+
+    hand_over: bool = False
+
+
+def _shutdown(shell: "Shell", connection: Connection, ref: int, args: ShutdownArgs) -> None:
     running = len([r for r in shell.control.requests.records.values() if r.stage is not Stage.KEPT])
-    shell.front.send(connection.number, Result(ref, {"draining": True, "running": running}))
-    shell.drain()
+    shell.front.send(connection.number, Result(ref, {"draining": not args.hand_over, "running": running}))
+    if args.hand_over:
+        shell.hand_over()
+    else:
+        shell.drain()
 
 
 def rss_bytes() -> int:
@@ -223,7 +232,7 @@ VERBS: dict[str, tuple[type[Struct], bool, Verb]] = {
     "requests": (Nothing, False, _requests),
     "load": (LoadArgs, True, _load),
     "unload": (UnloadArgs, True, _unload),
-    "shutdown": (Nothing, True, _shutdown),
+    "shutdown": (ShutdownArgs, True, _shutdown),
 }
 """Verb -> arguments, whether only administrators may, function."""
 

@@ -18,7 +18,16 @@ from ingled.core import events as on
 from ingled.core.naming import Names
 from ingled.core.outcomes import failed, ms, no_such_request, refuse, request_event, why_failed
 from ingled.core.requests import Record, Requests, Stage
-from ingled.core.residency import Cause, Model, State
+from ingled.core.residency import CRASHES, Cause, Model, State
+
+RESUMES = 3
+"""How often a request goes on after the death of its worker, before it is held to be the cause."""
+
+RESTART_S = (0.0, 1.0, 2.0, 4.0, 8.0)
+"""Pauses before a worker that died is replaced, by its deaths in a row."""
+
+ADOPTED_GRACE_MS = 30_000
+"""Shortest time for a client to come back after the daemon itself was replaced."""
 
 NURSERY_SHARE = 60
 """Percent of a load that the start of the engine takes, where the nursery has to do it first."""
@@ -81,6 +90,10 @@ class Control:
                 return self._ready(event)
             case on.LoadFailed():
                 return self._load_failed(event.now, event.model, event.pid, Cause.LOAD_FAILED, event.why, event.log)
+            case on.EngineDied():
+                return self._engine_died(event)
+            case on.RequestAdopted():
+                return self._adopted(event)
             case on.WorkerGone():
                 return self._worker_gone(event)
             case on.NurseryAttached():
@@ -100,6 +113,8 @@ class Control:
                 self.draining = True
                 value = {"what": "draining"}
                 return [do.Log("info", "draining"), do.Publish("daemon", value), *self._if_drained()]
+            case on.DrainExpired():
+                return self._drain_expired()
             case _:
                 assert_never(event)
 
@@ -126,17 +141,19 @@ class Control:
         record = Record(
             e.id, e.caller.account, e.caller.conn, name, e.op, e.body, e.stream, e.detach, e.grace_ms, e.priority, e.now
         )
+        if e.deadline_ms is not None:
+            record.deadline_at = e.now + e.deadline_ms / 1000
         self.requests.records[e.id] = record
         out: list[do.Effect] = [
             do.Send(e.caller.conn, Accepted(e.ref, e.id)),
             do.OpenStream(e.id, e.caller.account, e.caller.conn, e.credit, e.detach),
         ]
-        if e.deadline_ms is not None:
-            out.append(do.SetTimer(("deadline", e.id), e.now + e.deadline_ms / 1000))
+        if record.deadline_at is not None:
+            out.append(do.SetTimer(("deadline", e.id), record.deadline_at))
         if model.state is State.READY:
             return [*out, *self._run(e.now, record)]
         record.waited = True
-        if model.state in (State.COLD, State.FAILED):
+        if model.state in (State.COLD, State.FAILED) and model.restart_at is None:
             out += self._start(e.now, model)
         out.append(do.Send(e.caller.conn, self._progress(record, len(waiting))))
         out.append(request_event(record))
@@ -152,9 +169,7 @@ class Control:
         worker = self.models[record.model].worker
         assert worker is not None, "a ready model has a worker"
         record.stage, record.worker, record.run_at = Stage.RUNNING, worker, now
-        r = record
-        run = do.RunRequest(worker, r.id, r.account, r.op, r.body, r.stream, r.priority)
-        return [run, request_event(record)]
+        return [do.RunRequest(worker, record), request_event(record)]
 
     def _cancel(self, e: on.CancelAsked) -> list[do.Effect]:
         record = self.requests.records.get(e.id)
@@ -170,6 +185,7 @@ class Control:
         out: list[do.Effect] = []
         if record.stage is Stage.RUNNING and record.worker is not None:
             out.append(do.AbortRequest(record.worker, record.id))
+            record.worker = None
         out.append(do.CutStream(record.id, None if record.stage is Stage.KEPT else end))
         return [*out, *self._forget(record, failed=True)]
 
@@ -179,8 +195,10 @@ class Control:
         if record.stage in (Stage.QUEUED, Stage.RUNNING):
             self.requests.failed_total += failed
         state = "cancelled" if failed else "over"
-        clear = [do.ClearTimer((kind, record.id)) for kind in ("deadline", "grace", "keep")]
-        return [*clear, request_event(record, state)]
+        out: list[do.Effect] = [do.ClearTimer((kind, record.id)) for kind in ("deadline", "grace", "keep")]
+        if record.worker is not None:
+            out.append(do.ReleaseRequest(record.worker, record.id))
+        return [*out, request_event(record, state)]
 
     def _attach(self, e: on.AttachAsked) -> list[do.Effect]:
         record = self.requests.records.get(e.id)
@@ -250,7 +268,8 @@ class Control:
         ref = ModelRef(model.name, model.revision, model.license)
         stop = UNSET if e.stop is None else e.stop
         result = UNSET if e.result is None else e.result
-        return self._end(e.now, record, Done(e.id, finish, usage, times, ref, [], stop, result))
+        done = Done(e.id, finish, usage, times, ref, [], stop, result, record.resumed)
+        return self._end(e.now, record, done)
 
     def _run_failed(self, e: on.RunFailed) -> list[do.Effect]:
         record = self.requests.records.get(e.id)
@@ -258,18 +277,11 @@ class Control:
             return []
         at = UNSET if e.at is None else e.at
         code: Code = e.code  # type: ignore[assignment]  # the worker takes its codes from the same list
-        out = self._end(e.now, record, failed(e.id, code, e.message, e.hint, e.fault, at=at))
-        model = self.models[record.model]
-        if code == "worker_died" and model.state is State.READY:
-            # Its process is about to end; until then nothing more is given to it.
-            model.why = e.message
-            stop = do.StopWorker(model.name, model.worker, model.pid)
-            out += [*self._move(e.now, model, Cause.UNWANTED), stop]
-        return out
+        return self._end(e.now, record, failed(e.id, code, e.message, e.hint, e.fault, at=at))
 
     def _end(self, now: float, record: Record, end: Done | Failed) -> list[do.Effect]:
         """The request is over for the engine; its reader may still have to take text."""
-        record.stage, record.worker = Stage.ENDING, None
+        record.stage = Stage.ENDING
         if isinstance(end, Done):
             self.requests.done_total += 1
         else:
@@ -283,7 +295,9 @@ class Control:
     # ------------------------------------------------------------ models
 
     def _start(self, now: float, model: Model) -> list[do.Effect]:
-        return [*self._move(now, model, Cause.WANTED), do.StartWorker(model.name)]
+        model.restart_at = None
+        clear = do.ClearTimer(("restart", model.name))
+        return [*self._move(now, model, Cause.WANTED), clear, do.StartWorker(model.name)]
 
     def _move(self, now: float, model: Model, cause: Cause) -> list[do.Effect]:
         old, new = model.move(now, cause)
@@ -301,6 +315,7 @@ class Control:
         model = self.models[name]
         out: list[do.Effect] = []
         if model.state in (State.COLD, State.FAILED):
+            model.crashes = 0
             out = self._start(e.now, model)
         if e.wait and model.state is not State.READY:
             self._loads.append((name, e.caller.conn, e.ref))
@@ -330,6 +345,9 @@ class Control:
             out += self._answer_loads(name, model)
         elif model.state is State.FAILED:
             out += self._move(e.now, model, Cause.UNWANTED)
+        elif model.restart_at is not None:
+            model.restart_at = None
+            out += [do.ClearTimer(("restart", name)), *self._answer_loads(name, model)]
         return [*out, do.Send(conn, Result(ref, {"model": name, "state": model.state.value}))]
 
     def _answer_loads(self, name: str, model: Model) -> list[do.Effect]:
@@ -355,7 +373,8 @@ class Control:
             return [do.StopWorker(e.model, e.worker, e.pid)]
         out: list[do.Effect] = []
         if model.state in (State.COLD, State.FAILED):
-            out = self._move(e.now, model, Cause.ADOPTED)
+            model.restart_at = None
+            out = [*self._move(e.now, model, Cause.ADOPTED), do.ClearTimer(("restart", model.name))]
         model.worker, model.pid = e.worker, e.pid
         return out
 
@@ -401,26 +420,83 @@ class Control:
             return []
         model.why, model.log = why, log
         out = self._move(now, model, cause)
-        for record in self.requests.at(Stage.QUEUED, name):
+        return [*out, *self._fail_waiting(now, model)]
+
+    def _fail_waiting(self, now: float, model: Model) -> list[do.Effect]:
+        """Tell all who wait for a model that it will not come."""
+        out: list[do.Effect] = []
+        for record in self.requests.at(Stage.QUEUED, model.name):
             code, message, hint = why_failed(model)
             out += self._end(now, record, failed(record.id, code, message, hint, "model"))
-        return [*out, *self._answer_loads(name, model)]
+        return [*out, *self._answer_loads(model.name, model)]
+
+    def _engine_died(self, e: on.EngineDied) -> list[do.Effect]:
+        """Its process is about to end; until then nothing more is given to it, and its requests wait for the next."""
+        model = self.models.get(e.model)
+        if model is None or model.pid != e.pid or model.state not in (State.READY, State.LOADING):
+            return []
+        model.why, model.dying = e.why, True
+        stop = do.StopWorker(model.name, model.worker, model.pid)
+        return [*self._move(e.now, model, Cause.DYING), stop]
 
     def _worker_gone(self, e: on.WorkerGone) -> list[do.Effect]:
         model = self.models.get(e.model)
         if model is None or model.pid != e.pid:
             return []
-        if model.state is State.LOADING:
-            return self._load_failed(e.now, e.model, e.pid, Cause.GONE, f"the worker ended: {e.why}", e.log)
-        if model.state is State.READY:
-            model.why, model.log = f"the worker ended: {e.why}", e.log
-        out = self._move(e.now, model, Cause.GONE)
-        for record in self.requests.at(Stage.RUNNING, e.model):
-            message = f"the worker of model '{e.model}' ended: {e.why}"
-            out += self._end(e.now, record, failed(record.id, "worker_died", message, "ask again", "worker"))
-        if self.requests.at(Stage.QUEUED, e.model):
+        out: list[do.Effect] = []
+        for record in self.requests.records.values():
+            if record.worker == str(e.pid) and record.stage is not Stage.RUNNING:
+                record.worker = None  # there is nobody left to release it
+        running = self.requests.at(Stage.RUNNING, e.model)
+        crashed = model.state is not State.STOPPING or model.dying
+        if crashed:
+            model.why = model.why if model.dying else f"the worker ended: {e.why}"
+            model.log = e.log
+            model.crashes = 1 if model.was_stable(e.now) else model.crashes + 1
+        out += self._move(e.now, model, Cause.GONE)
+        for record in running:
+            out += self._resume_later(e.now, record, model)
+        if crashed and model.crashes > CRASHES:
+            out += self._give_up(e.now, model)
+        elif crashed and not self.draining:
+            model.restart_at = e.now + RESTART_S[min(model.crashes, len(RESTART_S)) - 1]
+            out.append(do.SetTimer(("restart", model.name), model.restart_at))
+        elif self.requests.at(Stage.QUEUED, e.model):
             out += self._start(e.now, model)
         return [*out, *self._if_drained()]
+
+    def _resume_later(self, now: float, record: Record, model: Model) -> list[do.Effect]:
+        """Let a request whose worker died wait for the next one, unless it seems to be what kills them."""
+        record.worker = None
+        record.resumed += 1
+        if record.resumed > RESUMES:
+            message = f"the worker of model '{model.name}' died {record.resumed} times under this request: {model.why}"
+            return self._end(now, record, failed(record.id, "worker_died", message, "ask differently", "worker"))
+        record.stage, record.waited = Stage.QUEUED, True
+        out: list[do.Effect] = [request_event(record)]
+        if record.conn is not None:
+            out.append(do.Send(record.conn, self._progress(record, 0)))
+        return out
+
+    def _give_up(self, now: float, model: Model) -> list[do.Effect]:
+        model.why = f"its worker died {model.crashes} times in a row; {model.why}"
+        out = self._move(now, model, Cause.GAVE_UP)
+        return [*out, *self._fail_waiting(now, model)]
+
+    def _adopted(self, e: on.RequestAdopted) -> list[do.Effect]:
+        """Take over a request; its client has as long to come back as it was given, and a little longer."""
+        record = e.record
+        if record.id in self.requests.records or record.model not in self.models or record.worker is None:
+            return []
+        self.requests.records[record.id] = record
+        record.stage, record.conn = Stage.RUNNING, None
+        out: list[do.Effect] = [do.AdoptStream(record, e.offset, e.tokens)]
+        if record.deadline_at is not None:
+            out.append(do.SetTimer(("deadline", record.id), record.deadline_at))
+        if not record.detach:
+            record.grace_ms = max(record.grace_ms, ADOPTED_GRACE_MS)
+            out.append(do.SetTimer(("grace", record.id), e.now + record.grace_ms / 1000))
+        return out
 
     def _nursery_failed(self, e: on.NurseryFailed) -> list[do.Effect]:
         out: list[do.Effect] = [do.Log("error", f"nursery: {e.why}")]
@@ -444,6 +520,9 @@ class Control:
 
     def _timer(self, e: on.TimerFired) -> list[do.Effect]:
         kind, id = e.key
+        if kind == "restart":
+            model = self.models[id]
+            return self._start(e.now, model) if model.state is State.COLD and model.restart_at is not None else []
         record = self.requests.records.get(id)
         if record is None:
             return []
@@ -454,12 +533,19 @@ class Control:
             out: list[do.Effect] = []
             if record.stage is Stage.RUNNING and record.worker is not None:
                 out.append(do.AbortRequest(record.worker, id))
+                record.worker = None
             return [*out, *self._end(e.now, record, end)]
         if kind == "grace" and record.conn is None:
             return [*self._end_now(record, None), *self._if_drained()]
         if kind == "keep" and record.stage is Stage.KEPT:
             return [do.CutStream(id), *self._forget(record)]
         return []
+
+    def _drain_expired(self) -> list[do.Effect]:
+        out: list[do.Effect] = []
+        for record in [r for r in self.requests.records.values() if r.stage is not Stage.KEPT]:
+            out += self._end_now(record, failed(record.id, "draining", "the daemon stops", "ask again later", "daemon"))
+        return out
 
     def _if_drained(self) -> list[do.Effect]:
         busy = any(record.stage is not Stage.KEPT for record in self.requests.records.values())

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ingle.wire.schema import Accepted, Done, Failed, Progress, Result
-from msgspec import Raw
+
+from ingled.core.requests import Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,23 +29,35 @@ class OpenStream:
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """Give a request to a worker, with the credit that its stream has."""
+    """Give a request to a worker, with the credit that its stream has, and behind the tokens that it has."""
 
     worker: str
-    id: str
-    account: str
-    op: str
-    body: Raw
-    stream: bool
-    priority: int
+    record: Record
 
 
 @dataclass(frozen=True, slots=True)
 class AbortRequest:
-    """Make a worker end a request."""
+    """Make a worker end a request and forget it."""
 
     worker: str
     id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseRequest:
+    """Let a worker forget a request that has ended."""
+
+    worker: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class AdoptStream:
+    """Make the stream of a request that a worker runs already; nobody reads it yet."""
+
+    record: Record
+    offset: int
+    tokens: list[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +152,8 @@ Effect = (
     | OpenStream
     | RunRequest
     | AbortRequest
+    | ReleaseRequest
+    | AdoptStream
     | CloseStream
     | CutStream
     | DetachStream

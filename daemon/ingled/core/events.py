@@ -8,6 +8,8 @@ from typing import Any
 
 from msgspec import Raw
 
+from ingled.core.requests import Record
+
 
 @dataclass(frozen=True, slots=True)
 class Caller:
@@ -150,6 +152,26 @@ class LoadFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class EngineDied:
+    """A worker's engine is gone; its process is about to end."""
+
+    now: float
+    model: str
+    pid: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class RequestAdopted:
+    """A worker of an earlier broker holds this request, as that broker had accepted it."""
+
+    now: float
+    record: Record
+    offset: int
+    tokens: list[int]
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerGone:
     """A worker's process has ended."""
 
@@ -227,6 +249,13 @@ class DrainAsked:
     now: float
 
 
+@dataclass(frozen=True, slots=True)
+class DrainExpired:
+    """The daemon stops now: what still runs is ended."""
+
+    now: float
+
+
 Event = (
     RequestArrived
     | CancelAsked
@@ -240,6 +269,8 @@ Event = (
     | WorkerLoading
     | WorkerReady
     | LoadFailed
+    | EngineDied
+    | RequestAdopted
     | WorkerGone
     | NurseryAttached
     | NurseryLoading
@@ -248,4 +279,5 @@ Event = (
     | RunFailed
     | TimerFired
     | DrainAsked
+    | DrainExpired
 )

@@ -38,6 +38,8 @@ class Stream:
     """Chunks that the worker may still send."""
     end: int = 0
     """Offset behind the last byte produced."""
+    tokens: list[int] = field(default_factory=list)
+    """Ids of the tokens behind that text: another engine can go on from there."""
     chunks: list[tuple[int, int, bytes]] = field(default_factory=list)
     """Chunks not yet forgotten: offset, size and message of each."""
     next: int = 0
@@ -96,20 +98,28 @@ class Flow:
         """Begin a stream."""
         self.streams[id] = Stream(id, account, conn, credit, keep)
 
-    def run(self, id: str, worker: str) -> int:
-        """The request runs on this worker now; returns the credit to give it."""
+    def adopt(self, id: str, account: str, worker: str, keep: bool, offset: int, tokens: list[int]) -> None:
+        """Take over a stream that a worker runs already; what it holds from `offset` on follows as chunks."""
+        stream = self.streams[id] = Stream(id, account, None, 0, keep, worker)
+        stream.end, stream.tokens = offset, tokens
+        stream.allowed = UNLIMITED if keep else 0
+
+    def run(self, id: str, worker: str) -> Stream:
+        """The request runs on this worker now; the stream says with which credit, and behind which tokens."""
         stream = self.streams[id]
         stream.worker = worker
-        stream.allowed = UNLIMITED if stream.keep else stream.credit
-        return stream.allowed
+        room = stream.credit - (len(stream.chunks) - stream.next)
+        stream.allowed = UNLIMITED if stream.keep else max(0, room)
+        return stream
 
-    def chunk(self, id: str, size: int, message: bytes, sends: Sends) -> None:
-        """Take a chunk from the worker; chunks of streams that were cut are dropped."""
+    def chunk(self, id: str, offset: int, size: int, tokens: list[int], message: bytes, sends: Sends) -> None:
+        """Take a chunk from the worker; chunks of streams that were cut, and chunks sent again, are dropped."""
         stream = self.streams.get(id)
-        if stream is None or stream.closing is not None:
+        if stream is None or stream.closing is not None or offset != stream.end:
             return
-        stream.chunks.append((stream.end, size, message))
+        stream.chunks.append((offset, size, message))
         stream.end += size
+        stream.tokens += tokens
         stream.allowed = max(0, stream.allowed - 1)
         if stream.conn is not None and stream.credit > 0 and stream.next == len(stream.chunks) - 1:
             sends.append((stream.conn, message))  # the hot path: nothing waits before it
@@ -118,15 +128,15 @@ class Flow:
         elif stream.conn is not None:
             stream.send(sends)
 
-    def credit(self, conn: int, id: str, n: int, ack: int) -> tuple[Sends, int, bool]:
+    def credit(self, conn: int, id: str, n: int, ack: int) -> tuple[Sends, int | None, bool]:
         """The reader can take `n` more and has all up to `ack`.
 
         Returns what to send, the credit to pass on to the worker, and whether the end went out. Credit for a stream
-        that does not exist (any more) or that somebody else reads changes nothing.
+        that does not exist (any more) or that somebody else reads changes nothing: None.
         """
         stream = self.streams.get(id)
         if stream is None or stream.conn != conn:
-            return [], 0, False
+            return [], None, False
         sends: Sends = []
         stream.credit = min(CREDIT, stream.credit + n)
         stream.forget(ack)

@@ -39,6 +39,9 @@ class Record:
     waited: bool = False
     """The model was not ready when the request came."""
     run_at: float = 0.0
+    deadline_at: float | None = None
+    resumed: int = 0
+    """How often a worker died under it."""
 
 
 @dataclass(slots=True)

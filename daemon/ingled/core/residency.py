@@ -29,6 +29,8 @@ class Cause(Enum):
     GONE = "worker gone"
     UNWANTED = "unload"
     ADOPTED = "worker adopted"
+    DYING = "engine died"
+    GAVE_UP = "gave up"
 
 
 TRANSITIONS: dict[tuple[State, Cause], State] = {
@@ -36,9 +38,12 @@ TRANSITIONS: dict[tuple[State, Cause], State] = {
     (State.FAILED, Cause.WANTED): State.LOADING,
     (State.LOADING, Cause.READY): State.READY,
     (State.LOADING, Cause.LOAD_FAILED): State.FAILED,
-    (State.LOADING, Cause.GONE): State.FAILED,
+    (State.LOADING, Cause.GONE): State.COLD,
     (State.LOADING, Cause.UNWANTED): State.STOPPING,
     (State.READY, Cause.UNWANTED): State.STOPPING,
+    (State.READY, Cause.DYING): State.STOPPING,
+    (State.LOADING, Cause.DYING): State.STOPPING,
+    (State.COLD, Cause.GAVE_UP): State.FAILED,
     (State.READY, Cause.GONE): State.COLD,
     (State.STOPPING, Cause.GONE): State.COLD,
     (State.FAILED, Cause.UNWANTED): State.COLD,
@@ -57,6 +62,10 @@ class IllegalTransition(AssertionError):
 
 RETRY_FIRST_S = 1.0
 RETRY_MOST_S = 60.0
+CRASHES = 5
+"""Deaths of a worker in a row after which its model is given up until somebody asks again."""
+STABLE_S = 60.0
+"""A worker that was ready for so long ends the row."""
 
 
 @dataclass(slots=True)
@@ -81,7 +90,19 @@ class Model:
     """Percent at which the worker began: above 0 when it had to wait for the nursery."""
     failures: int = 0
     retry_at: float = 0.0
+    ready_at: float | None = None
+    """Since when its worker has been ready."""
+    dying: bool = False
+    """Its worker said that its engine died."""
+    crashes: int = 0
+    """Deaths of its worker in a row."""
+    restart_at: float | None = None
+    """When the next worker is to be started, while the model is cold between two."""
     story: Story = field(default_factory=Story)
+
+    def was_stable(self, now: float) -> bool:
+        """Return whether its worker has been ready for a good while."""
+        return self.ready_at is not None and now - self.ready_at >= STABLE_S
 
     @property
     def doing(self) -> str:
@@ -108,7 +129,9 @@ class Model:
             self.failures = 0
             self.why = None
             self.log = ()
+            self.ready_at = now
         if new in (State.COLD, State.FAILED):
-            self.worker = self.pid = self.phase = None
+            self.worker = self.pid = self.phase = self.ready_at = None
+            self.dying = False
             self.percent = self.base = 0
         return old, new

@@ -73,10 +73,10 @@ def check(spec: Spec) -> str | None:
 class Answer:
     """One running answer: tokens arrive by a task of their own and merge until they are pulled."""
 
-    def __init__(self, words: list[str]) -> None:
+    def __init__(self, words: list[str], made: int = 0) -> None:
         self.words = words
-        self.made = 0
-        self.pulled = 0
+        self.made = made
+        self.pulled = made
         self.aborted = False
         self.failure: Exception | None = None
         self._news = asyncio.Event()
@@ -84,7 +84,7 @@ class Answer:
     async def make(self, options: Options) -> None:
         """Make one token after the other."""
         failing = options.fail in ("crash", "die", "exit", "hang")
-        for index in range(len(self.words)):
+        for index in range(self.made, len(self.words)):
             if failing and index == options.fail_at:
                 await self._fail(options.fail)
                 return
@@ -153,18 +153,20 @@ class EchoEngine:
         cached = self._remember(request.salt, prompt)
         self._totals[0] += len(prompt)
         self._totals[1] += cached
-        answer = self._running[request.id] = Answer(words)
+        answer = self._running[request.id] = Answer(words, len(request.tokens))
         maker = asyncio.create_task(answer.make(self._options))
         first_ms = 0.0
         try:
-            ended = not words
-            whole = Delta()
+            ended = answer.made >= len(words)
+            behind = "".join(words[: answer.made]).encode()[request.offset :].decode()
+            whole = Delta(behind if ended else "")
             while not ended:
                 tokens = await answer.pull()
                 first_ms = first_ms or (time.monotonic() - started) * 1000
                 self._totals[2] += len(tokens)
                 ended = answer.aborted or answer.pulled == len(words)
                 delta = self._delta(body, words, tokens)
+                delta.text, behind = behind + delta.text, ""
                 if request.stream and not ended:
                     yield delta
                     continue

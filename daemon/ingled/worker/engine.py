@@ -28,6 +28,10 @@ class Request:
     """Requests share cached prefixes only with requests of the same salt."""
     priority: int = 0
     """Lower is served earlier, as in vLLM."""
+    tokens: tuple[int, ...] = ()
+    """Tokens that an earlier engine produced: the answer goes on behind them, and they count as its own."""
+    offset: int = 0
+    """Bytes of the answer's text that have been sent; the first `Delta` begins there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +96,10 @@ class Engine(Protocol):
         ...
 
     def run(self, request: Request) -> AsyncGenerator[Delta, None]:
-        """Generate; the first pull may raise EngineRefused, any pull EngineDead. Closing it early aborts."""
+        """Generate; the first pull may raise EngineRefused, any pull EngineDead. Closing it early aborts.
+
+        A request with `tokens` goes on behind them; EngineRefused with code `worker_died` when it cannot.
+        """
         ...
 
     async def abort(self, request_id: str) -> None:

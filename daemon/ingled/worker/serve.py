@@ -26,8 +26,6 @@ from ingled.worker.uplink import Uplink
 
 log = logging.getLogger(__name__)
 
-HANG_S = 300.0
-"""An engine that answers nothing for so long is dead; vLLM itself gives one step as long."""
 HEALTH_S = 1.0
 SHUTDOWN_S = 10.0
 MEMORY_S = 10.0
@@ -49,6 +47,7 @@ class Worker:
         self._loading = link.Loading("configuring", 0)
         self._streams: dict[str, Stream] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._stuck = link.Lease(0).stuck
         self._worked = False  # since the last `Stats`
         self._memory = 0
         self._leave: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -66,7 +65,7 @@ class Worker:
             self._spawn(work)
         why = await self._leave
         log.info("worker of '%s' leaves: %s", self._spec.model, why)
-        await self._fail_running(why)
+        await self._end_tasks()
         if self._info is not None:  # while it loads, there is nothing to end in order: the group is killed
             with contextlib.suppress(Exception):
                 await asyncio.wait_for(self._engine.shutdown(), SHUTDOWN_S)
@@ -99,18 +98,18 @@ class Worker:
     async def _watch(self) -> None:
         while True:
             try:
-                await self._engine.health(HANG_S)
+                await self._engine.health(self._stuck)
             except EngineDead as error:
                 log.error("%s", error)
-                self.leave(DIED)
+                self._die(str(error))
                 return
             await asyncio.sleep(HEALTH_S)
 
     async def _tick(self) -> None:
         while True:
             self._uplink.tick()
-            if self._streams or self._worked:
-                self._worked = bool(self._streams)
+            if self._busy or self._worked:
+                self._worked = self._busy
                 self._uplink.send(self._stats())
             await asyncio.sleep(self._uplink.tick_s)
 
@@ -145,8 +144,16 @@ class Worker:
     # ------------------------------------------------------------ messages
 
     def _attach(self) -> None:
-        running = {stream.id: stream.offset for stream in self._streams.values()}
-        self._uplink.send(link.Attach(self._secret, "worker", os.getpid(), self._spec, running))
+        """Say who this is and what it holds; the chunks and ends that nobody has confirmed follow."""
+        self._uplink.flush()
+        streams = list(self._streams.values())
+        held = [stream.account() for stream in streams]
+        self._uplink.send(link.Attach(self._secret, "worker", os.getpid(), self._spec, held))
+        for stream in streams:
+            for piece in stream.held:
+                self._uplink.piece(piece)
+            if stream.end is not None:
+                self._uplink.send(stream.end)
         self._uplink.send(self._loading if self._info is None else link.Ready(self._info))
 
     def _receive(self, message: link.ToPeer) -> None:
@@ -154,18 +161,22 @@ class Worker:
             case link.Who():
                 self._attach()
             case link.Lease():
-                pass
+                self._stuck = message.stuck
             case link.Run():
                 self._run(message)
             case link.Credit():
-                for request_id, chunks in message.grants.items():
+                for request_id, (chunks, ack) in message.grants.items():
                     if stream := self._streams.get(request_id):
-                        stream.grant(chunks)
+                        stream.grant(chunks, ack)
             case link.Abort():
                 for request_id in message.ids:
-                    if stream := self._streams.get(request_id):
-                        stream.abort()
+                    aborted = self._streams.pop(request_id, None)
+                    if aborted is not None and aborted.end is None:
+                        aborted.abort()
                         self._spawn(self._engine.abort(request_id))
+            case link.Release():
+                for request_id in message.ids:
+                    self._streams.pop(request_id, None)
             case link.Stop():
                 self.leave(ASKED)
             case _:
@@ -175,18 +186,19 @@ class Worker:
         if message.id in self._streams:
             log.error("request %s runs already", message.id)
             return
+        stream = self._streams[message.id] = Stream(message)
         try:
             body = msgspec.msgpack.decode(message.body, type=BODIES[message.op])
         except (KeyError, ValueError) as error:
-            self._refuse(message.id, EngineRefused("bad_value", f"body: {error}", "see docs/protocol.md", at="body"))
+            self._refuse(stream, EngineRefused("bad_value", f"body: {error}", "see docs/protocol.md", at="body"))
             return
         if self._info is None:
             text = f"'{self._spec.model}' still loads"
-            self._refuse(message.id, EngineRefused("conflict", text, "try again", fault="daemon"))
+            self._refuse(stream, EngineRefused("conflict", text, "try again", fault="daemon"))
             return
         self._worked = True
-        stream = self._streams[message.id] = Stream(message.id, message.credit)
-        request = Request(message.id, body, message.stream, message.salt, message.priority)
+        tokens, offset = tuple(message.tokens), message.offset
+        request = Request(message.id, body, message.stream, message.salt, message.priority, tokens, offset)
         self._spawn(self._serve(stream, request))
 
     # ------------------------------------------------------------ one request
@@ -199,17 +211,15 @@ class Worker:
             whole = not request.stream and delta.end.finish != "abort" and not stream.aborted
             self._end(stream, delta.end, _result(delta) if whole else None)
         except EngineRefused as error:
-            self._refuse(stream.id, error)
+            self._refuse(stream, error)
         except EngineDead as error:
-            self._refuse(stream.id, _died(str(error)))
-            self.leave(DIED)
+            self._die(str(error))
         except Exception:
             log.exception("request %s failed", stream.id)
             hint = "see the worker's log; please report it"
-            self._refuse(stream.id, EngineRefused("internal", "the worker failed at this", hint, fault="worker"))
+            self._refuse(stream, EngineRefused("internal", "the worker failed at this", hint, fault="worker"))
         finally:
-            self._streams.pop(stream.id, None)
-            if not self._streams and not self._leave.done():
+            if not self._busy and not self._leave.done():
                 self._worked = False
                 self._uplink.after(self._stats())  # that it idles is told at once
 
@@ -245,29 +255,36 @@ class Worker:
 
     def _end(self, stream: Stream, end: End, result: dict[str, object] | None) -> None:
         if end.finish == "abort" and not stream.aborted:  # a signal to the whole group reached the engine first
-            self._refuse(stream.id, _died(f"the engine of '{self._spec.model}' was stopped"))
+            self._die(f"the engine of '{self._spec.model}' was stopped")
             return
         finish, stop = ("abort", None) if stream.aborted else (end.finish, end.stop)
         counts = (end.prompt, end.cached, end.completion)
-        self._uplink.after(link.Ended(stream.id, finish, *counts, round(end.first_ms, 3), stop, result))
+        self._over(stream, link.Ended(stream.id, finish, *counts, round(end.first_ms, 3), stop, result))
 
-    def _refuse(self, request_id: str, error: EngineRefused) -> None:
-        self._uplink.after(link.RunFailed(request_id, error.code, error.message, error.hint, error.fault, error.at))
+    def _refuse(self, stream: Stream, error: EngineRefused) -> None:
+        failed = link.RunFailed(stream.id, error.code, error.message, error.hint, error.fault, error.at)
+        self._over(stream, failed)
 
-    async def _fail_running(self, why: str) -> None:
-        """Answer every running request and end all tasks, before the engine goes."""
-        error = _died(f"the worker of '{self._spec.model}' ended: {why}")
-        for request_id in list(self._streams):
-            self._refuse(request_id, error)
-        self._streams.clear()
+    def _over(self, stream: Stream, end: link.Ended | link.RunFailed) -> None:
+        """Tell the end, and hold it until it is released."""
+        stream.end = end
+        self._uplink.after(end)
+
+    @property
+    def _busy(self) -> bool:
+        return any(stream.end is None for stream in self._streams.values())
+
+    def _die(self, why: str) -> None:
+        """Leave, and let the broker know before the process is gone, so that it gives us nothing more."""
+        if not self._leave.done():
+            self._uplink.send(link.EngineDied(why))
+            self.leave(DIED)
+
+    async def _end_tasks(self) -> None:
         for task in self._tasks:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=1)
-
-
-def _died(message: str) -> EngineRefused:
-    return EngineRefused("worker_died", message, "try again: the model is loaded anew", fault="worker")
 
 
 def _result(delta: Delta) -> dict[str, object]:

@@ -1,6 +1,7 @@
-"""One stream's account of credit, offsets and text that waits; and the cutting of text into chunks. Pure.
+"""One stream's account of credit, offsets and text that is held; and the cutting of text into chunks. Pure.
 
-Only the event that tells the request's task to go on is asyncio's.
+A chunk is held until its text is acknowledged, and the end until it is released, so that a new broker gets what the
+old one had. Only the event that tells the request's task to go on is asyncio's.
 """
 
 import asyncio
@@ -11,7 +12,7 @@ import msgspec
 from ingle.wire.limits import CHUNK_BYTES
 from ingle.wire.schema import Chunk
 
-from ingled.link import Piece
+from ingled.link import Ended, Held, Piece, Run, RunFailed
 from ingled.worker.engine import Delta
 
 CHUNK_LOGPROBS = 8192
@@ -21,23 +22,30 @@ _pack = msgspec.msgpack.Encoder().encode
 
 
 class Stream:
-    """What one request has sent and may send."""
+    """What one request has sent, may send, and holds."""
 
-    def __init__(self, request_id: str, credit: int) -> None:
-        self.id = request_id
-        self.offset = 0
-        """Bytes of text that have been sent."""
-        self.credit = credit
+    def __init__(self, run: Run) -> None:
+        self.id = run.id
+        self.credit = run.credit
         self.aborted = False
+        self.end: Ended | RunFailed | None = None
+        self.offset = run.offset
+        """Bytes of text that have been sent."""
+        self.held: deque[Piece] = deque()
+        """Chunks that have been sent and not acknowledged."""
+        self._run = run
+        self._forgotten = list(run.tokens)  # ids of the tokens of text that is not held any more
         self._waiting: deque[Piece] = deque()
-        self._cut_at = 0
+        self._cut_at = run.offset
         self._tokens: list[int] = []  # tokens and logprobs without text yet, such as half a character
         self._logprobs: list[dict[str, Any]] | None = None
         self._go = asyncio.Event()
 
-    def grant(self, chunks: int) -> None:
-        """Add credit."""
+    def grant(self, chunks: int, ack: int) -> None:
+        """Add credit, and forget what is acknowledged."""
         self.credit += chunks
+        while self.held and self.held[0].offset + self.held[0].size <= ack:
+            self._forgotten += self.held.popleft().tokens
         self._go.set()
 
     def abort(self) -> None:
@@ -57,7 +65,7 @@ class Stream:
             size = len(text.encode())
             chunk = Chunk(self.id, self._cut_at, text, p=msgspec.UNSET if logprobs is None else logprobs)
             # All ids go with the first chunk: whoever has the text of a token must have its id.
-            self._waiting.append(Piece(self.id, size, self._tokens, _pack(chunk)))
+            self._waiting.append(Piece(self.id, self._cut_at, size, self._tokens, _pack(chunk)))
             self._cut_at += size
             self._tokens = []
         self._logprobs = None
@@ -70,7 +78,14 @@ class Stream:
             self.credit -= 1
             self.offset += piece.size
             pieces.append(piece)
+        self.held += pieces
         return pieces
+
+    def account(self) -> Held:
+        """Return what a new broker has to know; `held` and `end` follow it."""
+        at = self.held[0].offset if self.held else self.offset
+        run = self._run
+        return Held(self.id, run.op, run.body, run.stream, run.record, at, self._forgotten)
 
     @property
     def empty(self) -> bool:

@@ -10,8 +10,11 @@ import os
 import tempfile
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import msgspec
@@ -25,12 +28,14 @@ from vllm.renderers.inputs.preprocess import parse_model_prompt
 from vllm.renderers.params import ChatParams
 from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
 from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.detokenizer import IncrementalDetokenizer
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 from vllm.v1.metrics.loggers import StatLoggerBase
 from vllm.version import __version__
 
 from ingled.link import Info, Spec
 from ingled.worker import log_tail
+from ingled.worker.continuation import Continuation
 from ingled.worker.engine import (
     Delta,
     End,
@@ -100,6 +105,7 @@ class VllmEngine:
         self._engine: Any = None
         self._context = 0
         self._defaults: dict[str, Any] = {}
+        self._eos: set[int] = set()
         self._preparing: set[str] = set()
         self._aborted: set[str] = set()
         # EngineCore dies with the *thread* that forked it (PR_SET_PDEATHSIG): this one lives as long as the engine.
@@ -127,6 +133,7 @@ class VllmEngine:
             lines = log_tail.read_lines(self._log, seen) if self._log else []
             raise LoadError(log_tail.root_cause(lines) or one_line(error)) from error
         self._context = config.model_config.max_model_len
+        self._eos = eos_of(config.model_config, self._engine.renderer.get_tokenizer())
         self._defaults = config.model_config.get_diff_sampling_param() | named(
             msgspec.convert(self._spec.sampling, Sampling)
         )
@@ -209,7 +216,7 @@ class VllmEngine:
     # ------------------------------------------------------------ requests
 
     async def run(self, request: Request) -> AsyncGenerator[Delta, None]:
-        """Render, check the length, generate."""
+        """Render, check the length, generate; behind the tokens of an earlier engine, where there are some."""
         self._preparing.add(request.id)
         try:
             prompt = await self._render(request.body, request.salt)
@@ -221,6 +228,50 @@ class VllmEngine:
         finally:
             self._preparing.discard(request.id)
             self._aborted.discard(request.id)
+        if request.tokens:
+            deltas = self._go_on(request, prompt, params)
+        else:
+            deltas = self._generate(request, prompt, params, tokens)
+        async with aclosing(deltas):
+            async for delta in deltas:
+                yield delta
+
+    async def _go_on(self, request: Request, prompt: Any, params: Any) -> AsyncGenerator[Delta, None]:
+        """Generate behind the tokens of an engine that died: with them as prompt, and their text made again."""
+        body, before = request.body, list(request.tokens)
+        if params.structured_outputs is not None or params.presence_penalty or params.frequency_penalty:
+            text = "its engine died, and the state of its grammar or penalties died with it"
+            raise EngineRefused("worker_died", text, "ask again", fault="worker")
+        ids = prompt["prompt_token_ids"]
+        told = SimpleNamespace(sampling_params=params, prompt_token_ids=ids, prompt_embeds=None, request_id=request.id)
+        tokenizer = self._engine.renderer.get_tokenizer()
+        text_of = Continuation(IncrementalDetokenizer.from_new_request(tokenizer, told), before, request.offset)
+        over = "stop" if text_of.stop is not None or (before[-1] in self._eos and not body.ignore_eos) else None
+        over = over or ("length" if len(before) >= params.max_tokens else None)
+        if over is not None:  # its end was on the way when the engine died
+            rest = text_of.text([], finished=True, stop_terminated=False)
+            yield Delta(rest, end=End(over, len(ids), 0, len(before), 0.0, text_of.stop))
+            return
+        longer = {key: value for key, value in prompt.items() if key != "prompt"} | {"prompt_token_ids": ids + before}
+        shorter = copy(params)
+        shorter.max_tokens, shorter.stop = params.max_tokens - len(before), []
+        made = len(before)
+        async with aclosing(self._generate(request, longer, shorter, len(ids))) as deltas:
+            async for delta in deltas:
+                made += len(delta.tokens)
+                end = delta.end
+                at_stop = end is not None and end.finish == "stop"
+                delta.text = text_of.text(delta.tokens, finished=end is not None, stop_terminated=at_stop)
+                if text_of.stop is not None:
+                    end = End("stop", len(ids), 0, made, 0.0, text_of.stop)
+                if end is not None:
+                    delta.end = replace(end, cached=min(end.cached, len(ids)), completion=made)
+                yield delta
+                if end is not None:
+                    return
+
+    async def _generate(self, request: Request, prompt: Any, params: Any, tokens: int) -> AsyncGenerator[Delta, None]:
+        """Generate, and tell vLLM's outputs as ours; `tokens` are those of the client's prompt."""
         outputs = self._engine.generate(prompt, params, request.id, priority=request.priority)
         cached = made = 0
         try:
@@ -352,6 +403,12 @@ def cpu_kv_bytes(config: Any) -> int:
     sequences = min(CPU_SEQUENCES, config.scheduler_config.max_num_seqs)
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return int(min(max(CPU_KV_BYTES, token * model.max_model_len * sequences), free // 2))
+
+
+def eos_of(model: Any, tokenizer: Any) -> set[int]:
+    """Return the tokens that end an answer: the tokenizer's, and those of the model's generation_config."""
+    more = model.try_get_generation_config().get("eos_token_id") or []
+    return {tokenizer.eos_token_id, *([more] if isinstance(more, int) else more)} - {None}
 
 
 def check(spec: Spec) -> str | None:

@@ -1,0 +1,46 @@
+"""An answer that goes on with a new engine: its text is made by the same detokenizer from all its tokens.
+
+The new engine gets the earlier tokens as part of the prompt and would make text of its own tokens only. Half a
+character, text that a stop string holds back, and a stop string that begins in the earlier text need all of them.
+"""
+
+from typing import Protocol
+
+
+class Detokenizer(Protocol):
+    """What is used of vLLM's `IncrementalDetokenizer`."""
+
+    output_text: str
+
+    def update(self, new_token_ids: list[int], stop_terminated: bool) -> str | None:
+        """Take tokens in; returns the stop string that they complete."""
+        ...
+
+    def get_next_output_text(self, finished: bool, delta: bool) -> str:
+        """Return the text since the last call."""
+        ...
+
+
+class Continuation:
+    """Turns the tokens of the new engine into the text behind what has been sent."""
+
+    def __init__(self, detokenizer: Detokenizer, tokens: list[int], offset: int) -> None:
+        """`tokens` are those of the earlier engine, `offset` the bytes of their text that have been sent."""
+        self._detokenizer = detokenizer
+        self._skip = offset
+        self.stop: str | None = None
+        """The stop string that has been met."""
+        # One by one: a stop string that they completed, unseen by the client, is the end of the answer.
+        for token in tokens:
+            self.stop = detokenizer.update([token], False)
+            if self.stop is not None:
+                break
+
+    def text(self, tokens: list[int], *, finished: bool, stop_terminated: bool) -> str:
+        """Return the text that these tokens add; `finished` and `stop_terminated` are the engine's words."""
+        if self.stop is None:
+            self.stop = self._detokenizer.update(tokens, stop_terminated)
+        text = self._detokenizer.get_next_output_text(finished or self.stop is not None, True).encode()
+        skipped = min(self._skip, len(text))
+        self._skip -= skipped
+        return text[skipped:].decode()

@@ -1,0 +1,179 @@
+"""What is killed comes back, and no character is lost: workers, nursery, broker; with the echo engine."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from ingle import Client
+from ingled.testing import DaemonFixture, Wire
+from ingled.testing_link import group_members
+
+CONFIG = """
+[daemon]
+stuck = 2
+adopt_grace = 5
+
+[models.slow]
+source = "builtin:ember"
+echo = {delay_ms = 2}
+"""
+
+
+def words(count: int, mark: str = "word") -> str:
+    return " ".join(f"{mark}{i}" for i in range(count))
+
+
+def wait_for(check: Callable[[], Any], seconds: float = 60.0) -> None:
+    begin = time.monotonic()
+    while not check():
+        assert time.monotonic() - begin < seconds, "it did not come true"
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def daemon() -> Iterator[DaemonFixture]:
+    with DaemonFixture(CONFIG) as running:
+        yield running
+
+
+def model_of(client: Wire) -> dict[str, Any]:
+    found: dict[str, Any] = client.call("models")["models"][0]
+    return found
+
+
+def begin(daemon: DaemonFixture, clients: list[Wire], length: int = 600) -> tuple[list[str], list[str]]:
+    """Start a stream on each connection, and wait until the first has text."""
+    texts = [words(length, f"w{i}-") for i in range(len(clients))]
+    ids = [client.ask(text, body={"max_tokens": length}) for client, text in zip(clients, texts, strict=True)]
+    with Wire(daemon.socket) as other:
+        wait_for(lambda: [r for r in other.call("requests")["requests"] if r["offset"] > 50])
+    return ids, texts
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP], ids=lambda n: n.name)
+def test_requests_of_a_killed_or_hanging_worker_go_on_by_themselves(
+    daemon: DaemonFixture, number: signal.Signals
+) -> None:
+    clients = [Wire(daemon.socket) for _ in range(5)]
+    ids, texts = begin(daemon, clients)
+    with Wire(daemon.socket) as other:
+        pid = model_of(other)["pid"]
+        os.kill(pid, number)
+        for client, id, text in zip(clients, ids, texts, strict=True):
+            got, end = client.read(id)
+            assert (got, end["t"], end.get("resumed")) == (text, "done", 1)
+            assert end["usage"]["completion"] == 600
+        assert model_of(other)["pid"] != pid
+    wait_for(lambda: not group_members(pid))
+    for client in clients:
+        client.close()
+
+
+def test_a_killed_nursery_leaves_workers_alone_and_is_replaced(daemon: DaemonFixture) -> None:
+    with Wire(daemon.socket) as client:
+        client.read(client.ask("hi"))
+        pid, nursery = model_of(client)["pid"], client.call("status")["nursery"]["pid"]
+        os.kill(nursery, signal.SIGKILL)
+        assert client.read(client.ask("still here"))[0] == "still here"
+        assert model_of(client)["pid"] == pid
+        wait_for(lambda: client.call("status")["nursery"]["pid"] not in (None, nursery))
+        client.call("unload", model="slow")
+        assert client.read(client.ask("anew"))[0] == "anew"
+        assert model_of(client)["pid"] != pid
+
+
+def kill_broker(daemon: DaemonFixture) -> None:
+    assert daemon.process is not None
+    daemon.process.send_signal(signal.SIGKILL)
+    daemon.process.wait()
+
+
+def test_fifty_streams_outlive_the_broker_to_the_last_character(daemon: DaemonFixture) -> None:
+    texts = [words(800, f"w{i}-") for i in range(50)]
+    with Wire(daemon.socket) as other:
+        other.call("load", model="slow")
+        pid = model_of(other)["pid"]
+    with Client(str(daemon.socket), timeout=60) as client:
+        streams = [client.chat(text, stream=True, max_tokens=800) for text in texts]
+        heads = ["".join(next(iter(stream)).text for _ in range(3)) for stream in streams]
+        kill_broker(daemon)
+        killed = time.monotonic()
+        daemon.start()
+        first = next(iter(streams[0])).text
+        print(f"the first stream goes on {time.monotonic() - killed:.2f} s after SIGKILL of the broker")
+        for index, (stream, text, head) in enumerate(zip(streams, texts, heads, strict=True)):
+            rest = (first if index == 0 else "") + "".join(delta.text for delta in stream)
+            assert head + rest == text
+            assert stream.answer.usage.completion == 800
+    with Wire(daemon.socket) as other:
+        assert model_of(other)["pid"] == pid
+        assert other.call("status")["requests"]["ending"] == 0
+        assert "adopted 1 workers and 50 requests" in daemon.log.read_text()
+
+
+def test_answers_that_had_ended_or_are_detached_outlive_the_broker_too(daemon: DaemonFixture) -> None:
+    text = words(50)
+    client = Wire(daemon.socket)
+    unread = client.ask(text, credit=1, body={"max_tokens": 50})
+    detached = client.ask(text, detach=True, body={"max_tokens": 50})
+    with Wire(daemon.socket) as other:
+        wait_for(lambda: {r["id"]: r["state"] for r in other.call("requests")["requests"]}[detached] == "ending")
+    kill_broker(daemon)
+    daemon.start()
+    with Wire(daemon.socket) as other:
+        for id in (unread, detached):
+            other.send({"t": "attach", "ref": 1, "id": id, "offset": 0})
+            got, end = other.read(id)
+            assert (got, end["t"]) == (text, "done")
+    client.close()
+
+
+def test_replace_takes_over_a_running_daemon_with_its_models_warm(daemon: DaemonFixture) -> None:
+    text = words(600)
+    assert daemon.process is not None
+    with Client(str(daemon.socket), timeout=60) as client:
+        stream = client.chat(text, stream=True, max_tokens=600)
+        head = next(iter(stream)).text
+        with Wire(daemon.socket) as other:
+            pid, boot = model_of(other)["pid"], other.welcome["daemon"]["boot"]
+        first = daemon.process
+        with daemon.log.open("ab") as out:
+            daemon.process = subprocess.Popen(
+                [*daemon.command, "--replace"], stdout=out, stderr=out, env=daemon.environ, cwd=daemon.folder
+            )
+        assert first.wait(30) == 0
+        assert head + "".join(delta.text for delta in stream) == text
+    with Wire(daemon.socket) as other:
+        assert model_of(other)["pid"] == pid
+        assert other.welcome["daemon"]["boot"] != boot
+    assert "handed over" in daemon.log.read_text()
+
+
+def test_without_a_new_broker_everything_ends_and_leaves_nothing(daemon: DaemonFixture) -> None:
+    with Wire(daemon.socket) as client:
+        client.read(client.ask("hi"))
+        pids = [model_of(client)["pid"], client.call("status")["nursery"]["pid"]]
+    kill_broker(daemon)
+    wait_for(lambda: not any(psutil.pid_exists(pid) for pid in pids), 60)
+    runtime = Path(f"{daemon.socket}.d")
+    assert list((runtime / "workers").iterdir()) == []
+    daemon.start()
+    with Wire(daemon.socket) as client:
+        assert client.read(client.ask("anew"))[0] == "anew"
+
+
+def test_requests_that_wait_for_a_model_are_asked_again_by_the_client() -> None:
+    config = '[models.late]\nsource = "builtin:ember"\necho = {load_ms = 2000}'
+    with DaemonFixture(config) as daemon, Client(str(daemon.socket), timeout=60) as client:
+        stream = client.chat("one two", stream=True)
+        with Wire(daemon.socket) as other:
+            wait_for(lambda: other.call("status")["requests"]["queued"] == 1)
+        kill_broker(daemon)
+        daemon.start()
+        assert "".join(delta.text for delta in stream) == "one two"

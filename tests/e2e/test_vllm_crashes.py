@@ -1,0 +1,119 @@
+"""What is killed comes back and no character is lost, with the real engine: text equal to an undisturbed run."""
+
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import psutil
+import pytest
+from ingle import Client
+from ingled.testing import DaemonFixture, Wire
+
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
+
+CONFIG = """
+[daemon]
+stuck = 5
+
+[models.ember]
+source = "builtin:ember"
+preload = true
+max_sequences = 64
+"""
+STREAMS = 50
+TOKENS = 400
+
+
+@pytest.fixture(scope="module")
+def daemon() -> Iterator[DaemonFixture]:
+    with DaemonFixture(CONFIG, engine="vllm") as running:
+        with Wire(running.socket) as client:
+            client.call("load", model="ember")
+        yield running
+
+
+def model_of(client: Wire) -> dict[str, Any]:
+    found: dict[str, Any] = client.call("models")["models"][0]
+    return found
+
+
+def prompt(index: int) -> str:
+    return f"{index} tell me about the lamp"
+
+
+@pytest.fixture(scope="module")
+def undisturbed(daemon: DaemonFixture) -> list[str]:
+    """The greedy answers, each asked alone: what the streams must be, whatever happens."""
+    with Client(str(daemon.socket)) as client:
+        return [client.chat(prompt(i), max_tokens=TOKENS, temperature=0, ignore_eos=True).text for i in range(STREAMS)]
+
+
+def streams_of(client: Client) -> list[Any]:
+    options: dict[str, Any] = {"max_tokens": TOKENS, "temperature": 0, "ignore_eos": True}
+    return [client.chat(prompt(i), stream=True, **options) for i in range(STREAMS)]
+
+
+def same(got: list[str], whole: list[str]) -> int:
+    """Return how many are equal; the rest must at least be whole: batches round differently, now and then."""
+    return sum(one == other for one, other in zip(got, whole, strict=True))
+
+
+@pytest.mark.parametrize("what", ["EngineCore", "front", "hang"])
+def test_fifty_streams_outlive_their_engine(daemon: DaemonFixture, undisturbed: list[str], what: str) -> None:
+    seed = random.randrange(1 << 30)
+    chance = random.Random(seed)
+    print(f"seed {seed}")
+    killed: list[str] = []
+
+    def kill() -> None:
+        with Wire(daemon.socket) as other:
+            for _ in range(2 if what == "EngineCore" else 1):
+                time.sleep(chance.uniform(0.2, 0.8))
+                front = psutil.Process(model_of(other)["pid"])
+                core = front.children()[0]
+                target, number = (
+                    (front if what == "front" else core),
+                    (signal.SIGSTOP if what == "hang" else signal.SIGKILL),
+                )
+                os.kill(target.pid, number)
+                killed.append(f"{what} {target.pid}")
+                while model_of(other)["pid"] in (front.pid, None) or model_of(other)["state"] != "ready":
+                    time.sleep(0.01)
+
+    with Client(str(daemon.socket), timeout=120) as client:
+        streams = streams_of(client)
+        killer = threading.Thread(target=kill)
+        killer.start()
+        got = ["".join(delta.text for delta in stream) for stream in streams]
+        killer.join()
+        resumed = [stream.answer.resumed for stream in streams]
+    equal = same(got, undisturbed)
+    print(f"{killed}: {STREAMS} streams done, {equal} equal, resumed {sorted(set(resumed))}")
+    assert all(stream.answer.usage.completion == TOKENS for stream in streams)
+    assert max(resumed) >= 1
+    assert equal == STREAMS
+
+
+def test_fifty_streams_outlive_the_broker(daemon: DaemonFixture, undisturbed: list[str]) -> None:
+    with Wire(daemon.socket) as other:
+        pid = model_of(other)["pid"]
+    with Client(str(daemon.socket), timeout=120) as client:
+        streams = streams_of(client)
+        heads = [next(iter(stream)).text for stream in streams]
+        assert daemon.process is not None
+        daemon.process.send_signal(signal.SIGKILL)
+        daemon.process.wait()
+        begin = time.monotonic()
+        daemon.start()
+        heads[0] += next(iter(streams[0])).text
+        print(f"the first stream goes on {time.monotonic() - begin:.2f} s after the broker's SIGKILL")
+        got = [head + "".join(d.text for d in stream) for head, stream in zip(heads, streams, strict=True)]
+    equal = same(got, undisturbed)
+    print(f"{STREAMS} streams done, {equal} equal")
+    with Wire(daemon.socket) as other:
+        assert model_of(other)["pid"] == pid
+    assert equal == STREAMS
