@@ -1,5 +1,6 @@
 """`make demo`: a daemon of its own, the built-in model, three questions; then everything is stopped again."""
 
+import contextlib
 import os
 import shlex
 import signal
@@ -36,20 +37,23 @@ def run(arguments: list[str], environ: dict[str, str]) -> None:
         raise DemoFailed(f"`ingle {shlex.join(arguments)}` ended with exit status {done.returncode}")
 
 
-def start(folder: Path, environ: dict[str, str]) -> "subprocess.Popen[bytes]":
-    """Start the daemon and wait until it listens. Raises DemoFailed."""
-    socket = Path(environ["INGLE_SOCKET"])
-    command = [str(BIN / "ingled"), "--socket", str(socket), "--state-dir", str(folder / "state")]
-    say("$ ingled &")
+def launch(folder: Path, environ: dict[str, str]) -> "subprocess.Popen[bytes]":
+    """Start the daemon."""
+    command = [str(BIN / "ingled"), "--socket", environ["INGLE_SOCKET"], "--state-dir", str(folder / "state")]
     with (folder / "ingled.log").open("wb") as log:
-        daemon = subprocess.Popen(command, env=environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        return subprocess.Popen(command, env=environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+
+def wait_until_it_listens(daemon: "subprocess.Popen[bytes]", folder: Path, environ: dict[str, str]) -> None:
+    """Wait for the daemon's socket. Raises DemoFailed."""
+    socket = Path(environ["INGLE_SOCKET"])
+    say("$ ingled &")
     begin = time.monotonic()
     while not socket.is_socket():
         if daemon.poll() is not None or time.monotonic() - begin > 30:
             raise DemoFailed(f"ingled did not start:\n{(folder / 'ingled.log').read_text()}")
         time.sleep(0.01)
     print(f"listens after {time.monotonic() - begin:.2f} s")
-    return daemon
 
 
 def stop(daemon: "subprocess.Popen[bytes]") -> None:
@@ -87,21 +91,23 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="ingle-demo-") as name:
         folder = Path(name)
         environ = dict(os.environ) | {"INGLE_SOCKET": str(folder / "ingle.sock"), "XDG_CONFIG_HOME": name}
-        daemon = None
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        daemon = launch(folder, environ)
         try:
-            daemon = start(folder, environ)
+            wait_until_it_listens(daemon, folder, environ)
             run(["load", "--progress", "ember"], environ)
             for prompt in PROMPTS:
                 run(prompt, environ)
             run(["ps"], environ)
             stop(daemon)
-        except (DemoFailed, KeyboardInterrupt) as error:
-            log = folder / "ingled.log"
-            print(f"\ndemo: {error or 'interrupted'}\n{log.read_text() if log.exists() else ''}", file=sys.stderr)
-            if daemon is not None and daemon.poll() is None:
+        except (DemoFailed, KeyboardInterrupt, BrokenPipeError) as error:
+            with contextlib.suppress(BrokenPipeError):
+                print(f"\ndemo: {error or 'interrupted'}\n{(folder / 'ingled.log').read_text()}", file=sys.stderr)
+            return 1
+        finally:
+            if daemon.poll() is None:
                 daemon.terminate()
                 daemon.wait(STOP_S)
-            return 1
     say("Everything is stopped. `make install` installs the service for you; README.md says more.")
     return 0
 

@@ -166,8 +166,7 @@ def _read(table: dict[str, Any], file: Path | None) -> tuple[Daemon, dict[str, M
     models: dict[str, Model] = {}
     for name, value in _table(table.get("models", {}), "models").items():
         at = f"models.{name}"
-        if not name or len(name) > 128 or not name.isprintable() or any(c.isspace() or c in "\"'/" for c in name):
-            raise ConfigError(f"{at}: a model's name has 1 to 128 printable characters, no blank, quote or slash")
+        _check_name(name, at)
         models[name] = _model(_convert(_table(value, at), Model, at), at, file)
     if not models:
         models["ember"] = Model(source=BUILTIN, default=True, preload=True)
@@ -193,6 +192,11 @@ def _model(model: Model, at: str, file: Path | None) -> Model:
     return msgspec.structs.replace(model, source=str(source.absolute()))
 
 
+def _check_name(name: str, at: str) -> None:
+    if not 1 <= len(name) <= 128 or not name.isprintable() or any(c.isspace() or c in "\"'`$\\/" for c in name):
+        raise ConfigError(f"{at}: a name has 1 to 128 printable characters, no blank, quote, slash or dollar sign")
+
+
 def _check_names(models: dict[str, Model]) -> None:
     defaults = [name for name, model in models.items() if model.default]
     if len(defaults) > 1:
@@ -200,6 +204,7 @@ def _check_names(models: dict[str, Model]) -> None:
     owner = {name: f"models.{name}" for name in models}
     for name, model in models.items():
         for i, alias in enumerate(model.aliases):
+            _check_name(alias, f"models.{name}.aliases[{i}]")
             if alias in owner:
                 raise ConfigError(f"models.{name}.aliases[{i}] is {alias!r}: {owner[alias]} has this name already")
             owner[alias] = f"models.{name}.aliases"

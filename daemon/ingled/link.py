@@ -4,11 +4,17 @@ May change in any release; both ends always come from one installation. One mess
 tagged struct. The peer is the broker's own uid and proves itself with the start-up secret of the runtime folder.
 """
 
+import hashlib
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
 from msgspec import Raw, Struct
+
+VERSION = 1
+"""Of these messages; a peer that speaks another is told to stop."""
 
 SECRET_FILE = "link.secret"
 """File of the runtime folder (mode 0600) with the start-up secret, in hex."""
@@ -18,6 +24,13 @@ SOCKET_FILE = "link.sock"
 
 UNLIMITED = 1 << 30
 """Credit of a stream that nobody has to read, such as a detached one."""
+
+
+def worker_log(runtime: Path, model: str) -> Path:
+    """Return the log file of a model's worker; models whose names differ only in odd characters do not share one."""
+    plain = re.sub("[^A-Za-z0-9._-]", "_", model)[:80]
+    mark = "" if plain == model else f"-{hashlib.sha256(model.encode()).hexdigest()[:8]}"
+    return runtime / "logs" / f"worker-{plain}{mark}.log"
 
 
 class Spec(Struct, frozen=True, forbid_unknown_fields=True):
@@ -83,6 +96,7 @@ class Attach(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag
     role: str
     """`worker` or `nursery`."""
     pid: int
+    version: int = VERSION
     spec: Spec | None = None
     held: list[Held] = []
 

@@ -120,8 +120,16 @@ class Wire:
 class DaemonFixture:
     """One `ingled` with its own socket, state and configuration; a context manager that leaves nothing behind."""
 
-    def __init__(self, config: str = "", *, engine: str = "echo", environ: dict[str, str] | None = None) -> None:
-        """`config` is the text of the TOML file."""
+    def __init__(
+        self,
+        config: str = "",
+        *,
+        engine: str = "echo",
+        environ: dict[str, str] | None = None,
+        prefix: tuple[str, ...] = (),
+    ) -> None:
+        """`config` is the text of the TOML file, `prefix` a command that runs the daemon."""
+        self.prefix = prefix
         self._folder = tempfile.TemporaryDirectory(prefix="ingle-")
         self.folder = Path(self._folder.name)
         self.socket = self.folder / "s"
@@ -139,7 +147,7 @@ class DaemonFixture:
         """Return how the daemon is started."""
         state = self.folder / "state"
         where = ["--config", str(self.file), "--socket", str(self.socket), "--state-dir", str(state)]
-        return [sys.executable, "-P", "-m", "ingled", *where, "--engine", self.engine]
+        return [*self.prefix, sys.executable, "-P", "-m", "ingled", *where, "--engine", self.engine]
 
     def start(self) -> Self:
         """Start the daemon and wait until its socket answers. Raises RuntimeError with its log when it does not."""

@@ -73,8 +73,9 @@ def test_a_socket_of_ones_own_has_a_runtime_folder_of_its_own(tmp_path: Path) ->
         ),
         ("[models.a]\nsource = 'x'\naliases = [1]", "models.a.aliases[0] is 1: expected `str`"),
         ("[models.a]\nsource = 'x'\naliases = ['a']", "models.a.aliases[0] is 'a': models.a has this name already"),
+        ("[models.a]\nsource = 'x'\naliases = ['$(x)']", "models.a.aliases[0]: a name has 1 to 128 printable"),
         ("[models.a]\nsource = 'builtin:coal'", "models.a.source is 'builtin:coal': the built-in model is"),
-        ("[models.'a b']\nsource = 'x'", "models.a b: a model's name has 1 to 128 printable characters"),
+        ("[models.'a b']\nsource = 'x'", "models.a b: a name has 1 to 128 printable characters"),
         ("[models.a]\nsource = 'x'\nengine = {model = 'y'}", "models.a.engine.model: the daemon sets this itself"),
         (
             "[models.a]\nsource = 'x'\ncontext = 64\nengine = {max_model_len = 32}",

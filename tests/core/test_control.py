@@ -17,8 +17,8 @@ ROOT = on.Caller(3, "uid:0", admin=True)
 T = TypeVar("T")
 
 
-def control(**limits: Any) -> Control:
-    return Control([Model("ember", ("e",)), Model("coal")], "ember", Limits(**limits))
+def control(held: int = 0, **limits: Any) -> Control:
+    return Control([Model("ember", ("e",)), Model("coal")], "ember", Limits(**limits), lambda id: held)
 
 
 def request(id: str = "r1", caller: on.Caller = ALICE, now: float = 1.0, **changes: Any) -> on.RequestArrived:
@@ -94,7 +94,7 @@ def test_a_finished_request_ends_once_and_is_forgotten_when_delivered() -> None:
     assert close.end.usage.cached == 4
     assert (close.end.ms.load, close.end.ms.first, close.end.ms.total) == (1000.0, 12.5, 2000.0)
     assert ends(core.handle(ended())) == []
-    assert core.handle(on.Delivered(4.0, "r1", 20)) != []
+    assert core.handle(on.Delivered(4.0, "r1")) != []
     assert core.requests.records == {}
     assert core.requests.done_total == 1
 
@@ -174,6 +174,7 @@ def test_a_detached_request_goes_on_and_is_kept_for_a_while() -> None:
     assert only(core.handle(ended(now=4.0)), do.SetTimer) == [do.SetTimer(("keep", "r1"), 64.0)]
     effects = core.handle(on.AttachAsked(5.0, on.Caller(9, "uid:1000"), 1, "r1", 0, 4))
     assert only(effects, do.AttachStream) != []
+    core.handle(on.Delivered(6.0, "r1"))
     assert only(core.handle(on.TimerFired(64.0, ("keep", "r1"))), do.CutStream) == [do.CutStream("r1")]
     assert core.requests.records == {}
 
@@ -188,14 +189,28 @@ def test_a_detached_request_whose_client_leaves_before_taking_the_end_is_kept_to
 
 
 def test_kept_answers_have_a_bound_and_the_oldest_go_first() -> None:
-    core = control(keep_bytes=100)
-    for id in ("r1", "r2"):
+    core = control(held=60_000, keep_bytes=130_000)
+    for id in ("r1", "r2", "r3"):
         core.handle(request(id, detach=True))
     make_ready(core)
-    for id in ("r1", "r2"):
-        core.handle(ended(id))
-    core.handle(on.Delivered(4.0, "r1", 60))
-    assert only(core.handle(on.Delivered(5.0, "r2", 60)), do.CutStream) == [do.CutStream("r1")]
+    core.handle(on.ConnectionGone(2.5, 1, left=True))
+    assert only(core.handle(ended("r1")), do.CutStream) == []
+    assert only(core.handle(ended("r2")), do.CutStream) == []
+    core.handle(on.AttachAsked(4.0, ALICE, 1, "r1", 0, 4))
+    assert only(core.handle(ended("r3")), do.CutStream) == [do.CutStream("r2")], "not what somebody reads"
+
+
+def test_a_kept_answer_is_not_dropped_under_its_reader_and_its_cancel_ends_it() -> None:
+    core = control(keep_s=60.0)
+    core.handle(request(detach=True))
+    make_ready(core)
+    core.handle(on.ConnectionGone(2.5, 1, left=True))
+    core.handle(ended())
+    core.handle(on.AttachAsked(4.0, ALICE, 1, "r1", 0, 4))
+    assert core.handle(on.TimerFired(63.0, ("keep", "r1"))) == [do.SetTimer(("keep", "r1"), 123.0)]
+    effects = core.handle(on.CancelAsked(64.0, ALICE, 2, "r1"))
+    assert ends(effects) == [("r1", "cancelled")]
+    assert Result(2, {"cancelled": False, "state": "kept"}) in [e.message for e in only(effects, do.Send)]
 
 
 def test_who_takes_over_a_stream_is_told_to_the_one_that_had_it() -> None:
@@ -329,7 +344,7 @@ def test_a_request_of_an_earlier_broker_goes_on_where_its_client_is() -> None:
     effects = core.handle(on.AttachAsked(2.0, ALICE, 3, "r9", 50, 8))
     assert only(effects, do.AttachStream) == [do.AttachStream("r9", 1, 3, 50, 8)]
     assert ends(core.handle(ended("r9"))) == [("r9", "done")]
-    effects = core.handle(on.Delivered(4.0, "r9", 60))
+    effects = core.handle(on.Delivered(4.0, "r9"))
     assert only(effects, do.ReleaseRequest) == [do.ReleaseRequest("50", "r9")]
 
 
@@ -411,7 +426,7 @@ def test_draining_refuses_new_requests_and_says_when_the_last_has_ended() -> Non
     assert only(core.handle(on.DrainAsked(3.0)), do.Drained) == []
     assert refusals(core.handle(request("r2"))) == ["draining"]
     core.handle(ended())
-    assert only(core.handle(on.Delivered(4.0, "r1", 1)), do.Drained) == [do.Drained()]
+    assert only(core.handle(on.Delivered(4.0, "r1")), do.Drained) == [do.Drained()]
     assert only(control().handle(on.DrainAsked(1.0)), do.Drained) == [do.Drained()]
 
 
@@ -474,3 +489,50 @@ def test_progress_never_goes_back_from_the_engines_start_to_the_models_load() ->
         seen += [(m.percent, m.ref) for m in told if m.ref is not UNSET]
         assert len(told) in (0, 2)
     assert seen == [(30, 7), (60, 7), (60, 7), (80, 7)]
+
+
+def test_a_load_right_after_an_unload_is_answered_when_the_model_is_ready_again() -> None:
+    core = control()
+    make_ready_by_load(core)
+    core.handle(on.UnloadAsked(3.0, ALICE, 4, "ember", force=False))
+    assert only(core.handle(on.LoadAsked(3.1, ALICE, 7, "ember", wait=True)), do.Send) == []
+    effects = core.handle(on.WorkerGone(3.2, "ember", 50, "exit status 0"))
+    assert only(effects, do.StartWorker) == [do.StartWorker("ember")]
+    effects = make_ready(core, pid=51, now=4.0)
+    assert [e.message for e in only(effects, do.Send)] == [Result(7, {"model": "ember", "state": "ready"})]
+
+
+def make_ready_by_load(core: Control) -> None:
+    core.handle(on.LoadAsked(1.0, ALICE, 1, "ember", wait=False))
+    make_ready(core)
+
+
+@pytest.mark.parametrize("first", ["forked", "attached"])
+def test_a_model_unloaded_before_its_worker_is_born_stays_unloaded(first: str) -> None:
+    core = control()
+    core.handle(on.LoadAsked(1.0, ALICE, 1, "ember", wait=False))
+    core.handle(on.UnloadAsked(1.1, ALICE, 2, "ember", force=False))
+    news: list[on.Event] = [on.WorkerForked(1.2, "ember", 50), on.WorkerAttached(1.3, "ember", "50", 50)]
+    for event in news if first == "forked" else reversed(news):
+        assert only(core.handle(event), do.StopWorker) != []
+    core.handle(on.WorkerReady(1.4, "ember", 50))
+    core.handle(on.WorkerGone(1.5, "ember", 50, "exit status 0"))
+    assert core.models["ember"].state is State.COLD
+    assert core.models["ember"].crashes == 0
+
+
+def test_a_nursery_that_died_before_it_forked_leaves_nothing_stopping() -> None:
+    core = control()
+    core.handle(on.LoadAsked(1.0, ALICE, 1, "ember", wait=False))
+    core.handle(on.UnloadAsked(1.1, ALICE, 2, "ember", force=False))
+    core.handle(on.NurseryAttached(2.0))
+    assert core.models["ember"].state is State.COLD
+
+
+def test_what_did_not_reach_a_worker_is_given_to_it_again() -> None:
+    core = control()
+    core.handle(request())
+    core.handle(request("r2"))
+    make_ready(core)
+    effects = core.handle(on.RequestsMissed(3.0, "ember", 50, frozenset({"r1"})))
+    assert [run.record.id for run in only(effects, do.RunRequest)] == ["r2"]

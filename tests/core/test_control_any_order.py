@@ -29,12 +29,14 @@ class Core(RuleBasedStateMachine):
         self.streams: dict[str, tuple[int | None, bool]] = {}
         self.starts: list[str] = []
         self.restarts: set[str] = set()
+        self.told: set[str] = set()
+        self.leaving: set[int] = set()
         self.workers: dict[int, str] = {}
         self.running: dict[str, int] = {}
         self.answers: set[int] = set()
         self.refs = 0
         self.calls: set[int] = set()
-        self.gone: set[int] = set()
+        self.callers: dict[int, int] = {}
 
     def give(self, event: on.Event) -> None:
         for effect in self.core.handle(event):
@@ -58,12 +60,15 @@ class Core(RuleBasedStateMachine):
                     self.running.pop(effect.id, None)
                     self.streams[effect.id] = (self.streams[effect.id][0], True)
                 case do.CutStream():
-                    self.streams.pop(effect.id)
+                    conn, _ = self.streams.pop(effect.id)
+                    told = effect.id in self.told or effect.end is not None
+                    assert conn is None or conn in self.leaving or told, "a reader is not told the end"
                     self.ended.add(effect.id)
                 case do.DetachStream():
                     self.streams[effect.id] = (None, self.streams[effect.id][1])
                 case do.AttachStream():
                     self.streams[effect.id] = (effect.conn, self.streams[effect.id][1])
+                    self.told.discard(effect.id)
                 case do.StartWorker():
                     self.starts.append(effect.model)
                 case do.SetTimer(("restart", name), _):
@@ -84,14 +89,15 @@ class Core(RuleBasedStateMachine):
         )
         self.give(e)
 
-    @rule()
-    def fork(self) -> None:
+    @rule(attach_first=st.booleans())
+    def fork(self, attach_first: bool) -> None:
         if self.starts:
             pid = 100 + len(self.workers)
             model = self.starts.pop(0)
             self.workers[pid] = model
-            self.give(on.WorkerForked(self.tick(), model, pid))
-            self.give(on.WorkerAttached(self.tick(), model, str(pid), pid))
+            news = [on.WorkerForked(self.tick(), model, pid), on.WorkerAttached(self.tick(), model, str(pid), pid)]
+            for event in reversed(news) if attach_first else news:
+                self.give(event)
 
     def some_worker(self, data: st.DataObject) -> tuple[int, str] | None:
         alive = sorted((pid, name) for pid, name in self.workers.items() if name)
@@ -134,7 +140,9 @@ class Core(RuleBasedStateMachine):
     def deliver(self, data: st.DataObject) -> None:
         over = sorted(id for id, (conn, closed) in self.streams.items() if closed and conn is not None)
         if over:
-            self.give(on.Delivered(self.tick(), data.draw(st.sampled_from(over)), 3))
+            id = data.draw(st.sampled_from(over))
+            self.told.add(id)
+            self.give(on.Delivered(self.tick(), id))
 
     @rule(data=st.data(), conn=conns)
     def cancel_or_attach(self, data: st.DataObject, conn: int) -> None:
@@ -147,13 +155,17 @@ class Core(RuleBasedStateMachine):
 
     @rule(conn=conns, left=st.booleans())
     def vanish(self, conn: int, left: bool) -> None:
+        self.leaving.add(conn)
         self.give(on.ConnectionGone(self.tick(), conn, left))
+        self.leaving.discard(conn)
+        self.calls = {ref for ref in self.calls if self.callers.get(ref) != conn}
 
     @rule(model=models, conn=conns)
     def load(self, model: str, conn: int) -> None:
         self.refs += 1
         ref = 1000 + self.refs
         self.calls.add(ref)
+        self.callers[ref] = conn
         self.give(on.LoadAsked(self.tick(), on.Caller(conn, "uid:1", True), ref, model, True))
 
     @rule(model=models, force=st.booleans())
@@ -194,6 +206,17 @@ class Core(RuleBasedStateMachine):
                 assert model.pid is not None or model.name in self.starts
             if model.state is State.READY:
                 assert self.workers[model.pid or 0] == model.name
+
+    @invariant()
+    def who_called_load_is_answered_or_waits_for_something(self) -> None:
+        if not hasattr(self, "core"):
+            return
+        for name, _, ref in self.core._loads:
+            model = self.core.models[name]
+            waits = model.state in (State.LOADING, State.STOPPING) or name in self.restarts
+            assert waits, f"call {ref} waits for a model that is {model.state}"
+        waiting = {ref for _, _, ref in self.core._loads}
+        assert self.calls <= self.answers | waiting
 
     @invariant()
     def everything_accepted_is_known_or_has_ended(self) -> None:

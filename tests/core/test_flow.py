@@ -116,8 +116,14 @@ def test_chunks_of_a_stream_that_was_cut_are_dropped() -> None:
 def test_what_is_held_can_be_counted() -> None:
     flow = flow_with(0)
     produce(flow, "ab")
-    assert flow.held() == len(message(0, "ab"))
-    assert [stream.id for stream in flow.of(7)] == ["r"]
+    assert flow.held("r") == len(message(0, "ab")) + 160
+    assert flow.held("nothing") == 0
+
+
+def test_a_reader_that_has_the_end_is_told_nothing_more() -> None:
+    flow = flow_with(0)
+    flow.close("r", b"end")
+    assert flow.cut("r") is None
 
 
 class Streams(RuleBasedStateMachine):

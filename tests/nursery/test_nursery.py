@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from ingled import link
-from ingled.nursery.child import log_path
+from ingled.link import worker_log
 from ingled.nursery.nursery import status_words
 from ingled.testing_link import SECRET, LinkBroker, group_members, start_nursery, wait_until
 
@@ -47,7 +47,7 @@ def test_a_worker_is_a_session_of_its_own_with_private_files(
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert Path(f"/proc/{pid}/cwd").readlink() == folder
     assert Path(f"/proc/{pid}/fd/0").readlink() == Path(os.devnull)
-    assert Path(f"/proc/{pid}/fd/2").readlink() == runtime / "logs" / "worker-a_b_c.log"
+    assert Path(f"/proc/{pid}/fd/2").readlink() == worker_log(runtime, "a/b c")
     sockets = {name for name in descriptors(pid) if name.startswith(("socket:", "pipe:"))}
     assert not sockets & descriptors(process.pid)
 
@@ -157,4 +157,4 @@ def test_status_words(status: int, words: str) -> None:
 
 
 def test_a_log_path_stays_in_its_folder(tmp_path: Path) -> None:
-    assert log_path(tmp_path, "../../etc/x y").parent == tmp_path / "logs"
+    assert worker_log(tmp_path, "../../etc/x y").parent == tmp_path / "logs"

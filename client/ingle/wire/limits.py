@@ -23,7 +23,7 @@ CHUNK_BYTES: Final = 64 << 10
 SCHEMA_BYTES: Final = 64 << 10
 """Largest JSON schema of a `response_format`, in bytes as packed."""
 
-OPEN_REQUESTS: Final = 1024
+OPEN_REQUESTS: Final = 256
 """Most open requests of one account."""
 
 STRING: Final = 256

@@ -104,7 +104,7 @@ class Attach(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag
 
     ref: Ref
     id: Name
-    offset: Offset = 0
+    offset: Offset | None = None
     credit: Credit = DEFAULT_CREDIT
 
 

@@ -46,8 +46,8 @@ from ingled.core.flow import BadOffset, Flow
 OVERSIZE = 4 * FRAME_BYTES
 """Frames up to this size are answered with `too_large`; libzmq closes the connection of larger ones."""
 
-QUEUE = 1000
-BACKLOG_BYTES = 1 << 20
+QUEUE = 256
+BACKLOG_BYTES = 8 << 20
 TOKENS = 4096
 """Most session tokens that are remembered."""
 
@@ -123,13 +123,17 @@ class Front:
 
     def send(self, conn: int, message: ToClient) -> None:
         """Send a message to a connection; nothing happens when it has gone."""
-        self.send_bytes(conn, _encode(message))
-
-    def send_bytes(self, conn: int, data: bytes) -> None:
-        """Send packed bytes to a connection; nothing happens when it has gone."""
         connection = self.connections.get(conn)
         if connection is not None:
+            data = _encode(message)
+            assert len(data) <= FRAME_BYTES, "no message of the daemon is larger than a client takes"
             self.router.send(connection.peer, data)
+
+    def send_bytes(self, conn: int, data: bytes) -> None:
+        """Send packed bytes for which the reader has credit; nothing happens when it has gone."""
+        connection = self.connections.get(conn)
+        if connection is not None:
+            self.router.send(connection.peer, data, credited=True)
 
     def fail(
         self, conn: int, ref: int, code: Code, message: str, hint: str = "", *, at: str | UnsetType = UNSET
@@ -216,6 +220,10 @@ class Front:
         if isinstance(body, Failed):
             self.send(connection.number, body)
             return
+        if request.priority < 0 and not connection.admin:
+            text = f"priority is {request.priority}: account {connection.account} may not go before others"
+            self.fail(connection.number, request.ref, "not_allowed", text, "use 0 or more", at="priority")
+            return
         self._dispatch(
             on.RequestArrived(
                 now=self._loop.time(),
@@ -246,17 +254,16 @@ class Front:
             self._delivered(credit.id)
 
     def _attach(self, connection: Connection, attach: Attach) -> None:
-        stream = self._flow.streams.get(attach.id)
+        stream, offset = self._flow.streams.get(attach.id), attach.offset
         if stream is not None and (connection.admin or stream.account == connection.account):
+            offset = stream.begin if offset is None else offset
             try:
-                self._flow.check_offset(attach.id, attach.offset)
+                self._flow.check_offset(attach.id, offset)
             except BadOffset as error:
-                self.fail(
-                    connection.number, attach.ref, "bad_value", f"offset is {attach.offset}: {error}", at="offset"
-                )
+                self.fail(connection.number, attach.ref, "bad_value", f"offset is {offset}: {error}", at="offset")
                 return
         now, caller = self._loop.time(), connection.caller
-        self._dispatch(on.AttachAsked(now, caller, attach.ref, attach.id, attach.offset, attach.credit))
+        self._dispatch(on.AttachAsked(now, caller, attach.ref, attach.id, offset or 0, attach.credit))
 
     def attached(self, id: str, conn: int, ref: int, offset: int, credit: int) -> None:
         """Carry out an attach that the core allowed."""

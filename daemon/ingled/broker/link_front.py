@@ -23,6 +23,8 @@ from ingled.core.flow import Flow, Sends
 log = logging.getLogger(__name__)
 
 FRAME_BYTES = 64 << 20
+STOP_S = 10.0
+"""Seconds that a worker has to leave in its orderly way."""
 STATUS_WAIT_S = 0.5
 """Seconds that a dead worker's exit status may take to arrive from the nursery."""
 
@@ -124,6 +126,13 @@ class LinkFront:
             self._to(worker, link.Stop())
         if pid is not None and self.nursery is not None:
             self.router.send(self.nursery, link.encode(link.Kill(pid)))
+        if pid is not None:  # the nursery may be gone, or not be its parent
+            self._loop.call_later(STOP_S, self._kill_if_alive, pid)
+
+    def _kill_if_alive(self, pid: int) -> None:
+        if pid in self._pidfds:
+            log.error("worker %d was told to stop %.0f s ago: killing it", pid, STOP_S)
+            kill_group(pid)
 
     def salt(self, account: str) -> str:
         """Return the prefix-cache salt of an account: the cache tells no account about another's prompts."""
@@ -212,12 +221,20 @@ class LinkFront:
             log.error("private socket: pid %d (uid %d) has not the start-up secret", peer.pid, peer.uid)
             return
         now = self._loop.time()
+        if attach.version != link.VERSION:
+            log.error("pid %d speaks version %d of the private link: it is told to stop", attach.pid, attach.version)
+            self.router.send(peer, link.encode(link.Stop()))
+            return
         self._lease(peer)
         if attach.role == "nursery":
+            if self.nursery is not None and self.nursery_pid != attach.pid:
+                log.error("nursery %d lives already: %d is told to stop", self.nursery_pid, attach.pid)
+                self.router.send(peer, link.encode(link.Stop()))
+                return
             self.nursery, self.nursery_pid = peer, attach.pid
             self._dispatch(on.NurseryAttached(now))
             return
-        if attach.spec is None or attach.spec.model not in self._specs:
+        if attach.spec is None or not self._wanted(attach.spec, bool(attach.held)):
             self.router.send(peer, link.encode(link.Stop()))
             return
         name, model = str(attach.pid), attach.spec.model
@@ -229,6 +246,20 @@ class LinkFront:
         self._dispatch(on.WorkerAttached(now, model, name, attach.pid))
         for held in attach.held:
             self._adopt(name, held)
+        self._dispatch(on.RequestsMissed(now, model, attach.pid, frozenset(held.id for held in attach.held)))
+
+    def _wanted(self, spec: link.Spec, busy: bool) -> bool:
+        """Return whether a worker may stay: its model exists, and it runs what the configuration says by now."""
+        now = self._specs.get(spec.model)
+        if now is None:
+            log.warning("model '%s' is not configured any more: its worker is told to stop", spec.model)
+            return False
+        if spec != now and not busy:
+            log.warning("model '%s' has other options by now: its worker is told to stop", spec.model)
+            return False
+        if spec != now:
+            log.warning("model '%s' keeps its earlier options until it is unloaded: it has requests", spec.model)
+        return True
 
     def _adopt(self, worker: str, held: link.Held) -> None:
         """Take over a request that a worker holds, unless it is known; what cannot be taken over is ended."""

@@ -4,6 +4,7 @@ A plain ZeroMQ bind would delete whatever is at the path and steal a live daemon
 itself, under a lock file, and hands the descriptor to libzmq (ZMQ_USE_FD).
 """
 
+import contextlib
 import fcntl
 import os
 import socket
@@ -21,16 +22,20 @@ class CannotListen(RuntimeError):
 
 
 def private_folder(path: Path) -> None:
-    """Make a folder with mode 0700. Raises CannotListen when it is somebody else's or cannot be made."""
+    """Make a folder of mode 0700. Raises CannotListen when it is a link, somebody else's, or open to others."""
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        status = path.stat()
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            path.mkdir(mode=0o700)
+        status = path.lstat()
     except OSError as error:
         raise CannotListen(f"folder {path} cannot be made: {error.strerror}") from error
+    if not stat.S_ISDIR(status.st_mode):
+        raise CannotListen(f"{path} is not a folder (and a link is not followed); remove it")
     if status.st_uid != os.geteuid():
         raise CannotListen(f"folder {path} belongs to uid {status.st_uid}, not to us (uid {os.geteuid()})")
-    if status.st_mode & 0o022:
-        raise CannotListen(f"folder {path} can be written by others; run `chmod go-w {path}`")
+    if status.st_mode & 0o077:
+        raise CannotListen(f"folder {path} is open to others; run `chmod 700 {path}`")
 
 
 @contextmanager

@@ -17,6 +17,10 @@ RESERVED_OPS = frozenset({"embed", "score", "tokens", "render"})
 VALUE_BYTES = 64 << 10
 """Messages larger than this are not searched for the wrong value."""
 
+NAME = 64
+WHERE = 200
+"""Most of a wrong name or path that is told back."""
+
 _EXPECTED = (ValueError, RecursionError)
 _types = tuple(str(kind.__struct_config__.tag) for kind in get_args(FromClient))
 
@@ -58,7 +62,7 @@ def read_body(request: Request) -> Body | Failed:
     decoder = _bodies.get(request.op)
     if decoder is None:
         code: Code = "unsupported" if request.op in RESERVED_OPS else "bad_value"
-        message = f"op is '{request.op}': this daemon has {', '.join(_bodies)}"
+        message = f"op is '{request.op[:NAME]}': this daemon has {', '.join(_bodies)}"
         return _refuse(head, code, message, "", at="op")
     try:
         body: Body = decoder.decode(request.body)
@@ -108,13 +112,15 @@ def _refuse(head: _Head, code: Code, message: str, hint: str, at: str | UnsetTyp
 
 def _explain(head: _Head, error: Exception, data: bytes | memoryview, prefix: str) -> Failed:
     """Turn a validation error into one that names path, value and rule."""
-    text, found, path = str(error).partition(" - at `$")
+    text, found, path = str(error).rpartition(" - at `$")
+    if not found:
+        text, path = path, ""
     if not isinstance(error, msgspec.ValidationError):
         return _refuse(head, "bad_message", f"the message cannot be read: {text or type(error).__name__}", "")
     keys = path.rstrip("`").lstrip(".") if found else ""
     at = ".".join(part for part in (prefix, keys) if part)
     if text.startswith("Object contains unknown field"):
-        name = text.split("`")[1]
+        name = text.partition("`")[2].rpartition("`")[0][:NAME]
         where = f"{at}.{name}" if at else name
         return _refuse(head, "unknown_field", f"{where}: there is no such field", "see docs/protocol.md", at=where)
     if text.startswith("Object missing required field"):
@@ -122,8 +128,9 @@ def _explain(head: _Head, error: Exception, data: bytes | memoryview, prefix: st
         where = f"{at}.{name}" if at else name
         return _refuse(head, "bad_value", f"{where} is missing: it is required", "see docs/protocol.md", at=where)
     value = _value(data, keys)
+    at = at[:WHERE]
     shown = f" is {value}" if value is not None else ""
-    rule = text[0].lower() + text[1:].replace("`", "")
+    rule = (text[:1].lower() + text[1:].replace("`", ""))[:WHERE]
     return _refuse(head, "bad_value", f"{at or 'the message'}{shown}: {rule}", "see docs/protocol.md", at=at or UNSET)
 
 
@@ -139,7 +146,7 @@ def _value(data: bytes | memoryview, keys: str) -> str | None:
         name, *indexes = key.replace("]", "").split("[")
         value = value.get(name) if isinstance(value, dict) else None
         for index in indexes:
-            if not (isinstance(value, list) and index.isdigit() and int(index) < len(value)):
+            if not (isinstance(value, list) and index.isascii() and index.isdecimal() and int(index) < len(value)):
                 return None
             value = value[int(index)]
     text = repr(value)

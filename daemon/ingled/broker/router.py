@@ -5,7 +5,11 @@ edge-triggered, so it is drained until EAGAIN, and looked at again after every s
 """
 
 import asyncio
+import contextlib
 import errno
+import logging
+import os
+import socket
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,11 +17,16 @@ from dataclasses import dataclass, field
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
+from ingled.broker.gate import guard
+
+log = logging.getLogger(__name__)
+
 BATCH = 256
 """Messages read in one turn of the loop, so that a flood leaves room for others."""
 
-RETRY_S = 0.02
-"""Seconds until a full connection is tried again."""
+RETRY_S = 0.001
+"""Seconds until a full connection is tried again, at first; doubled up to the next."""
+RETRY_MOST_S = 0.05
 
 
 @dataclass(slots=True)
@@ -29,8 +38,11 @@ class Peer:
     uid: int
     pid: int
     fd: int
-    waiting: deque[bytes] = field(default_factory=deque)
+    waiting: deque[tuple[bytes, int]] = field(default_factory=deque)
+    """Messages, and how much each counts towards the bound."""
     waiting_bytes: int = 0
+    dying: bool = False
+    """Its connection has ended; what it sent before is still being read."""
 
 
 class Router:
@@ -47,13 +59,14 @@ class Router:
         queue: int,
         backlog_bytes: int,
     ) -> None:
-        """`queue` messages and `backlog_bytes` may wait for one peer; who leaves more unread is dropped."""
+        """`queue` messages wait for a peer in libzmq, and `backlog_bytes` here; who leaves more unread is dropped."""
         self.peers: dict[bytes, Peer] = {}
         self.no_identity = 0
         self.clogged = 0
         self._loop, self._receive, self._gone = loop, receive, gone
         self._backlog_bytes = backlog_bytes
         self._full: set[bytes] = set()
+        self._dying: list[Peer] = []
         self._scheduled = False
         self._closed = False
         self._socket: zmq.Socket[bytes] = context.socket(zmq.ROUTER)
@@ -64,6 +77,7 @@ class Router:
         self._socket.sndhwm = queue
         self._socket.rcvhwm = 256
         self._socket.handshake_ivl = 2000
+        guard(self._socket)
         self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
 
     def listen(self, fd: int, path: str) -> None:
@@ -83,19 +97,25 @@ class Router:
         self._monitor.close(0)
         self._socket.close()
 
-    def send(self, peer: Peer, data: bytes) -> None:
-        """Send a message, now or when the peer reads again; never blocks. Nothing is lost unless the peer is."""
-        if self.peers.get(peer.route) is not peer or self._closed:
+    def send(self, peer: Peer, data: bytes, *, credited: bool = False) -> None:
+        """Send a message, now or when the peer reads again; never blocks. Nothing is lost unless the peer is.
+
+        A `credited` message is bounded by what its reader asked for, and does not count towards the backlog.
+        """
+        if self.peers.get(peer.route) is not peer or peer.dying or self._closed:
             return
         if peer.waiting or not self._try(peer, data):
-            peer.waiting.append(data)
-            peer.waiting_bytes += len(data)
+            size = 0 if credited else len(data)
+            peer.waiting.append((data, size))
+            peer.waiting_bytes += size
             if peer.waiting_bytes > self._backlog_bytes:
                 self.clogged += 1
+                log.warning("pid %d (uid %d) does not read its answers: its connection is closed", peer.pid, peer.uid)
+                _hang_up(peer.fd)
                 self._drop(peer)
             elif peer.route not in self._full:
                 if not self._full:
-                    self._loop.call_later(RETRY_S, self._retry)
+                    self._loop.call_later(RETRY_S, self._retry, RETRY_S)
                 self._full.add(peer.route)
         self._schedule()
 
@@ -108,21 +128,22 @@ class Router:
         except zmq.ZMQError as error:
             if error.errno != zmq.EHOSTUNREACH:
                 raise
-            self._drop(peer)
+            self._end(peer)
         return True
 
-    def _retry(self) -> None:
+    def _retry(self, pause: float) -> None:
         if self._closed:
             return
         for route in list(self._full):
             peer = self.peers.get(route)
-            while peer is not None and peer.waiting and self._try(peer, peer.waiting[0]):
+            while peer is not None and peer.waiting and self._try(peer, peer.waiting[0][0]):
                 if peer.waiting:
-                    peer.waiting_bytes -= len(peer.waiting.popleft())
+                    peer.waiting_bytes -= peer.waiting.popleft()[1]
             if peer is None or not peer.waiting:
                 self._full.discard(route)
         if self._full:
-            self._loop.call_later(RETRY_S, self._retry)
+            pause = min(2 * pause, RETRY_MOST_S)
+            self._loop.call_later(pause, self._retry, pause)
         self._schedule()
 
     def _schedule(self) -> None:
@@ -141,11 +162,15 @@ class Router:
             try:
                 frames = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
             except zmq.Again:
+                self._bury()
                 self._drain_monitor()
                 return
-            peer = self._peer(frames)
-            if peer is not None:
-                self._receive(peer, frames[1:])
+            try:
+                peer = self._peer(frames)
+                if peer is not None:
+                    self._receive(peer, frames[1:])
+            except Exception:  # a bug of ours must not stop the reading
+                log.exception("a bug of ingled: a message could not be handled")
         self._drain_monitor()
         self._schedule()
 
@@ -163,7 +188,7 @@ class Router:
             # What the monitor tells of an earlier connection on this descriptor came before this message.
             self._drain_monitor()
             if (old := self.peers.get(route)) is not None:
-                self._drop(old)
+                self._drop(old)  # the name is free for another only when nothing of the old one is left to read
             fd = int(frames[-1].get(zmq.SRCFD))
             peer = self.peers[route] = Peer(route, address, int(uid), int(pid), fd)
         return peer
@@ -180,7 +205,20 @@ class Router:
                 raise
             if event["event"] == zmq.EVENT_DISCONNECTED:
                 for peer in [peer for peer in self.peers.values() if peer.fd == event["value"]]:
-                    self._drop(peer)
+                    self._end(peer)
+
+    def _end(self, peer: Peer) -> None:
+        """The connection has ended; what the peer sent before, such as `bye`, is read first."""
+        if not peer.dying:
+            peer.dying = True
+            peer.fd = -1
+            self._dying.append(peer)
+            self._schedule()
+
+    def _bury(self) -> None:
+        """Everything has been read that ended connections had sent."""
+        while self._dying:
+            self._drop(self._dying.pop())
 
     def _drop(self, peer: Peer) -> None:
         if self.peers.get(peer.route) is peer:
@@ -188,3 +226,9 @@ class Router:
             peer.waiting.clear()
             peer.waiting_bytes = 0
             self._gone(peer)
+
+
+def _hang_up(fd: int) -> None:
+    """Close a connection under libzmq, which has no call for it: it sees the end of the stream."""
+    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(fd)) as connection:
+        connection.shutdown(socket.SHUT_RDWR)

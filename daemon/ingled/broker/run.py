@@ -15,6 +15,7 @@ import zmq
 
 from ingled import link
 from ingled.broker import service
+from ingled.broker.gate import Gate
 from ingled.broker.link_front import kill_group
 from ingled.broker.listen import CannotListen, listen, lock, private_folder
 from ingled.broker.shell import Shell
@@ -41,7 +42,7 @@ def run(config: Config, *, replace: bool = False) -> int:
     """
     _raise_descriptor_limit()
     runtime = config.runtime
-    if not config.socket.parent.is_dir() or config.socket.parent == runtime:
+    if not config.socket.parent.is_dir():
         private_folder(config.socket.parent)
     private_folder(runtime)
     with lock(runtime / "ingled.lock", HAND_OVER_S if replace else 0.0):
@@ -52,21 +53,24 @@ def run(config: Config, *, replace: bool = False) -> int:
         except OSError as error:
             raise CannotListen(f"state folder {config.state} cannot be made: {error.strerror}") from error
         secret = _secret(runtime / link.SECRET_FILE)
-        if asyncio.run(_serve(config, secret)):
-            for path in (config.socket, runtime / link.SOCKET_FILE, runtime / link.SECRET_FILE):
+        inherited = service.inherited_sockets()
+        if asyncio.run(_serve(config, secret, inherited)):
+            # A socket that systemd listens on is not ours to remove; of `workers` only what workers made.
+            for path in [runtime / link.SOCKET_FILE, runtime / link.SECRET_FILE] + [config.socket] * (not inherited):
                 path.unlink(missing_ok=True)
-            shutil.rmtree(runtime / "workers", ignore_errors=True)
+            for folder in (runtime / "workers").glob("[0-9]*"):
+                shutil.rmtree(folder, ignore_errors=True)
     return 0
 
 
-async def _serve(config: Config, secret: str) -> bool:
+async def _serve(config: Config, secret: str, inherited: list[int]) -> bool:
     """Serve until told to stop; returns whether everything has been stopped, and not handed over."""
     loop = asyncio.get_running_loop()
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     context.max_sockets = 64
     identity = {"name": "ingled", "version": version("ingle"), "boot": secrets.token_hex(8)}
-    shell = Shell(config, context, loop, secret=secret, identity=identity, own_uid=os.geteuid())
-    inherited = service.inherited_sockets()
+    gate = Gate(context, loop)
+    shell = Shell(config, context, loop, gate=gate, secret=secret, identity=identity, own_uid=os.geteuid())
     shell.workers.router.listen(
         listen(config.runtime / link.SOCKET_FILE, 0o600), str(config.runtime / link.SOCKET_FILE)
     )
@@ -96,6 +100,7 @@ async def _serve(config: Config, secret: str) -> bool:
         await _stop_all(shell)
     shell.front.router.close()
     shell.workers.router.close()
+    gate.close()
     context.term()
     log.info("handed over" if shell.handed_over else "stopped")
     return not shell.handed_over

@@ -13,6 +13,7 @@ from ingle.wire.schema import Call
 from ingled import link
 from ingled.broker import carried, verbs
 from ingled.broker.front import Connection, Front
+from ingled.broker.gate import Gate
 from ingled.broker.link_front import LinkFront
 from ingled.broker.nursery_child import NurseryChild
 from ingled.broker.subscriptions import Subscriptions
@@ -38,11 +39,12 @@ class Shell:
         context: zmq.Context[zmq.Socket[bytes]],
         loop: asyncio.AbstractEventLoop,
         *,
+        gate: Gate,
         secret: str,
         identity: dict[str, str],
         own_uid: int,
     ) -> None:
-        self.config, self.loop, self.identity = config, loop, identity
+        self.config, self.loop, self.identity, self.gate = config, loop, identity, gate
         self.started_at = time.monotonic()
         self.draining = asyncio.Event()
         self.drained = asyncio.Event()
@@ -53,8 +55,8 @@ class Shell:
             Model(name, tuple(model.aliases), model.license, model.revision) for name, model in config.models.items()
         ]
         limits = Limits(queue=daemon.queue, keep_s=daemon.keep, keep_bytes=daemon.keep_bytes)
-        self.control = Control(models, config.default_model, limits)
         self.flow = Flow()
+        self.control = Control(models, config.default_model, limits, self.flow.held)
         self.timers = Timers(loop, self._timer)
         self.subscriptions = Subscriptions()
         self._pending: deque[do.Effect] = deque()
@@ -181,7 +183,7 @@ class Shell:
             self.workers.grant(stream.worker, id, n, 0 if stream.keep else ack)
 
     def _delivered(self, id: str) -> None:
-        self.dispatch(on.Delivered(self.loop.time(), id, self.flow.streams[id].end))
+        self.dispatch(on.Delivered(self.loop.time(), id))
 
     def _timer(self, key: Key) -> None:
         self.dispatch(on.TimerFired(self.loop.time(), key))

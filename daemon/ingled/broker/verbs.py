@@ -16,6 +16,7 @@ from ingled.broker.reading import read_args
 from ingled.core import events as on
 from ingled.core.requests import Stage
 from ingled.core.residency import Model, State
+from ingled.link import worker_log
 
 if TYPE_CHECKING:
     from ingled.broker.shell import Shell
@@ -104,6 +105,7 @@ def _status(shell: "Shell", connection: Connection, ref: int, args: Nothing) -> 
             "unreadable": front.unreadable,
             "no_identity": sum(router.no_identity for router in routers),
             "clogged": front.router.clogged,
+            "refused": shell.gate.refused,
         },
         "nursery": {"state": shell.workers.nursery_phase, "pid": shell.nursery.pid},
     }
@@ -168,9 +170,9 @@ def _show(shell: "Shell", connection: Connection, ref: int, args: OneModel) -> N
         return
     model = shell.control.models[name]
     spec = shell.specs[name]
-    log = list(model.log or tail(shell.config.runtime / "logs" / f"worker-{name}.log")) if connection.admin else []
+    log = list(model.log or tail(worker_log(shell.config.runtime, name))) if connection.admin else []
     extra = {
-        "options": spec.options,
+        "options": spec.options if connection.admin else None,
         "sampling": spec.sampling,
         "log": log,
         "story": model.story.lines(shell.loop.time()),

@@ -4,7 +4,7 @@ It never raises for what a client or a worker can cause. It raises `IllegalTrans
 logs it, calls `abandon` for that model and keeps serving.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -29,6 +29,9 @@ RESTART_S = (0.0, 1.0, 2.0, 4.0, 8.0)
 ADOPTED_GRACE_MS = 30_000
 """Shortest time for a client to come back after the daemon itself was replaced."""
 
+RECORD_BYTES = 2048
+"""What a kept request takes beside its text."""
+
 NURSERY_SHARE = 60
 """Percent of a load that the start of the engine takes, where the nursery has to do it first."""
 
@@ -52,7 +55,14 @@ class Limits:
 class Control:
     """All control state of the daemon."""
 
-    def __init__(self, models: Sequence[Model], default: str, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        models: Sequence[Model],
+        default: str,
+        limits: Limits | None = None,
+        held: Callable[[str], int] = lambda id: 0,
+    ) -> None:
+        """`held` tells how many bytes are held of a request's answer (`Flow.held`)."""
         self.models = {model.name: model for model in models}
         self.names = Names({model.name: model.aliases for model in models}, default)
         self.requests = Requests()
@@ -60,8 +70,7 @@ class Control:
         self.draining = False
         self._loads: list[tuple[str, int, int]] = []
         """Calls of `load` that wait: model, connection, ref."""
-        self._kept: dict[str, int] = {}
-        """Sizes of kept answers, oldest first."""
+        self._held = held
 
     def handle(self, event: on.Event) -> list[do.Effect]:
         """Take one event in; returns what the shell is to do, in order."""
@@ -94,11 +103,12 @@ class Control:
                 return self._engine_died(event)
             case on.RequestAdopted():
                 return self._adopted(event)
+            case on.RequestsMissed():
+                return self._missed(event)
             case on.WorkerGone():
                 return self._worker_gone(event)
             case on.NurseryAttached():
-                waiting = [m for m in self.models.values() if m.state is State.LOADING and m.pid is None]
-                return [do.StartWorker(model.name) for model in waiting]
+                return self._nursery_attached(event)
             case on.NurseryLoading():
                 return self._nursery_loading(event)
             case on.NurseryFailed():
@@ -186,15 +196,14 @@ class Control:
         if record.stage is Stage.RUNNING and record.worker is not None:
             out.append(do.AbortRequest(record.worker, record.id))
             record.worker = None
-        out.append(do.CutStream(record.id, None if record.stage is Stage.KEPT else end))
+        out.append(do.CutStream(record.id, end))
         return [*out, *self._forget(record, failed=True)]
 
     def _forget(self, record: Record, *, failed: bool = False) -> list[do.Effect]:
         del self.requests.records[record.id]
-        self._kept.pop(record.id, None)
         if record.stage in (Stage.QUEUED, Stage.RUNNING):
             self.requests.failed_total += failed
-        state = "cancelled" if failed else "over"
+        state = "cancelled" if failed and record.stage in (Stage.QUEUED, Stage.RUNNING) else "over"
         out: list[do.Effect] = [do.ClearTimer((kind, record.id)) for kind in ("deadline", "grace", "keep")]
         if record.worker is not None:
             out.append(do.ReleaseRequest(record.worker, record.id))
@@ -223,7 +232,7 @@ class Control:
                 if not record.detach:
                     out.append(do.SetTimer(("grace", record.id), e.now + record.grace_ms / 1000))
                 elif record.stage is Stage.ENDING:
-                    out += self._keep(e.now, record, 0)
+                    out += self._keep(e.now, record)
             else:
                 out += self._end_now(record, None)
         return [*out, *self._if_drained()]
@@ -233,19 +242,24 @@ class Control:
         if record is None:
             return []
         if record.detach:
-            return self._keep(e.now, record, e.size)
+            record.conn = None  # it has all of it
+            return [do.DetachStream(record.id), *self._keep(e.now, record)]
         return [do.CutStream(record.id), *self._forget(record), *self._if_drained()]
 
-    def _keep(self, now: float, record: Record, size: int) -> list[do.Effect]:
-        """Hold the answer of a detached request; the oldest answers go when there are too many bytes."""
+    def _keep(self, now: float, record: Record) -> list[do.Effect]:
+        """Hold the answer of a detached request; the oldest that nobody reads go when there is too much."""
         if record.stage is Stage.KEPT:
             return []
         record.stage = Stage.KEPT
-        self._kept[record.id] = size
         out: list[do.Effect] = [do.SetTimer(("keep", record.id), now + self.limits.keep_s)]
-        while sum(self._kept.values()) > self.limits.keep_bytes and len(self._kept) > 1:
-            oldest = self.requests.records[next(iter(self._kept))]
-            out += [do.CutStream(oldest.id), *self._forget(oldest)]
+        kept = self.requests.at(Stage.KEPT)
+        size = sum(self._held(one.id) + RECORD_BYTES for one in kept)
+        for oldest in kept[:-1]:
+            if size <= self.limits.keep_bytes:
+                break
+            if oldest.conn is None:
+                size -= self._held(oldest.id) + RECORD_BYTES
+                out += [do.CutStream(oldest.id), *self._forget(oldest)]
         return [*out, *self._if_drained()]
 
     def _run_ended(self, e: on.RunEnded) -> list[do.Effect]:
@@ -288,7 +302,7 @@ class Control:
             self.requests.failed_total += 1
         out: list[do.Effect] = [do.CloseStream(record.id, end), do.ClearTimer(("deadline", record.id))]
         if record.detach and record.conn is None:
-            out += self._keep(now, record, 0)
+            out += self._keep(now, record)
         out.append(request_event(record))
         return out
 
@@ -317,6 +331,8 @@ class Control:
         if model.state in (State.COLD, State.FAILED):
             model.crashes = 0
             out = self._start(e.now, model)
+        elif model.state is State.STOPPING:
+            model.wanted_again = True
         if e.wait and model.state is not State.READY:
             self._loads.append((name, e.caller.conn, e.ref))
         else:
@@ -339,9 +355,8 @@ class Control:
             out += self._end_now(record, end)
         if model.state in (State.LOADING, State.READY):
             worker, pid = model.worker, model.pid
+            # Where the fork is still under way, its report is answered by the order to end it.
             out += [*self._move(e.now, model, Cause.UNWANTED), do.StopWorker(name, worker, pid)]
-            if pid is None:  # not forked yet: nothing will report its end
-                out += self._move(e.now, model, Cause.GONE)
             out += self._answer_loads(name, model)
         elif model.state is State.FAILED:
             out += self._move(e.now, model, Cause.UNWANTED)
@@ -361,6 +376,9 @@ class Control:
 
     def _forked(self, e: on.WorkerForked) -> list[do.Effect]:
         model = self.models.get(e.model)
+        if model is not None and model.state is State.STOPPING and model.pid is None:
+            model.pid = e.pid  # it was unwanted before it was born; its end is waited for
+            return [do.StopWorker(e.model, None, e.pid)]
         if model is None or model.state is not State.LOADING or model.pid not in (None, e.pid):
             return [do.StopWorker(e.model, None, e.pid)]
         model.pid = e.pid
@@ -369,6 +387,8 @@ class Control:
 
     def _attached(self, e: on.WorkerAttached) -> list[do.Effect]:
         model = self.models.get(e.model)
+        if model is not None and model.state is State.STOPPING and model.pid is None:
+            model.pid = e.pid
         if model is None or (model.pid is not None and model.pid != e.pid) or model.state is State.STOPPING:
             return [do.StopWorker(e.model, e.worker, e.pid)]
         out: list[do.Effect] = []
@@ -383,6 +403,24 @@ class Control:
         if model is None or model.state is not State.LOADING or model.pid != e.pid:
             return []
         return self._tell(model, e.phase, model.base + e.percent * (100 - model.base) // 100)
+
+    def _nursery_attached(self, e: on.NurseryAttached) -> list[do.Effect]:
+        """A new nursery knows of no order: forks that are wanted are ordered again, others will never come."""
+        out: list[do.Effect] = []
+        for model in self.models.values():
+            if model.pid is None and model.state is State.LOADING:
+                out.append(do.StartWorker(model.name))
+            elif model.pid is None and model.state is State.STOPPING:
+                out += self._stopped(e.now, model)
+        return out
+
+    def _stopped(self, now: float, model: Model) -> list[do.Effect]:
+        """An unwanted worker has gone; somebody may have wanted another one meanwhile."""
+        again = model.wanted_again or bool(self.requests.at(Stage.QUEUED, model.name))
+        out = self._move(now, model, Cause.GONE)
+        if again and not self.draining:
+            out += self._start(now, model)
+        return [*out, *self._if_drained()]
 
     def _nursery_loading(self, e: on.NurseryLoading) -> list[do.Effect]:
         out: list[do.Effect] = []
@@ -453,16 +491,16 @@ class Control:
             model.why = model.why if model.dying else f"the worker ended: {e.why}"
             model.log = e.log
             model.crashes = 1 if model.was_stable(e.now) else model.crashes + 1
+        else:
+            return [*out, *self._stopped(e.now, model)]
         out += self._move(e.now, model, Cause.GONE)
         for record in running:
             out += self._resume_later(e.now, record, model)
-        if crashed and model.crashes > CRASHES:
+        if model.crashes > CRASHES:
             out += self._give_up(e.now, model)
-        elif crashed and not self.draining:
+        elif not self.draining or self.requests.at(Stage.QUEUED, e.model):
             model.restart_at = e.now + RESTART_S[min(model.crashes, len(RESTART_S)) - 1]
             out.append(do.SetTimer(("restart", model.name), model.restart_at))
-        elif self.requests.at(Stage.QUEUED, e.model):
-            out += self._start(e.now, model)
         return [*out, *self._if_drained()]
 
     def _resume_later(self, now: float, record: Record, model: Model) -> list[do.Effect]:
@@ -482,6 +520,15 @@ class Control:
         model.why = f"its worker died {model.crashes} times in a row; {model.why}"
         out = self._move(now, model, Cause.GAVE_UP)
         return [*out, *self._fail_waiting(now, model)]
+
+    def _missed(self, e: on.RequestsMissed) -> list[do.Effect]:
+        """Give the worker again what was lost while its link was down."""
+        out: list[do.Effect] = []
+        for record in self.requests.at(Stage.RUNNING, e.model):
+            if record.worker == str(e.pid) and record.id not in e.held:
+                record.resumed += 1
+                out += self._run(e.now, record)
+        return out
 
     def _adopted(self, e: on.RequestAdopted) -> list[do.Effect]:
         """Take over a request; its client has as long to come back as it was given, and a little longer."""
@@ -538,6 +585,8 @@ class Control:
         if kind == "grace" and record.conn is None:
             return [*self._end_now(record, None), *self._if_drained()]
         if kind == "keep" and record.stage is Stage.KEPT:
+            if record.conn is not None:  # somebody reads it
+                return [do.SetTimer(e.key, e.now + self.limits.keep_s)]
             return [do.CutStream(id), *self._forget(record)]
         return []
 

@@ -94,11 +94,10 @@ class ConnectionGone:
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """The end of a request and all text before it was handed to its connection; `size` is its text in bytes."""
+    """The end of a request and all text before it was handed to its connection."""
 
     now: float
     id: str
-    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +168,16 @@ class RequestAdopted:
     record: Record
     offset: int
     tokens: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class RequestsMissed:
+    """A worker has attached again and holds these requests; others that it was given did not reach it."""
+
+    now: float
+    model: str
+    pid: int
+    held: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,6 +280,7 @@ Event = (
     | LoadFailed
     | EngineDied
     | RequestAdopted
+    | RequestsMissed
     | WorkerGone
     | NurseryAttached
     | NurseryLoading

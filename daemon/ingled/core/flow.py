@@ -5,7 +5,6 @@ worker may send as many as the reader's credit leaves room for, so that text wai
 and not here. Offsets count UTF-8 bytes (docs/protocol.md, Streams).
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from ingle.wire.codec import pack, unpack
@@ -13,6 +12,9 @@ from ingle.wire.limits import CREDIT
 
 UNLIMITED = 1 << 30
 """What a worker may send of a stream that is kept whole: as much as it likes."""
+
+CHUNK_OVERHEAD = 160
+"""What a held chunk takes beside its bytes."""
 
 Sends = list[tuple[int, bytes]]
 """Connections and the messages to send to each, in order."""
@@ -151,9 +153,9 @@ class Flow:
         return sends, stream.send(sends)
 
     def cut(self, id: str) -> int | None:
-        """Forget a stream now; returns the connection that read it."""
+        """Forget a stream now; returns the connection that reads it and has not been told its end."""
         stream = self.streams.pop(id, None)
-        return None if stream is None else stream.conn
+        return None if stream is None or stream.closed else stream.conn
 
     def detach(self, id: str) -> None:
         """Nobody reads the stream for now."""
@@ -198,13 +200,10 @@ class Flow:
         ended = stream.send(sends)
         return sends, stream.grant(), ended
 
-    def of(self, conn: int) -> Iterable[Stream]:
-        """Return the streams that a connection reads."""
-        return [stream for stream in self.streams.values() if stream.conn == conn]
-
-    def held(self) -> int:
-        """Return the bytes of all messages that are held."""
-        return sum(len(message) for stream in self.streams.values() for _, _, message in stream.chunks)
+    def held(self, id: str) -> int:
+        """Return how many bytes are held of a stream."""
+        stream = self.streams.get(id)
+        return 0 if stream is None else sum(len(message) + CHUNK_OVERHEAD for _, _, message in stream.chunks)
 
 
 def _split(message: bytes, cut: int, offset: int) -> tuple[bytes, bytes]:

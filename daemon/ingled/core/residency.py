@@ -92,6 +92,8 @@ class Model:
     retry_at: float = 0.0
     ready_at: float | None = None
     """Since when its worker has been ready."""
+    wanted_again: bool = False
+    """Somebody wants it while its worker is being stopped."""
     dying: bool = False
     """Its worker said that its engine died."""
     crashes: int = 0
@@ -132,6 +134,6 @@ class Model:
             self.ready_at = now
         if new in (State.COLD, State.FAILED):
             self.worker = self.pid = self.phase = self.ready_at = None
-            self.dying = False
+            self.dying = self.wanted_again = False
             self.percent = self.base = 0
         return old, new

@@ -4,19 +4,13 @@ import contextlib
 import json
 import logging
 import os
-import re
 import resource
 import signal
 import sys
 import traceback
 from pathlib import Path
 
-from ingled.link import Spec
-
-
-def log_path(runtime: Path, model: str) -> Path:
-    """Return the log file of a model's worker."""
-    return runtime / "logs" / f"worker-{re.sub('[^A-Za-z0-9._-]', '_', model)[:100]}.log"
+from ingled.link import Spec, worker_log
 
 
 def worker_folder(runtime: Path, pid: int) -> Path:
@@ -26,7 +20,7 @@ def worker_folder(runtime: Path, pid: int) -> Path:
 
 def become_worker(runtime: Path, spec: Spec) -> int:
     """Turn this forked child into a worker and run it; returns its exit status."""
-    log = log_path(runtime, spec.model)
+    log = worker_log(runtime, spec.model)
     detach(log)
     folder = worker_folder(runtime, os.getpid())
     folder.parent.mkdir(mode=0o700, exist_ok=True)

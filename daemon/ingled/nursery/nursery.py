@@ -182,7 +182,7 @@ class Nursery:
         shutil.rmtree(child.worker_folder(self._runtime, pid), ignore_errors=True)
         words = status_words(status)
         log.info("worker %d of '%s': %s", pid, worker.model, words)
-        lines = log_tail.tail(child.log_path(self._runtime, worker.model))
+        lines = log_tail.tail(link.worker_log(self._runtime, worker.model))
         self._line.send(link.Exited(worker.model, pid, words, lines))
 
     # ------------------------------------------------------------ checks

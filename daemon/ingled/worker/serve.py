@@ -148,7 +148,7 @@ class Worker:
         self._uplink.flush()
         streams = list(self._streams.values())
         held = [stream.account() for stream in streams]
-        self._uplink.send(link.Attach(self._secret, "worker", os.getpid(), self._spec, held))
+        self._uplink.send(link.Attach(self._secret, "worker", os.getpid(), spec=self._spec, held=held))
         for stream in streams:
             for piece in stream.held:
                 self._uplink.piece(piece)

@@ -1,0 +1,268 @@
+"""Hostile and careless clients: nobody else is harmed, nothing grows without bound, and each is told what it can be."""
+
+import contextlib
+import errno
+import os
+import random
+import shutil
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import pytest
+import zmq
+from ingle.wire.limits import FRAME_BYTES
+from ingled.testing import DaemonFixture, Wire
+
+GREETING = b"\xff\0\0\0\0\0\0\0\1\x7f\3\0" + b"NULL".ljust(20, b"\0") + b"\0" * 32
+READY = b"\4\x1c\5READY\x0bSocket-Type\0\0\0\6DEALER"
+
+
+def wait_for(check: Callable[[], Any], seconds: float = 30.0) -> None:
+    begin = time.monotonic()
+    while not check():
+        assert time.monotonic() - begin < seconds, "it did not come true"
+        time.sleep(0.01)
+
+
+@pytest.fixture(scope="module")
+def daemon() -> Iterator[DaemonFixture]:
+    with DaemonFixture() as running, Wire(running.socket) as client:
+        client.read(client.ask("warm"))
+        yield running
+
+
+def connect(daemon: DaemonFixture) -> socket.socket:
+    one = socket.socket(socket.AF_UNIX)
+    one.connect(str(daemon.socket))
+    one.settimeout(20)
+    return one
+
+
+def closed_by_peer(one: socket.socket) -> bool:
+    try:
+        while one.recv(65536):
+            pass
+    except OSError as error:
+        return error.errno in (errno.ECONNRESET, errno.EPIPE)
+    return True
+
+
+def status(daemon: DaemonFixture) -> dict[str, Any]:
+    with Wire(daemon.socket) as client:
+        found: dict[str, Any] = client.call("status")
+        return found
+
+
+def test_a_reader_of_many_streams_who_stops_gets_everything_later(daemon: DaemonFixture) -> None:
+    text = " ".join(f"{i:0>1000}" for i in range(250))
+    with Wire(daemon.socket) as client:
+        ids = [client.ask(text, credit=256) for _ in range(20)]
+        wait_for(lambda: status(daemon)["requests"]["running"] == 0)
+        got = dict.fromkeys(ids, "")
+        ended = 0
+        while ended < len(ids):
+            message = client.receive()
+            if message["t"] == "chunk":
+                got[message["id"]] += message["x"]
+            ended += message["t"] == "done"
+        assert set(got.values()) == {text}
+        assert status(daemon)["dropped"]["clogged"] == 0
+
+
+def test_who_never_reads_its_answers_is_closed(daemon: DaemonFixture) -> None:
+    before = status(daemon)
+    client = Wire(daemon.socket)
+    with pytest.raises(OSError):
+        for ref in range(200_000):
+            client.send({"t": "call", "ref": ref, "verb": "models"})
+    after = status(daemon)
+    assert after["dropped"]["clogged"] == before["dropped"]["clogged"] + 1
+    assert after["daemon"]["rss_bytes"] - before["daemon"]["rss_bytes"] < 60e6
+    client.close()
+
+
+def test_large_answers_that_are_never_read_end_with_their_client(daemon: DaemonFixture) -> None:
+    client = Wire(daemon.socket)
+    body = {"messages": [{"role": "user", "content": "x" * 1_000_000}]}
+    for ref in range(50):
+        client.send({"t": "request", "ref": ref, "op": "chat", "body": body, "stream": False})
+    wait_for(lambda: status(daemon)["requests"]["running"] == 0)
+    client.close()
+    wait_for(lambda: status(daemon)["requests"]["ending"] == 0)
+
+
+def test_a_thousand_requests_that_are_never_read_end_with_their_client(daemon: DaemonFixture) -> None:
+    client = Wire(daemon.socket)
+    body = {"messages": [{"role": "user", "content": "hi"}]}
+    for ref in range(1000):
+        client.send({"t": "request", "ref": ref, "op": "chat", "body": body, "credit": 0})
+    wait_for(lambda: status(daemon)["requests"]["done_total"] + status(daemon)["requests"]["failed_total"] > 0)
+    codes = [message["code"] for message in (client.receive() for _ in range(400)) if message["t"] == "failed"]
+    assert "over_limit" in codes
+    client.close()
+    wait_for(lambda: status(daemon)["requests"]["ending"] + status(daemon)["requests"]["running"] == 0)
+
+
+def test_bye_is_heard_though_the_socket_is_closed_at_once(daemon: DaemonFixture) -> None:
+    for _ in range(100):
+        client = Wire(daemon.socket)
+        client.send({"t": "request", "ref": 1, "op": "chat", "grace_ms": 60_000, "credit": 0,
+                     "body": {"messages": [{"role": "user", "content": "hi"}]}})  # fmt: skip
+        client.send({"t": "bye"})
+        client.close()
+    with Wire(daemon.socket) as other:
+        wait_for(lambda: other.call("requests")["requests"] == [])
+
+
+@pytest.mark.parametrize("size", [1000, FRAME_BYTES - 200])
+def test_a_long_wrong_name_is_told_back_shortened(daemon: DaemonFixture, size: int) -> None:
+    with Wire(daemon.socket) as client:
+        for message in (
+            {"t": "request", "ref": 1, "op": "chat", "body": {}, "k" * size: 1},
+            {"t": "request", "ref": 1, "op": "chat", "body": {"k" * (size - 50): 1}},
+            {"t": "k" * size, "ref": 1},
+            {"t": "call", "ref": 1, "verb": "status", "args": {"k" * (size - 50): 1}},
+        ):
+            client.send_bytes(msgpack.packb(message))
+            failed = client.receive()
+            assert failed["t"] == "failed"
+            assert len(msgpack.packb(failed)) < 2000
+
+
+def test_paths_that_pretend_to_be_errors_harm_nobody(daemon: DaemonFixture) -> None:
+    with Wire(daemon.socket) as client:
+        for role in ("' - at `$.x[²].y", " - at `$.messages[0].role[9]", "`" * 10):
+            body = {"messages": [{"role": role, "content": "x"}], "x": [1, 2, 3]}
+            client.send({"t": "request", "ref": 5, "op": "chat", "body": body})
+            assert client.receive()["ref"] == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("HTTP", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"),
+        ("zeros", bytes(1 << 20)),
+        ("silence", b""),
+        ("half a greeting", GREETING[:20]),
+        ("a huge frame", GREETING + READY + b"\2" + b"\x7f" + b"\xff" * 7),
+        ("a frame over four times the limit", GREETING + READY + b"\2" + (4 * FRAME_BYTES + 1).to_bytes(8, "big")),
+        ("a bad command", GREETING + b"\4\xff" + b"x" * 255),
+    ],
+)
+def test_what_is_not_the_protocol_is_closed(daemon: DaemonFixture, name: str, data: bytes) -> None:
+    with connect(daemon) as one:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            one.sendall(data)
+        assert closed_by_peer(one), name
+    assert status(daemon)["daemon"]["name"] == "ingled"
+
+
+def test_a_zmtp_1_peer_has_no_identity_and_is_dropped(daemon: DaemonFixture) -> None:
+    with connect(daemon) as one:
+        one.sendall(b"\x01\x00" + b"\x0a\x00\x81\xa1t\xa5hello")
+        assert closed_by_peer(one)
+
+
+def test_a_forged_user_id_and_a_chosen_identity_change_nothing(daemon: DaemonFixture) -> None:
+    context = zmq.Context()
+    try:
+        one = context.socket(zmq.DEALER)
+        one.linger = 0
+        one.routing_id = b"somebody"
+        one.connect(f"ipc://{daemon.socket}")
+        hello = {"t": "hello", "protocol": [1, 1], "client": {"name": "x"}}
+        one.send(msgpack.packb(hello))
+        assert msgpack.unpackb(one.recv())["account"] == f"uid:{os.getuid()}"
+        two = context.socket(zmq.DEALER)
+        two.linger = 0
+        two.routing_id = b"somebody"  # ROUTER_HANDOVER would give it what is meant for the first
+        two.connect(f"ipc://{daemon.socket}")
+        two.send(msgpack.packb(hello))
+        assert not two.poll(300)
+        one.send(msgpack.packb({"t": "call", "ref": 1, "verb": "status"}))
+        assert msgpack.unpackb(one.recv())["ref"] == 1
+        one.close()
+        two.close()
+    finally:
+        context.term()
+
+
+def test_random_and_mutated_messages_are_answered_or_dropped(daemon: DaemonFixture) -> None:
+    seed = random.randrange(1 << 30)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    valid = [
+        {"t": "hello", "protocol": [1, 1], "client": {"name": "x"}},
+        {"t": "request", "ref": 1, "op": "chat", "body": {"messages": [{"role": "user", "content": "hi"}]}},
+        {"t": "credit", "id": "x", "n": 4, "ack": 0},
+        {"t": "cancel", "ref": 2, "id": "x"},
+        {"t": "attach", "ref": 3, "id": "x", "offset": 0},
+        {"t": "call", "ref": 4, "verb": "show", "args": {"model": "ember"}},
+        {"t": "subscribe", "ref": 5, "topics": ["model"]},
+    ]
+    with Wire(daemon.socket) as client:
+        for _ in range(3000):
+            data = bytearray(msgpack.packb(chance.choice(valid)))
+            for _ in range(chance.randrange(1, 4)):
+                data[chance.randrange(len(data))] = chance.randrange(256)
+            client.send_bytes(bytes(data) if chance.random() < 0.9 else chance.randbytes(chance.randrange(200)))
+            if chance.random() < 0.05:
+                client.send_bytes(bytes(data), b"more", b"frames")
+    assert status(daemon)["daemon"]["name"] == "ingled"
+    assert "Traceback" not in daemon.log.read_text()
+
+
+def test_hundreds_of_connections_come_and_go(daemon: DaemonFixture) -> None:
+    connections = status(daemon)["connections"]
+    before = len(os.listdir(f"/proc/{status(daemon)['daemon']['pid']}/fd"))
+    for _ in range(3):
+        many = [Wire(daemon.socket) for _ in range(300)]
+        for one in many:
+            one.close()
+    wait_for(lambda: status(daemon)["connections"] == connections)
+    wait_for(lambda: len(os.listdir(f"/proc/{status(daemon)['daemon']['pid']}/fd")) <= before + 5)
+
+
+def test_a_link_in_place_of_the_runtime_folder_is_not_followed(tmp_path: Path) -> None:
+    daemon = DaemonFixture()
+    precious = tmp_path / "workers"
+    precious.mkdir()
+    (precious / "thesis.txt").write_text("precious")
+    Path(f"{daemon.socket}.d").symlink_to(tmp_path)
+    with pytest.raises(RuntimeError, match="not a folder"):
+        daemon.start()
+    assert (precious / "thesis.txt").read_text() == "precious"
+    daemon.__exit__(None, None, None)
+
+
+def test_more_connections_than_descriptors_are_refused_and_the_daemon_lives() -> None:
+    prlimit = shutil.which("prlimit")
+    if prlimit is None:
+        pytest.skip("needs prlimit (util-linux)")
+    with DaemonFixture(prefix=(prlimit, "--nofile=256:256")) as daemon:
+        many = []
+        for _ in range(400):
+            one = socket.socket(socket.AF_UNIX)
+            many.append(one)
+            one.setblocking(False)
+            with contextlib.suppress(OSError):
+                one.connect(str(daemon.socket))
+                one.send(GREETING + READY)
+        wait_for(lambda: "a connection is refused" in daemon.log.read_text())
+        with pytest.raises(ConnectionError, match="400"):
+            status(daemon)
+        for one in many:
+            one.close()
+
+        def let_in_again() -> bool:
+            with contextlib.suppress(ConnectionError):
+                return bool(status(daemon)["dropped"]["refused"] > 0)
+            return False
+
+        wait_for(let_in_again)
+        with Wire(daemon.socket) as client:
+            assert client.read(client.ask("still here"))[0] == "still here"
