@@ -124,12 +124,14 @@ class Client:
         """Go on with a text: awaited as a whole, or with `stream=True` piece by piece."""
         return self._ask("complete", {"prompt": prompt}, stream, on_progress, options)
 
-    def attach(self, id: str, offset: int = 0, *, on_progress: OnProgress | None = None) -> "Stream":
-        """Take over the stream of a request, such as a detached one, from an offset on."""
-        return Stream(self._line, self._line.session.attach(id, offset), on_progress)
+    def attach(self, id: str, offset: int | None = None, *, on_progress: OnProgress | None = None) -> "Stream":
+        """Take over the stream of a request, such as a detached one: from an offset on, or as much as the daemon
+        still has (`Stream.offset`).
+        """
+        return Stream(self._line, self._line.session.attach(id, offset), on_progress, offset)
 
     async def cancel(self, id: str) -> bool:
-        """End a request of this account; False when there was nothing to end."""
+        """End a request of this account; False when it was over: then its kept answer is dropped."""
         return bool((await self._line.answer(self._line.session.cancel(id)))["cancelled"])
 
     def _ask(
@@ -164,10 +166,11 @@ class Client:
         """Return the requests of this account that run or are kept."""
         return read((await self.call("requests"))["requests"], list[RequestInfo])
 
-    async def load(self, model: str, *, wait: bool = True) -> str:
+    async def load(self, model: str, *, wait: bool = True, on_progress: OnProgress | None = None) -> str:
         """Make a model ready and return its state; without `wait`, only begin to."""
+        hear = None if on_progress is None else lambda message: on_progress(read(message, Progress))
         ref = self._line.session.call("load", {"model": model, "wait": wait})
-        return str((await self._line.answer(ref, forever=wait))["state"])
+        return str((await self._line.answer(ref, forever=wait, on_progress=hear))["state"])
 
     async def unload(self, model: str, *, force: bool = False) -> str:
         """Stop a model's worker and return the model's state; `force` ends its requests."""
@@ -220,9 +223,11 @@ class _Leaving:
 class Stream(_Leaving):
     """An answer as it comes: `async for` over it. Cancelling the task that reads it cancels the request."""
 
-    def __init__(self, line: AsyncLine, ref: int, on_progress: OnProgress | None = None) -> None:
+    def __init__(
+        self, line: AsyncLine, ref: int, on_progress: OnProgress | None = None, offset: int | None = 0
+    ) -> None:
         super().__init__(line, ref)
-        self._said = Transcript(on_progress)
+        self._said = Transcript(on_progress, offset)
 
     async def __anext__(self) -> Delta:
         while True:
@@ -234,6 +239,13 @@ class Stream(_Leaving):
     def id(self) -> str | None:
         """The request's id; None before the daemon has accepted it and the first thing was read."""
         return self._said.id
+
+    @property
+    def offset(self) -> int | None:
+        """Where the text begins, in UTF-8 bytes of the whole answer: 0, unless it was attached to. None when that
+        is where the daemon still has it, and nothing has been read yet.
+        """
+        return self._said.offset
 
     @property
     def text(self) -> str:

@@ -78,13 +78,16 @@ class AsyncLine:
             self._flush()
         return message
 
-    async def answer(self, ref: int, *, forever: bool = False) -> Any:
-        """Return the result of a call."""
+    async def answer(
+        self, ref: int, *, forever: bool = False, on_progress: Callable[[Message], None] | None = None
+    ) -> Any:
+        """Return the result of a call. Waits `timeout` at most, unless `forever`."""
         self.expect(ref)
         try:
             async with asyncio.timeout(None if forever else self.timeout):
                 while (message := await self.next(ref))["t"] == "progress":
-                    pass
+                    if on_progress is not None:
+                        on_progress(message)
         except TimeoutError as error:
             raise Unreachable(self.path, "silent") from error
         finally:

@@ -110,12 +110,14 @@ class Client:
         """Go on with a text, without a chat template: as a whole, or with `stream=True` piece by piece."""
         return self._ask("complete", {"prompt": prompt}, stream, on_progress, options)
 
-    def attach(self, id: str, offset: int = 0, *, on_progress: OnProgress | None = None) -> "Stream":
-        """Take over the stream of a request, such as a detached one, from an offset on."""
-        return Stream(self._line, self._line.attach(id, offset), on_progress)
+    def attach(self, id: str, offset: int | None = None, *, on_progress: OnProgress | None = None) -> "Stream":
+        """Take over the stream of a request, such as a detached one: from an offset on, or as much as the daemon
+        still has (`Stream.offset`).
+        """
+        return Stream(self._line, self._line.attach(id, offset), on_progress, offset)
 
     def cancel(self, id: str) -> bool:
-        """End a request of this account; False when there was nothing to end."""
+        """End a request of this account; False when it was over: then its kept answer is dropped."""
         return bool(self._line.cancel(id)["cancelled"])
 
     def _ask(
@@ -146,9 +148,11 @@ class Client:
         """Return the requests of this account that run or are kept."""
         return read(self.call("requests")["requests"], list[RequestInfo])
 
-    def load(self, model: str, *, wait: bool = True) -> str:
+    def load(self, model: str, *, wait: bool = True, on_progress: OnProgress | None = None) -> str:
         """Make a model ready and return its state; without `wait`, only begin to."""
-        return str(self._line.call("load", {"model": model, "wait": wait}, forever=wait)["state"])
+        hear = None if on_progress is None else lambda message: on_progress(read(message, Progress))
+        args = {"model": model, "wait": wait}
+        return str(self._line.call("load", args, forever=wait, on_progress=hear)["state"])
 
     def unload(self, model: str, *, force: bool = False) -> str:
         """Stop a model's worker and return the model's state; `force` ends its requests."""
@@ -166,10 +170,10 @@ class Client:
 class Stream:
     """An answer as it comes: iterate over it. Leaving its `with` block before the end cancels the request."""
 
-    def __init__(self, line: Line, ref: int, on_progress: OnProgress | None = None) -> None:
+    def __init__(self, line: Line, ref: int, on_progress: OnProgress | None = None, offset: int | None = 0) -> None:
         self._line = line
         self._ref = ref
-        self._said = Transcript(on_progress)
+        self._said = Transcript(on_progress, offset)
         self._ahead: list[Delta] = []
         self._ended = False
 
@@ -195,6 +199,13 @@ class Stream:
         while self._said.id is None and not self._ended:
             self._step()
         return self._said.id or ""
+
+    @property
+    def offset(self) -> int | None:
+        """Where the text begins, in UTF-8 bytes of the whole answer: 0, unless it was attached to. None when that
+        is where the daemon still has it, and nothing has been read yet.
+        """
+        return self._said.offset
 
     @property
     def text(self) -> str:

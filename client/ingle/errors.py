@@ -41,6 +41,8 @@ class IngleError(Exception):
     """Anything that this package raises on purpose; `hint` says what to do next."""
 
     hint: str = ""
+    failed: dict[str, Any] | None = None
+    """The daemon's `failed` message, where it is one that says so."""
 
 
 class _Answered(IngleError):
@@ -139,12 +141,12 @@ def from_failed(message: dict[str, Any]) -> IngleError:
     hint = str(message.get("hint", ""))
     fault = str(message.get("fault", "daemon"))
     if code == "incompatible_protocol":
-        error = ProtocolError(text)
-        error.hint = hint
-        return error
+        unknown = ProtocolError(text)
+        unknown.hint, unknown.failed = hint, message
+        return unknown
     refused = code in _CLASSES or fault == "client" or (code in REFUSALS and fault != "daemon")
     kind = _CLASSES.get(code, Refused) if refused else DaemonFailed
-    return kind(
+    error = kind(
         code,
         text,
         hint,
@@ -153,3 +155,5 @@ def from_failed(message: dict[str, Any]) -> IngleError:
         id=message.get("id"),
         retry_after_ms=message.get("retry_after_ms"),
     )
+    error.failed = message
+    return error

@@ -82,8 +82,8 @@ class Line:
         """Run a model; see Session.request."""
         return self._expect(self.session.request(op, body, **options))
 
-    def attach(self, id: str, offset: int = 0) -> int:
-        """Take over the stream of a request from an offset on."""
+    def attach(self, id: str, offset: int | None = None) -> int:
+        """Take over the stream of a request from an offset on, or from where the daemon still has it."""
         return self._expect(self.session.attach(id, offset))
 
     def subscribe(self, topics: Sequence[str]) -> int:
@@ -147,9 +147,12 @@ class Line:
         return ref
 
     def _answer(self, ref: int, forever: bool, on_progress: Callable[[Message], None] | None = None) -> Any:
-        while (message := self.next(ref, None if forever else self.timeout))["t"] == "progress":
-            if on_progress is not None:
-                on_progress(message)
+        try:
+            while (message := self.next(ref, None if forever else self.timeout))["t"] == "progress":
+                if on_progress is not None:
+                    on_progress(message)
+        finally:
+            self._inbox.pop(ref, None)
         if message["t"] == "failed":
             raise from_failed(message)
         return message["value"]

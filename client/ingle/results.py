@@ -153,7 +153,9 @@ def read(value: Any, kind: type[T]) -> T:
 class Transcript:
     """What has been said of one answer so far; both clients' streams fill it."""
 
-    def __init__(self, on_progress: Callable[[Progress], None] | None = None) -> None:
+    def __init__(self, on_progress: Callable[[Progress], None] | None = None, offset: int | None = 0) -> None:
+        self.offset = offset
+        """Where it begins; None: where its first chunk does."""
         self.id: str | None = None
         self.answer: Answer | None = None
         self._on_progress = on_progress
@@ -171,6 +173,7 @@ class Transcript:
         match message["t"]:
             case "chunk":
                 delta = Delta(message.get("x", ""), message.get("r", ""), message["o"], message.get("p", []))
+                self.offset = delta.offset if self.offset is None else self.offset
                 self._text.append(delta.text)
                 self._reasoning.append(delta.reasoning)
                 self._logprobs += delta.logprobs

@@ -42,8 +42,10 @@ class _Stream:
         """The message that opened it."""
         self.id: str | None = first.get("id")
         self.accepted = False
-        self.offset: int = first.get("offset", 0)
-        """UTF-8 bytes of the answer that have arrived."""
+        self.offset: int | None = first.get("offset") if first["t"] == "attach" else 0
+        """How far the answer is here, in its UTF-8 bytes; None: from where the daemon still has it, which the first
+        chunk tells.
+        """
         self.waiting = 0
         """Chunks that have arrived and that nobody has taken."""
         self.freed = 0
@@ -162,9 +164,10 @@ class Session:
         message.update((key, value) for key, value in optional.items() if value is not None)
         return self._open(message)
 
-    def attach(self, id: str, offset: int = 0) -> int:
-        """Take over the stream of a request from an offset on."""
-        return self._open({"t": "attach", "id": id, "offset": offset, "credit": self._room()})
+    def attach(self, id: str, offset: int | None = None) -> int:
+        """Take over the stream of a request from an offset on, or from where the daemon still has it."""
+        where = {} if offset is None else {"offset": offset}
+        return self._open({"t": "attach", "id": id, "credit": self._room()} | where)
 
     def subscribe(self, topics: Sequence[str]) -> int:
         """Ask for events. What happens while the connection is down is not told."""
@@ -267,8 +270,8 @@ class Session:
         stream.freed = 0
         credit = self._room() - stream.waiting
         if stream.accepted and stream.first["t"] != "subscribe":
-            again: Message = {"t": "attach", "ref": stream.ref, "id": stream.id, "offset": stream.offset}
-            self._send(again | {"credit": credit})
+            again: Message = {"t": "attach", "ref": stream.ref, "id": stream.id, "credit": credit}
+            self._send(again if stream.offset is None else again | {"offset": stream.offset})
         elif stream.stopping:
             del self._streams[stream.ref]
             text = "cancelled before the daemon took it"
@@ -302,6 +305,8 @@ class Session:
         reasoning, text = message.get("r", ""), message.get("x", "")
         at = message["o"]
         end = at + len(text.encode()) + len(reasoning.encode())
+        if stream.offset is None:
+            stream.offset = at
         if at > stream.offset:
             raise ProtocolError(f"request {stream.id}: text from {stream.offset} to {at} is missing")
         stream.waiting += 1
@@ -343,7 +348,7 @@ class Session:
                 stream.id, stream.accepted = None, False
                 return self._open_again(stream)
             text = f"the daemon has been restarted and no longer knows request {stream.id}"
-            hint = f"ask again; {stream.offset} bytes of the answer had arrived"
+            hint = "ask again" + (f"; the answer had arrived up to offset {stream.offset}" if stream.offset else "")
             return [_failure(ref, "no_such_request", text, hint, id=stream.id)]
         return [Arrival(ref, message)]
 
@@ -386,7 +391,7 @@ class Session:
 
     def _grant(self, stream: _Stream) -> None:
         if self.state == "open" and stream.accepted:
-            self._send({"t": "credit", "id": stream.id, "n": stream.freed, "ack": stream.offset})
+            self._send({"t": "credit", "id": stream.id, "n": stream.freed, "ack": stream.offset or 0})
             stream.freed = 0
 
     def _send(self, message: Message) -> None:

@@ -43,6 +43,8 @@ class Answer:
         self.endless = endless
         self.next = 0
         self.ack = 0
+        self.begin = 0
+        """Where the text that is still held begins."""
         self.streamed = True
         self.closed = False
 
@@ -61,6 +63,9 @@ class FakeDaemon:
         self.subscriptions: dict[str, Answer] = {}
         self.silent: set[str] = set()
         """Types of messages that get no answer."""
+        self.models = MODELS
+        self.kept: set[str] = set()
+        """Ids of requests that are over."""
         self.limits: dict[str, int] = {}
         self._news = threading.Condition()
         self._todo: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -241,13 +246,21 @@ class FakeDaemon:
             failed = {"t": "failed", "ref": message["ref"], "code": "no_such_request", "message": "no", "hint": "h"}
             self._send(peer, failed | {"fault": "client"})
             return
+        offset = message.get("offset", answer.begin)
+        if offset < answer.begin:
+            failed = {"t": "failed", "ref": message["ref"], "code": "bad_value", "message": "not held", "hint": "h"}
+            self._send(peer, failed | {"fault": "client", "at": "offset"})
+            return
         answer.peer, answer.credit, answer.next, answer.closed = peer, message["credit"], 0, False
-        while answer.offset() < message["offset"]:
+        while answer.offset() < offset:
             answer.next += 1
         self._send(peer, {"t": "accepted", "ref": message["ref"], "id": answer.id})
         self._advance(answer)
 
     def _cancel(self, peer: bytes, message: Message) -> None:
+        if message["id"] in self.kept:
+            self._send(peer, {"t": "result", "ref": message["ref"], "value": {"cancelled": False, "state": "kept"}})
+            return
         answer = self.answers.get(message["id"]) or self.subscriptions.get(message["id"])
         value = {"cancelled": answer is not None, "state": "ending" if answer else "done"}
         self._send(peer, {"t": "result", "ref": message["ref"], "value": value})
@@ -280,7 +293,7 @@ class FakeDaemon:
                 "dropped": {"unreadable": 0, "no_identity": 0, "clogged": 0},
                 "nursery": {"state": "ready", "pid": 6},
             },
-            "models": {"models": MODELS},
+            "models": {"models": self.models},
             "requests": {"requests": requests},
             "show": MODELS[0] | {"options": {"a": 1}, "sampling": {}, "log": ["last words"], "story": ["loaded"]},
             "load": {"model": args.get("model"), "state": "ready"},
@@ -291,6 +304,10 @@ class FakeDaemon:
             failed = {"t": "failed", "ref": message["ref"], "code": "no_such_model", "message": "no model 'nobody'"}
             self._send(peer, failed | {"hint": "see `ingle models`", "fault": "client"})
             return
+        if message["verb"] == "load" and args.get("wait"):
+            self._send(
+                peer, {"t": "progress", "ref": message["ref"], "phase": "loading", "percent": 70, "what": "w\x1b"}
+            )
         self._send(peer, {"t": "result", "ref": message["ref"], "value": values[message["verb"]]})
 
 

@@ -75,6 +75,11 @@ def test_cancel_and_attach(daemon: Any) -> None:
         assert await client.cancel("r1") is True
         daemon.answers["r1"].endless = False
         assert (await client.attach("r1", 5).read()).text == TEXT[5:]
+        daemon.answers["r1"].begin = 5
+        left = client.attach("r1")
+        assert left.offset is None
+        assert (await left.read()).text == TEXT[5:]
+        assert left.offset == 5
 
     run(daemon, scene)
 
@@ -85,6 +90,9 @@ def test_calls_and_failures(daemon: Any) -> None:
         assert (await client.show("tiny")).story == ["loaded"]
         assert await client.requests() == []
         assert await client.load("tiny") == "ready"
+        seen: list[Any] = []
+        assert await client.load("tiny", on_progress=seen.append) == "ready"
+        assert [progress.percent for progress in seen] == [70]
         assert await client.unload("tiny") == "cold"
         with pytest.raises(NoSuchModel):
             await client.load("nobody")

@@ -240,6 +240,8 @@ def test_help_lists_verbs_and_topics(capsys: pytest.CaptureFixture[str]) -> None
         (["ask", "--frob", "x"], "behind `--`"),
         (["ps", "extra"], "too many arguments: 'extra'"),
         (["show"], "MODEL is missing"),
+        (["--socket"], "--socket needs a value"),
+        (["ask", "--socket"], "--socket needs a value"),
         (["ask", "--seed", "x", "hi"], "not a number"),
         (["ask", "-m"], "-m needs a value"),
         (["ps", "--json=1"], "takes no value"),
@@ -343,3 +345,199 @@ def test_rpc_may_linger(ingle: Any, daemon: Any) -> None:
 def test_the_command_is_a_module_too(ingle: Any) -> None:
     ran = subprocess.run([sys.executable, "-m", "ingle", "version"], env=ingle.environment, capture_output=True)
     assert ran.returncode == 0
+
+
+# ---------------------------------------------------------------- names that would command a terminal
+
+
+@pytest.mark.parametrize(
+    "argv", [["models"], ["models", "--names"], ["ps"], ["show", "x"], ["load", "--progress", "x\x1b[2J"]]
+)
+def test_what_others_named_does_not_command_the_terminal(ingle: Any, daemon: Any, argv: list[str]) -> None:
+    evil = "\x1b[31m\x9b2J\x07\u202e\r\n"
+    daemon.models = [{"name": f"n{evil}", "aliases": [f"a{evil}"], "state": "ready", "source": evil, "device": evil}]
+    ran = ingle(*argv)
+    assert ran.returncode == 0
+    assert not {"\x1b", "\x9b", "\x07", "\u202e", "\r"} & {*ran.stdout, *ran.stderr}
+    assert "\\x1b" in ran.stdout or argv[0] == "show"
+    assert len(ran.stdout.splitlines()) == 2 or argv[0] in ("show", "load")
+
+
+def test_failures_do_not_command_the_terminal_either(ingle: Any) -> None:
+    ran = ingle("ask", "--json", "fail:\x1b[2J\x9b\u202e")
+    assert not {"\x1b", "\x9b"} & {*ran.stdout, *ran.stderr}
+    assert "it is \\x1b[2J\\x9b\\u202e" in ran.stderr
+    assert json.loads(ran.stdout)["code"] == "\x1b[2J\x9b\u202e"
+
+
+def test_cancel_of_a_kept_answer_says_that_it_is_gone(ingle: Any, daemon: Any) -> None:
+    daemon.kept.add("r7")
+    assert ingle("cancel", "r7").stdout == "r7 was over; its kept answer has been dropped\n"
+
+
+# ---------------------------------------------------------------- standard streams that are closed or full
+
+
+def redirected(ingle: Any, redirect: str, *argv: str) -> "subprocess.CompletedProcess[str]":
+    """Run the command through a shell that redirects."""
+    line = f'exec "$0" -m ingle "$@" {redirect}'
+    return subprocess.run(
+        ["sh", "-c", line, sys.executable, *argv],
+        env=ingle.environment, capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("argv", [["status"], ["ask", "hi"], ["version"], ["help"], ["models", "--json"], ["rpc"]])
+@pytest.mark.parametrize(
+    ("redirect", "why"), [(">&-", "Bad file descriptor"), (">/dev/full", "No space left on device")]
+)
+def test_output_that_cannot_be_written(ingle: Any, argv: list[str], redirect: str, why: str) -> None:
+    ran = redirected(ingle, redirect, *argv)
+    assert (ran.returncode, ran.stderr) == (1, f"ingle: cannot write: {why}\n")
+
+
+def test_a_full_disk_cancels_what_runs(ingle: Any, daemon: Any) -> None:
+    ran = redirected(ingle, ">/dev/full", "ask", "forever")
+    assert ran.returncode == 1
+    daemon.wait_for("cancel", id="r1")
+
+
+@pytest.mark.parametrize("redirect", ["2>&-", "2>/dev/full"])
+def test_errors_that_cannot_be_told_leave_the_exit_status(ingle: Any, redirect: str) -> None:
+    for argv, status, out in (
+        (["ask", "-v", "say:x"], 0, "x\n"),
+        (["load", "--progress", "tiny"], 0, "tiny: ready\n"),
+        (["ask", "fail:bad_value"], 4, ""),
+        (["xyzzy"], 2, ""),
+    ):
+        ran = redirected(ingle, redirect, *argv)
+        assert (ran.returncode, ran.stdout, ran.stderr) == (status, out, "")
+
+
+def test_closed_input(ingle: Any) -> None:
+    ran = redirected(ingle, "<&-", "ask", "say:x")
+    assert (ran.returncode, ran.stdout) == (0, "x\n")
+    ran = redirected(ingle, "<&-", "rpc")
+    assert (ran.returncode, ran.stderr) == (2, "ingle: standard input: Bad file descriptor\n")
+
+
+# ---------------------------------------------------------------- failures, for programs
+
+
+@pytest.mark.parametrize(
+    ("argv", "status", "expected"),
+    [
+        (["ask", "--json", "fail:internal"], 1, {"code": "internal", "fault": "daemon", "at": "body.messages"}),
+        (["ask", "--json", "--no-stream", "fail:bad_value"], 4, {"code": "bad_value", "fault": "client"}),
+        (["ask", "--json", "--detach", "fail:bad_value"], 4, {"code": "bad_value", "hint": "do x"}),
+        (["attach", "--json", "r9"], 4, {"code": "no_such_request"}),
+        (["show", "--json", "nobody"], 4, {"code": "no_such_model", "hint": "see `ingle models`", "fault": "client"}),
+        (["load", "nobody", "--json"], 4, {"code": "no_such_model", "message": "no model 'nobody'"}),
+        (["show", "--json"], 2, {"code": "usage", "message": "show: MODEL is missing", "fault": "client"}),
+        (["xyzzy", "--json"], 2, {"code": "usage"}),
+        (["ask", "--json", "-f", "/nowhere"], 2, {"code": "usage", "message": "/nowhere: No such file or directory"}),
+        (["ask", "--json", "-f", "/dev/zero"], 4, {"code": "too_large"}),
+        (["--socket", "/nowhere", "ps", "--json"], 3, {"code": "unreachable", "reason": "absent", "fault": "daemon"}),
+    ],
+)
+def test_with_json_a_failure_is_a_line_too(ingle: Any, argv: list[str], status: int, expected: dict[str, Any]) -> None:
+    ran = ingle(*argv)
+    assert ran.returncode == status
+    assert ran.stderr.startswith("ingle: ")
+    (line,) = ran.stdout.splitlines()
+    failed = json.loads(line)
+    assert expected.items() <= failed.items()
+    assert failed["t"] == "failed"
+    assert {"code", "message", "hint", "fault"} <= failed.keys()
+    assert f"ingle: {failed['message']}" in ran.stderr
+
+
+def test_json_is_the_verbs_option_only_where_it_is_one(ingle: Any) -> None:
+    ran = ingle("ask", "-s", "--json", "fail:bad_value")
+    assert (ran.returncode, ran.stdout) == (4, "")
+    assert "unreachable" in ingle("help", "json").stdout
+
+
+def test_a_failure_in_the_middle_is_the_last_line(ingle: Any, daemon: Any) -> None:
+    process = ingle.start("ask", "--json", "forever")
+    said = until(process.stdout.fileno(), b'"chunk"')
+    ingle("cancel", "r1")
+    rest, error = process.communicate(timeout=10)
+    lines = [json.loads(line) for line in (said + rest).splitlines()]
+    assert [line["t"] for line in lines].count("failed") == 1
+    assert (lines[-1]["t"], lines[-1]["code"], lines[-1]["id"]) == ("failed", "cancelled", "r1")
+    assert (process.returncode, error) == (4, b"ingle: cancelled\n")
+
+
+def test_endless_files_are_refused(ingle: Any, folder: Path) -> None:
+    for redirect, argv in (("</dev/zero", ["hi"]), ("", ["-f", "/dev/zero", "hi"])):
+        ran = redirected(ingle, redirect, "ask", *argv)
+        assert (ran.returncode, ran.stdout) == (4, "")
+        assert "the prompt has more than 4194304 bytes" in ran.stderr
+    (folder / "half").write_text("x" * (3 << 20))
+    half = str(folder / "half")
+    ran = ingle("ask", "-f", half, "-f", half)
+    assert (ran.returncode, f"with {half} the prompt has more" in ran.stderr) == (4, True)
+    assert ingle("ask", "-f", half).returncode == 0
+
+
+# ---------------------------------------------------------------- attach to what is left
+
+
+def test_attach_begins_where_the_answer_is_still_held(ingle: Any, daemon: Any) -> None:
+    id = ingle("ask", "--detach", "hi").stdout.strip()
+    ran = ingle("attach", id)
+    assert (ran.stdout, ran.stderr) == (TEXT + "\n", "")
+    assert "offset" not in daemon.wait_for("attach")
+    daemon.answers[id].begin = len("Once upon a tïme ".encode())
+    ran = ingle("attach", id)
+    assert ran.stdout == TEXT[len("Once upon a tïme ") :] + "\n"
+    assert ran.stderr == "(the first 18 bytes are no longer held)\n"
+    ran = ingle("attach", id, "--offset", "0")
+    assert (ran.returncode, ran.stderr) == (4, "ingle: not held (at offset)\nhint: h\n")
+
+
+# ---------------------------------------------------------------- more rpc
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ('{"t":"call","verb":"status","ref":[1]}', "bad_value"),
+        ('{"t":"call","verb":"status","ref":"\\ud800"}', "bad_value"),
+        ('{"t":"call","verb":"status","ref":"a"}', "bad_value"),
+        ('{"t":"call","verb":"status","ref":true}', "bad_value"),
+        ('{"t":"call","verb":"status","ref":-1}', "bad_value"),
+        ('{"t":"call","verb":"status","ref":9007199254740992}', "bad_value"),
+        ('{"t":"call","verb":"status","ref":1.0}', "bad_value"),
+        ('{"t":"cancel","id":"x"}', "bad_value"),
+        ('{"t":"credit","id":"x","n":1,"ref":{}}', "bad_value"),
+    ],
+)
+def test_rpc_refuses_a_wrong_ref_and_ends(ingle: Any, daemon: Any, line: str, code: str) -> None:
+    ran = ingle("rpc", input=line + "\n" + '{"t":"call","verb":"status","args":{},"ref":7}')
+    assert (ran.returncode, ran.stderr) == (0, "")
+    _, failed, result = [json.loads(said) for said in ran.stdout.splitlines()]
+    assert (failed["t"], failed["code"], failed["at"], "ref" in failed) == ("failed", code, "ref", False)
+    assert (result["t"], result["ref"]) == ("result", 7)
+    assert [m["ref"] for m in daemon.received if m["t"] in ("call", "cancel")] == [7]
+
+
+def test_rpc_refuses_an_endless_line_and_goes_on(ingle: Any) -> None:
+    call = '{"t":"call","verb":"status","args":{},"ref":7}'
+    ran = ingle(
+        "rpc", input="x" * (25 << 20) + "\n" + call + "\n" + '{"t":"call","ref":8,"x":"' + "x" * (5 << 20) + '"}'
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    _, *said = [json.loads(said) for said in ran.stdout.splitlines()]
+    assert [(m["t"], m.get("code"), m.get("ref")) for m in said if m["t"] == "failed"] == [
+        ("failed", "too_large", None),
+        ("failed", "too_large", 8),
+    ]
+    assert [m["ref"] for m in said if m["t"] == "result"] == [7]
+
+
+def test_rpc_gives_credit_also_to_what_had_none(ingle: Any) -> None:
+    ran = ingle("rpc", input=json.dumps(CHAT | {"ref": 1, "credit": 0}))
+    said = [json.loads(line) for line in ran.stdout.splitlines()]
+    assert "".join(message.get("x", "") for message in said) == TEXT

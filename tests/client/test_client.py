@@ -205,6 +205,7 @@ def test_a_daemon_that_is_none(folder: Path) -> None:
 
         def serve() -> None:
             with server.accept()[0] as peer:
+                peer.recv(4096)  # what has come and is not read would reset the connection
                 peer.send(b"HTTP/1.1 400")
 
         answer = threading.Thread(target=serve)
@@ -213,6 +214,39 @@ def test_a_daemon_that_is_none(folder: Path) -> None:
             Client(str(folder / "http"))
         assert caught.value.reason == "foreign"
         answer.join()
+
+
+def test_attach_takes_what_is_still_held(client: Client, daemon: Any) -> None:
+    first = client.chat("hi", stream=True, detach=True)
+    assert (first.read().text, first.offset) == (TEXT, 0)
+    daemon.answers["r1"].begin = len("Once upon a tïme ".encode())
+    stream = client.attach("r1")
+    assert stream.offset is None
+    assert next(stream).text == "there "
+    assert stream.offset == 18
+    assert stream.read().text == TEXT[17:]
+    given = client.attach("r1", 18)
+    assert (given.offset, given.read().text) == (18, TEXT[17:])
+    with pytest.raises(Refused) as caught:
+        client.attach("r1", 0).read()
+    assert (caught.value.code, caught.value.at) == ("bad_value", "offset")
+    assert caught.value.failed is not None and caught.value.failed["t"] == "failed"
+
+
+def test_a_load_tells_its_progress(client: Client) -> None:
+    seen: list[Progress] = []
+    assert client.load("tiny", on_progress=seen.append) == "ready"
+    assert [(progress.phase, progress.percent) for progress in seen] == [("loading", 70)]
+    assert client.load("tiny") == "ready"
+    assert client.load("tiny", wait=False, on_progress=seen.append) == "ready"
+    assert len(seen) == 1
+
+    def refuse(progress: Progress) -> None:
+        raise KeyError(progress.phase)
+
+    with pytest.raises(KeyError):
+        client.load("tiny", on_progress=refuse)
+    assert client.status().daemon.pid == 5
 
 
 def test_too_large_a_prompt_is_refused_here(client: Client) -> None:

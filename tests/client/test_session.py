@@ -185,6 +185,38 @@ def test_an_attach_to_nothing_is_the_callers_mistake() -> None:
     assert isinstance(from_failed(message), Refused)
 
 
+def test_an_attach_without_an_offset_begins_with_the_first_chunk() -> None:
+    session = opened(window=2)
+    ref = session.attach("r1")
+    asking = {"t": "attach", "ref": ref, "id": "r1", "credit": 2}
+    assert sent(session) == [asking]
+    say(session, {"t": "accepted", "ref": ref, "id": "r1"})
+    assert reconnect(session) == [asking]  # nothing has come: it is still wherever that is
+    say(session, {"t": "accepted", "ref": ref, "id": "r1"})
+    assert say(session, chunk(87, "né")) == [Arrival(ref, chunk(87, "né"))]
+    session.taken(ref)
+    assert sent(session) == [{"t": "credit", "id": "r1", "n": 1, "ack": 90}]
+    assert reconnect(session) == [asking | {"offset": 90}]
+    say(session, {"t": "accepted", "ref": ref, "id": "r1"})
+    assert say(session, chunk(87, "né")) == []
+    with pytest.raises(ProtocolError, match="missing"):
+        say(session, chunk(91, "x"))
+
+
+def test_an_attach_to_an_answer_of_which_nothing_is_held_just_ends() -> None:
+    session = opened()
+    ref = session.attach("r1")
+    say(session, {"t": "accepted", "ref": ref, "id": "r1"})
+    done = {"t": "done", "id": "r1"}
+    assert say(session, done) == [Arrival(ref, done)]
+    ref = session.attach("r2")
+    say(session, {"t": "accepted", "ref": ref, "id": "r2"})
+    reconnect(session)
+    failed = {"t": "failed", "ref": ref, "code": "no_such_request", "message": "?", "hint": "", "fault": "client"}
+    ((_, message),) = say(session, failed)
+    assert (message["id"], message["hint"]) == ("r2", "ask again")
+
+
 def test_what_was_not_accepted_is_asked_again_and_a_shutdown_is_not() -> None:
     session = opened()
     request = session.request("chat", {"messages": []})

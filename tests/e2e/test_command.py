@@ -1,5 +1,6 @@
 """The `ingle` command against a real daemon: what becomes of it when the daemon is replaced, and attaching."""
 
+import json
 import os
 import select
 import signal
@@ -69,13 +70,16 @@ def test_ask_goes_on_when_the_broker_is_killed_and_started_again(daemon: DaemonF
 
 def test_ask_survives_two_replacements_while_its_model_is_loaded_and_after(daemon: DaemonFixture) -> None:
     process = start(daemon, "ask", "--json", "--max-tokens", "400", TEXT)
-    read_until(process, 1)  # accepted: the model is cold
+    first = read_until(process, 1)  # accepted: the model is cold
     replace_broker(daemon)
     head = read_until(process, 1000)
     replace_broker(daemon)
     rest, error = process.communicate(timeout=60)
     assert (process.returncode, error) == (0, b"")
-    assert b'"t": "done"' in head + rest
+    said = [json.loads(line) for line in (first + head + rest).splitlines()]
+    assert "".join(message.get("x", "") for message in said) == TEXT
+    assert [message["t"] for message in said].count("accepted") <= 2  # asked again: it has another id
+    assert said[-1]["t"] == "done"
 
 
 def test_attach_reads_what_is_left_of_a_request_that_another_reads(daemon: DaemonFixture) -> None:

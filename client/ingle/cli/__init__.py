@@ -2,7 +2,6 @@
 fast.
 """
 
-import os
 import sys
 
 from ingle.cli.grammar import Usage, Verb, parse
@@ -37,25 +36,30 @@ def verb(name: str) -> Verb:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command and return its exit status (`ingle help exit-codes`)."""
+    if argv is None:
+        argv = sys.argv[1:]
+    json = "--json" in argv  # until the command line has been understood
     try:
-        status = run(sys.argv[1:] if argv is None else argv)
-        sys.stdout.flush()
-        return status
+        chosen, rest = choose(argv)
+        given = parse(chosen, rest)
+        json = given.switch("json")
+        if given.switch("help"):
+            from ingle.cli.manual import page
+            from ingle.cli.output import put
+
+            put(page(chosen))
+            return 0
+        return chosen.run(given)
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
-        # Who read our output has left, as `head` does: nothing to report. The interpreter would complain when it
-        # flushes standard output at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 141
     except Exception as error:
         from ingle.cli.outcome import report
 
-        return report(error)
+        return report(error, json=json)
 
 
-def run(argv: list[str]) -> int:
-    """Find the verb and run it. Raises what went wrong."""
+def choose(argv: list[str]) -> tuple[Verb, list[str]]:
+    """Return the verb that a command line names, and what is said to it. Raises Usage."""
     before: list[str] = []
     while argv and argv[0].startswith("-"):
         option, argv = argv[0], argv[1:]
@@ -63,7 +67,9 @@ def run(argv: list[str]) -> int:
             argv = ["help", *argv]
         elif option in ("-V", "--version"):
             argv = ["version", *argv]
-        elif option == "--socket" and argv:
+        elif option == "--socket":
+            if not argv:
+                raise Usage("--socket needs a value: --socket PATH", "`ingle help environment` says which it may be")
             before, argv = [*before, option, argv[0]], argv[1:]
         elif option.startswith("--socket="):
             before.append(option)
@@ -76,11 +82,4 @@ def run(argv: list[str]) -> int:
         near = get_close_matches(name, VERBS, 1, 0.5)
         hint = f"did you mean `ingle {near[0]}`?" if near else "`ingle help` lists the verbs"
         raise Usage(f"there is no verb {name!r}", hint)
-    chosen = verb(name)
-    given = parse(chosen, before + rest)
-    if given.switch("help"):
-        from ingle.cli.manual import page
-
-        sys.stdout.write(page(chosen))
-        return 0
-    return chosen.run(given)
+    return verb(name), before + rest

@@ -1,9 +1,9 @@
 """`ingle ask`: one question, one answer."""
 
 from ingle.asking import parts, turns
-from ingle.cli.follow import Follower, leave, piped_in
+from ingle.cli.follow import Follower, Reading, leave
 from ingle.cli.grammar import Given, Option, Usage, Verb
-from ingle.cli.output import print_json
+from ingle.cli.output import CannotWrite, print_json, print_line
 from ingle.errors import from_failed
 from ingle.line import Line
 
@@ -28,17 +28,14 @@ def run(given: Given) -> int:
                 return _detach(line, ref, given.switch("json"))
             follower = Follower(json=given.switch("json"), stream=stream, verbose=given.switch("verbose"))
             return follower.follow(line, ref)
-        except (KeyboardInterrupt, BrokenPipeError):
+        except (KeyboardInterrupt, CannotWrite):
             leave(line, ref)
             raise
 
 
 def _prompt(given: Given) -> str:
-    said = [" ".join(given.words)]
-    for path in given.all("file"):
-        with open(path, "rb") as file:
-            said.append(file.read().decode(errors="replace"))
-    said.append(piped_in())
+    reading = Reading()
+    said = [" ".join(given.words), *map(reading.file, given.all("file")), reading.piped_in()]
     prompt = "\n\n".join(part for part in said if part)
     if not prompt.strip():
         raise Usage("ask: PROMPT is missing", "give it as words, with -f FILE, or pipe it in")
@@ -51,7 +48,7 @@ def _detach(line: Line, ref: int, json: bool) -> int:
         if message["t"] == "failed":
             raise from_failed(message)
         if message["t"] == "accepted":
-            print_json(message) if json else print(message["id"])
+            print_json(message) if json else print_line(message["id"])
             return 0
 
 

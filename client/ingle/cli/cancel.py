@@ -1,7 +1,9 @@
 """`ingle cancel`: end a request."""
 
+from typing import Any
+
 from ingle.cli.grammar import JSON, Given, Verb
-from ingle.cli.output import print_json
+from ingle.cli.output import print_json, print_line
 from ingle.line import Line
 
 
@@ -13,15 +15,25 @@ def run(given: Given) -> int:
     if given.switch("json"):
         print_json(value)
     else:
-        print(f"{id}: cancelled" if value["cancelled"] else f"{id}: nothing to cancel, it is {value.get('state')}")
+        print_line(_said(id, value))
     return 0
+
+
+def _said(id: str, value: dict[str, Any]) -> str:
+    if value["cancelled"]:
+        return f"{id}: cancelled"
+    if value.get("state") == "kept":
+        return f"{id} was over; its kept answer has been dropped"
+    return f"{id}: nothing to cancel, it is {value.get('state')}"
 
 
 VERB = Verb(
     "cancel",
     "end a request",
     run,
-    "Ends request ID of the same account, wherever it was started. Who reads it is told that it was cancelled.",
+    """Ends request ID of the same account, wherever it was started. Who reads it is told that it was
+    cancelled. Of a request that is over, the answer that was kept for `ingle attach` is dropped.
+    """,
     "ID",
     least=1,
     most=1,

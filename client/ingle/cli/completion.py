@@ -1,41 +1,87 @@
 """`ingle completion`: make a shell complete verbs, options, models and requests."""
 
-import sys
-
 from ingle.cli.grammar import EVERYWHERE, Given, Usage, Verb
+from ingle.cli.output import put
 
 MODELS = ("show", "load", "unload")
 REQUESTS = ("attach", "cancel")
 
+# Names come from the daemon's configuration, and nothing in them may be expanded: they are compared in a loop, and
+# what is put on the command line is quoted. `compgen -W`, for one, would run a name such as `$(reboot)`.
+
 _BASH = """\
 _ingle() {{
-    local word="${{COMP_WORDS[COMP_CWORD]}}" before="${{COMP_WORDS[COMP_CWORD-1]}}" verb="${{COMP_WORDS[1]}}" words=""
-    if [ "$COMP_CWORD" -eq 1 ]; then
-        words="{verbs}"
-    elif [ "$before" = -m ] || [ "$before" = --model ]; then
-        words="$(ingle models --names 2>/dev/null)"
-    elif [ "$before" = -f ] || [ "$before" = --file ] || [ "$before" = --socket ]; then
-        compopt -o filenames; COMPREPLY=($(compgen -f -- "$word")); return
-    elif [ "${{word:0:1}}" = - ]; then
+    local line="${{COMP_LINE:0:COMP_POINT}}" word="" before="" verb="" cut="" name quoted IFS=$' \t\n'
+    local -a words=() names=()
+    read -ra words <<< "$line"
+    [[ $line == *[[:space:]] ]] && words+=("")
+    local last=$(( ${{#words[@]}} - 1 ))
+    (( last > 0 )) || return
+    word="${{words[last]}}" before="${{words[last-1]}}" verb="${{words[1]}}"
+    if (( last == 1 )); then
+        names=({verbs})
+    elif [[ $before == -m || $before == --model ]]; then
+        mapfile -t names < <(ingle models --names 2>/dev/null)
+    elif [[ $before == -f || $before == --file || $before == --socket ]]; then
+        compopt -o filenames
+        mapfile -t COMPREPLY < <(compgen -f -- "${{COMP_WORDS[COMP_CWORD]}}")
+        return
+    elif [[ $word == -* ]]; then
         case "$verb" in
 {options}
         esac
     else
         case "$verb" in
-            {models}) words="$(ingle models --names 2>/dev/null)" ;;
-            {requests}) words="$(ingle requests --names 2>/dev/null)" ;;
-            help) words="{verbs}" ;;
+            {models}) mapfile -t names < <(ingle models --names 2>/dev/null) ;;
+            {requests}) mapfile -t names < <(ingle requests --names 2>/dev/null) ;;
+            help) names=({verbs}) ;;
         esac
     fi
-    COMPREPLY=($(compgen -W "$words" -- "$word"))
+    # Bash takes a colon for the end of a word, and replaces only what is behind it.
+    [[ $COMP_WORDBREAKS == *:* && $word == *:* ]] && cut="${{word%"${{word##*:}}"}}"
+    COMPREPLY=()
+    for name in "${{names[@]}}"; do
+        printf -v quoted %q "$name"
+        if [[ -n $name && ( $name == "$word"* || $quoted == "$word"* ) ]]; then
+            COMPREPLY+=("${{quoted#"$cut"}}")
+        fi
+    done
 }}
 complete -F _ingle ingle
 """
 
 _ZSH = """\
 #compdef ingle
-autoload -U +X bashcompinit && bashcompinit
-{bash}"""
+_ingle() {{
+    local before="${{words[CURRENT-1]}}" verb="${{words[2]}}"
+    local -a names
+    if (( CURRENT == 2 )); then
+        names=({verbs})
+    elif [[ $before == -m || $before == --model ]]; then
+        names=("${{(@f)$(ingle models --names 2>/dev/null)}}")
+    elif [[ $before == -f || $before == --file || $before == --socket ]]; then
+        _files
+        return
+    elif [[ $PREFIX == -* ]]; then
+        case "$verb" in
+{options}
+        esac
+    else
+        case "$verb" in
+            {models}) names=("${{(@f)$(ingle models --names 2>/dev/null)}}") ;;
+            {requests}) names=("${{(@f)$(ingle requests --names 2>/dev/null)}}") ;;
+            help) names=({verbs}) ;;
+        esac
+    fi
+    compadd -- "${{(@)names:#}}"
+}}
+if [[ "${{funcstack[1]}}" == _ingle ]]; then  # this file is in $fpath, and zsh has loaded it to complete
+    _ingle "$@"
+else
+    (( $+functions[compdef] )) || {{ autoload -Uz compinit && compinit }}
+    compdef _ingle ingle
+fi
+"""
 
 
 def run(given: Given) -> int:
@@ -43,7 +89,7 @@ def run(given: Given) -> int:
     shell = given.words[0]
     if shell not in _SCRIPTS:
         raise Usage(f"no completion for {shell!r}", f"there is one for {', '.join(_SCRIPTS)}")
-    sys.stdout.write(_SCRIPTS[shell]())
+    put(_SCRIPTS[shell]())
     return 0
 
 
@@ -53,12 +99,12 @@ def _verbs() -> list[Verb]:
     return [verb(name) for name in VERBS]
 
 
-def _bash() -> str:
+def _filled(script: str) -> str:
     lines = []
     for verb in _verbs():
         names = " ".join(name for option in (*verb.options, *EVERYWHERE) for name in option.names)
-        lines.append(f'            {verb.name}) words="{names}" ;;')
-    return _BASH.format(
+        lines.append(f"            {verb.name}) names=({names}) ;;")
+    return script.format(
         verbs=" ".join(verb.name for verb in _verbs()),
         options="\n".join(lines),
         models="|".join(MODELS),
@@ -66,8 +112,12 @@ def _bash() -> str:
     )
 
 
+def _bash() -> str:
+    return _filled(_BASH)
+
+
 def _zsh() -> str:
-    return _ZSH.format(bash=_bash().replace("compopt -o filenames; ", ""))
+    return _filled(_ZSH)
 
 
 def _fish() -> str:

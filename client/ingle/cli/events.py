@@ -1,10 +1,9 @@
 """`ingle events`: hear what happens."""
 
-import sys
 import time
 
 from ingle.cli.grammar import Given, Option, Verb
-from ingle.cli.output import print_json
+from ingle.cli.output import print_json, print_line
 from ingle.errors import from_failed
 from ingle.line import Line
 from ingle.wire.codec import Message
@@ -23,14 +22,13 @@ def run(given: Given) -> int:
             if given.switch("json"):
                 print_json(message, line=True)
             elif message["t"] == "event":
-                sys.stdout.write(_line(message))
-                sys.stdout.flush()
+                print_line(_line(message))
 
 
 def _line(event: Message) -> str:
     fields = " ".join(f"{key}={value}" for key, value in event["value"].items() if value is not None)
     lost = f" (before it {event['lost']} were lost)" if event.get("lost") else ""
-    return f"{time.strftime('%H:%M:%S')} {event['topic']} {fields}{lost}\n"
+    return f"{time.strftime('%H:%M:%S')} {event['topic']} {fields}{lost}"
 
 
 VERB = Verb(

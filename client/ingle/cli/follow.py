@@ -2,12 +2,13 @@
 
 import sys
 from time import monotonic
-from typing import Any
+from typing import IO, Any
 
-from ingle.cli.output import StatusLine, is_terminal, paint, print_json, write
-from ingle.errors import IngleError, from_failed
+from ingle.cli.output import StatusLine, is_terminal, note, paint, print_json, visible, write, write_aside
+from ingle.errors import IngleError, Refused, from_failed
 from ingle.line import Line
 from ingle.wire.codec import Message
+from ingle.wire.limits import FRAME_BYTES
 
 FAREWELL = 2.0
 """Seconds in which a cancelled request should have ended."""
@@ -16,7 +17,11 @@ FAREWELL = 2.0
 class Follower:
     """Prints the messages of one stream."""
 
-    def __init__(self, *, json: bool, stream: bool, verbose: bool) -> None:
+    def __init__(self, *, json: bool, stream: bool, verbose: bool, wherever: bool = False) -> None:
+        """`wherever`: the stream begins where the daemon still has it, and who reads it is told when that is not
+        its beginning.
+        """
+        self._wherever = wherever
         self._json = json
         self._stream = stream
         self._verbose = verbose
@@ -25,18 +30,18 @@ class Follower:
         self._reasoning: list[str] = []
 
     def follow(self, line: Line, ref: int) -> int:
-        """Print what comes, until the end. Raises what a `failed` message means."""
+        """Print what comes, until the end. Raises what a `failed` message means: `main` prints that."""
         try:
             while True:
                 message = line.next(ref)
+                if message["t"] == "failed":
+                    self._break_line()
+                    raise from_failed(message)
                 if self._json and self._stream:
                     print_json(message, line=True)
                 if message["t"] == "done":
                     self._end(message)
                     return 0
-                if message["t"] == "failed":
-                    self._break_line()
-                    raise from_failed(message)
                 self._show(message)
         finally:
             self._status.clear()
@@ -46,6 +51,10 @@ class Follower:
             case "progress":
                 self._status.show(waiting_for(message))
             case "chunk":
+                if self._wherever and message["o"] > 0:
+                    self._status.clear()
+                    note(f"(the first {message['o']} bytes are no longer held)\n")
+                self._wherever = False
                 text, reasoning = message.get("x", ""), message.get("r", "")
                 self._reasoning.append(reasoning)
                 if text:
@@ -54,8 +63,7 @@ class Follower:
                     return
                 if reasoning and self._verbose:
                     self._status.clear()
-                    sys.stderr.write(paint(reasoning, "dim", sys.stderr))
-                    sys.stderr.flush()
+                    write_aside(reasoning)
                 if text and self._stream:
                     self._status.clear()
                     write(text)
@@ -74,7 +82,7 @@ class Follower:
             self._text = [text]
         self._break_line()
         if self._verbose:
-            sys.stderr.write(account_of(done))
+            note(account_of(done))
 
     def _break_line(self) -> None:
         """The prompt of the shell, or an error, begins on a line of its own."""
@@ -105,7 +113,7 @@ def waiting_for(progress: Message) -> str:
         words.append(f"{progress['percent']}%")
     if progress.get("eta_ms") is not None:
         words.append(f"about {progress['eta_ms'] / 1000:.0f}s")
-    return paint(" ".join(words) + " ...", "dim", sys.stderr)
+    return paint(visible(" ".join(words)) + " ...", "dim", sys.stderr)
 
 
 def account_of(done: Message) -> str:
@@ -121,7 +129,7 @@ def account_of(done: Message) -> str:
         f" {ms['total']:.0f} total",
         *(f"hook    {_hook(hook)}" for hook in done["hooks"]),
     ]
-    return "\n".join(paint(text, "dim", sys.stderr) for text in lines) + "\n"
+    return "\n".join(paint(visible(text), "dim", sys.stderr) for text in lines) + "\n"
 
 
 def _hook(hook: dict[str, Any]) -> str:
@@ -129,8 +137,35 @@ def _hook(hook: dict[str, Any]) -> str:
     return f"{hook.get('name')} at {hook.get('point')}: {hook.get('verdict')}, {hook.get('us', 0)} us{why}"
 
 
-def piped_in() -> str:
-    """Return what is piped into standard input, or nothing when that is a terminal or absent."""
-    if sys.stdin is None or is_terminal(sys.stdin):
-        return ""
-    return sys.stdin.buffer.read().decode(errors="replace")
+class Reading:
+    """Reads what becomes one message, and no more than fits into one: an endless file has no end."""
+
+    def __init__(self) -> None:
+        self._left = FRAME_BYTES
+
+    def piped_in(self) -> str:
+        """Return what is piped into standard input, or nothing when that is a terminal or absent."""
+        if sys.stdin is None or is_terminal(sys.stdin):
+            return ""
+        return self._read(sys.stdin.buffer, "standard input")
+
+    def file(self, path: str) -> str:
+        """Return the text of a file."""
+        try:
+            with open(path, "rb") as file:
+                return self._read(file, path)
+        except ValueError as error:  # a zero byte in the name
+            raise OSError(None, str(error), path) from error
+
+    def _read(self, file: IO[bytes], name: str) -> str:
+        try:
+            data = file.read(self._left + 1)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, name) from error
+        if len(data) > self._left:
+            text = (
+                f"with {name} the prompt has more than {FRAME_BYTES} bytes, which is the most that a message may have"
+            )
+            raise Refused("too_large", text, "send less text")
+        self._left -= len(data)
+        return data.decode(errors="replace")

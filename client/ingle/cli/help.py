@@ -1,8 +1,7 @@
 """`ingle help`: the manual."""
 
-import sys
-
 from ingle.cli.grammar import Given, Usage, Verb
+from ingle.cli.output import put
 
 
 def run(given: Given) -> int:
@@ -11,11 +10,11 @@ def run(given: Given) -> int:
     from ingle.cli.manual import TOPICS, contents, page, topic
 
     if not given.words:
-        sys.stdout.write(contents([verb(name) for name in VERBS]))
+        put(contents([verb(name) for name in VERBS]))
     elif (name := given.words[0]) in VERBS:
-        sys.stdout.write(page(verb(name)))
+        put(page(verb(name)))
     elif name in TOPICS:
-        sys.stdout.write(topic(name))
+        put(topic(name))
     else:
         raise Usage(f"there is no page on {name!r}", "`ingle help` lists verbs and topics")
     return 0

@@ -2,7 +2,7 @@
 
 from ingle.cli.follow import waiting_for
 from ingle.cli.grammar import JSON, Given, Option, Verb
-from ingle.cli.output import StatusLine, print_json
+from ingle.cli.output import StatusLine, print_json, print_line
 from ingle.line import Line
 
 
@@ -16,7 +16,7 @@ def run(given: Given) -> int:
             value = line.call("load", args, forever=forever, on_progress=lambda m: status.show(waiting_for(m)))
         finally:
             status.clear()
-    print_json(value) if given.switch("json") else print(f"{value['model']}: {value['state']}")
+    print_json(value) if given.switch("json") else print_line(f"{value['model']}: {value['state']}")
     return 0
 
 

@@ -3,12 +3,13 @@
 from textwrap import dedent, indent, wrap
 
 from ingle.cli.grammar import EVERYWHERE, Option, Verb
-from ingle.cli.outcome import EXITS
+from ingle.cli.outcome import EXITS, FAILURES
 
 WIDTH = 78
 
 TOPICS = {
     "exit-codes": "What the exit status of `ingle` means.",
+    "json": "What is printed with --json when something fails.",
     "environment": "Where the daemon's socket is looked for, and other variables.",
 }
 
@@ -54,8 +55,8 @@ def contents(verbs: list[Verb]) -> str:
 
 def topic(name: str) -> str:
     """Return the page of a topic."""
-    body = _exits(EXITS) if name == "exit-codes" else dedent(_ENVIRONMENT).strip()
-    return f"{TOPICS[name]}\n\n{indent(body, '    ')}\n"
+    bodies = {"exit-codes": _exits(EXITS), "json": _paragraphs(FAILURES), "environment": dedent(_ENVIRONMENT).strip()}
+    return f"{TOPICS[name]}\n\n{indent(bodies[name], '    ')}\n"
 
 
 def _short(option: Option) -> str:
@@ -74,8 +75,9 @@ def _exits(exits: tuple[tuple[int, str], ...]) -> str:
 
 def _paragraphs(text: str) -> str:
     """Wrap paragraphs; indented ones stay as they are."""
-    found = dedent(text).strip("\n").split("\n\n")
-    return "\n\n".join(part if part.startswith(" ") else _wrapped(part, "") for part in found)
+    first, _, rest = text.partition("\n")  # the first line may begin at once, and has no indent then
+    found = (first.strip() + "\n" + dedent(rest)).strip("\n").split("\n\n")
+    return "\n\n".join(part.rstrip() if part.startswith(" ") else _wrapped(part, "") for part in found)
 
 
 def _wrapped(text: str, later: str, first: str | None = None) -> str:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from ingle.cli.grammar import JSON, Given, Option, Verb
-from ingle.cli.output import print_json, table, text_of
+from ingle.cli.output import print_json, print_line, table, text_of
 from ingle.line import Line
 
 HEADINGS = ("NAME", "STATE", "CONTEXT", "ALIASES", "SOURCE")
@@ -17,7 +17,8 @@ def run(given: Given) -> int:
         print_json(value)
     elif given.switch("names"):
         for model in value["models"]:
-            print("\n".join([model["name"], *model["aliases"]]))
+            for name in (model["name"], *(model.get("aliases") or ())):
+                print_line(name)
     else:
         table(HEADINGS, [_row(model) for model in value["models"]], ("CONTEXT",))
     return 0

@@ -1,15 +1,17 @@
 """How an error ends the command: what it prints, and its exit status."""
 
 import os
-import sys
+from contextlib import suppress
 
 from ingle.cli.grammar import Usage
-from ingle.errors import IngleError, Refused, Unreachable
+from ingle.cli.output import CannotWrite, ReaderLeft, note, print_json, visible
+from ingle.errors import DaemonFailed, IngleError, Refused, Unreachable
+from ingle.wire.codec import Message
 
 EXITS = (
     (0, "All is well."),
-    (1, "Something broke on the daemon's side, or it is too busy."),
-    (2, "The command line is wrong."),
+    (1, "Something broke on the daemon's side, it is too busy, or the output cannot be written."),
+    (2, "The command line is wrong, or names a file that cannot be read."),
     (3, "No daemon answers at the socket."),
     (4, "The daemon refused the request: a bad value, no such model, a prompt that is too long, ..."),
     (130, "Interrupted with Ctrl-C; what ran for this command was cancelled."),
@@ -17,32 +19,65 @@ EXITS = (
 )
 """Exit statuses of every verb."""
 
+FAILURES = """
+With --json a verb that fails prints one line on standard output, behind what it has already printed: the
+daemon's `failed` message as an object, with `t`, `code`, `message`, `hint` and `fault`, and where there are any
+`at`, `id`, `ref` and `retry_after_ms`, as in docs/protocol.md. What goes wrong without the daemon is told in
+the same form; two codes are the command's own:
 
-def report(error: Exception) -> int:
-    """Print an error with its hint and return the exit status that it means."""
-    match error:
-        case Usage():
-            say(str(error), error.hint)
-            return 2
-        case Unreachable():
-            say(str(error), error.hint)
-            return 3
-        case Refused():
-            say(f"{error} (at {error.at})" if error.at else str(error), error.hint)
-            return 4
-        case IngleError():
-            say(str(error), error.hint)
-            return 1
-        case OSError():
-            say(f"{error.filename}: {error.strerror}" if error.filename else str(error), "")
-            return 2
-        case _:
-            if os.environ.get("INGLE_DEBUG"):
-                raise error
-            say(f"this is a bug of ingle: {error!r}", "set INGLE_DEBUG=1 for a traceback, and report it")
-            return 1
+    unreachable   no daemon answers (exit status 3); `reason` says why
+    usage         the command line is wrong (exit status 2)
+
+The line for people still goes to standard error. An interrupted command prints nothing.
+"""
+
+
+def report(error: Exception, *, json: bool = False) -> int:
+    """Print an error with its hint, and with `json` also for programs; returns the exit status that it means."""
+    if isinstance(error, ReaderLeft):
+        return 141
+    status, text, failed = _understood(error)
+    if json and not isinstance(error, CannotWrite):
+        with suppress(CannotWrite):  # people are told at least what went wrong first
+            print_json(failed, line=True)
+    say(text, failed["hint"])
+    return status
 
 
 def say(message: str, hint: str) -> None:
     """Print a message for a person on standard error."""
-    sys.stderr.write(f"ingle: {message}\n" + (f"hint: {hint}\n" if hint else ""))
+    said = f"ingle: {message}\n" + (f"hint: {hint}\n" if hint else "")
+    note(visible(said, lines=True))
+
+
+def _understood(error: Exception) -> tuple[int, str, Message]:
+    """Return the exit status of an error, what people are told, and the `failed` message that programs get."""
+    text = str(error)
+    match error:
+        case Usage():
+            return 2, text, _failed("usage", text, error.hint)
+        case Unreachable():
+            return 3, text, _failed("unreachable", text, error.hint, fault="daemon") | {"reason": error.reason}
+        case Refused() | DaemonFailed():
+            failed = _failed(error.code, text, error.hint, fault=error.fault)
+            more = {key: value for key in ("at", "id", "retry_after_ms") if (value := getattr(error, key)) is not None}
+            refused = isinstance(error, Refused)
+            told = f"{text} (at {error.at})" if refused and error.at else text
+            return 4 if refused else 1, told, failed | more | (error.failed or {})
+        case IngleError():
+            return 1, text, _failed("internal", text, error.hint, fault="daemon") | (error.failed or {})
+        case CannotWrite():
+            text = f"cannot write: {text}"
+            return 1, text, _failed("internal", text)
+        case OSError():
+            text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or text
+            return (2, text, _failed("usage", text)) if error.filename else (1, text, _failed("internal", text))
+        case _:
+            if os.environ.get("INGLE_DEBUG"):
+                raise error
+            text = f"this is a bug of ingle: {error!r}"
+            return 1, text, _failed("internal", text, "set INGLE_DEBUG=1 for a traceback, and report it")
+
+
+def _failed(code: str, message: str, hint: str = "", *, fault: str = "client") -> Message:
+    return {"t": "failed", "code": code, "message": message, "hint": hint, "fault": fault}

@@ -5,13 +5,74 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-_CONTROL = dict.fromkeys((*range(9), *range(11, 32), 127, *range(128, 160)))
-"""What a model's text must not do to a terminal; newline and tab may pass."""
+_CONTROL = (*range(9), *range(11, 32), *range(127, 160))
+"""What moves a terminal's cursor, paints or worse; newline and tab may pass."""
+
+_SILENCED = dict.fromkeys(_CONTROL)
+_ESCAPED = {n: f"\\x{n:02x}" for n in _CONTROL} | {9: "\\t", 10: "\\n", 13: "\\r"}
+_ESCAPED |= {n: f"\\u{n:04x}" for n in (0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A))}
+_ESCAPED_LINES = {n: text for n, text in _ESCAPED.items() if n not in (9, 10)}
+_ESCAPED_IN_JSON = {n: f"\\u{n:04x}" for n in range(127, 160)}
+"""JSON itself escapes only those below 32."""
+
+
+class CannotWrite(Exception):
+    """Standard output does not take what is printed."""
+
+
+class ReaderLeft(CannotWrite):
+    """Whoever read standard output has left, as `head` does."""
+
+
+def visible(text: str, *, lines: bool = False) -> str:
+    """Return a text of others for a table or a message: what would command a terminal, or turn letters around,
+    is escaped. With `lines`, newline and tab may pass.
+    """
+    return text.translate(_ESCAPED_LINES if lines else _ESCAPED)
+
+
+def put(text: str) -> None:
+    """Print text at once, as UTF-8 whatever the locale says. Raises CannotWrite.
+
+    All that goes to standard output goes through here.
+    """
+    if sys.stdout is None:  # it was closed when we started
+        raise CannotWrite("Bad file descriptor")
+    try:
+        sys.stdout.buffer.write(text.encode(errors="backslashreplace"))
+        sys.stdout.buffer.flush()
+    except OSError as error:
+        _abandon(sys.stdout)
+        kind = ReaderLeft if isinstance(error, BrokenPipeError) else CannotWrite
+        raise kind(error.strerror or str(error)) from error
+
+
+def print_line(text: str) -> None:
+    """Print a line of text that may hold anything."""
+    put(visible(text) + "\n")
+
+
+def note(text: str) -> None:
+    """Print text on standard error; when that cannot be written, nobody can be told."""
+    if sys.stderr is None:
+        return
+    try:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+    except OSError:
+        _abandon(sys.stderr)
+
+
+def _abandon(stream: Any) -> None:
+    """Let go where it may what a stream still holds: the interpreter would complain about it when it exits."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def is_terminal(stream: Any) -> bool:
     """Return whether a person looks at the stream."""
-    return bool(stream.isatty())
+    return stream is not None and bool(stream.isatty())
 
 
 def paint(text: str, style: str, stream: Any = None) -> str:
@@ -23,11 +84,13 @@ def paint(text: str, style: str, stream: Any = None) -> str:
 
 
 def write(text: str) -> None:
-    """Print text at once, as UTF-8 whatever the locale says; on a terminal without control characters."""
-    if is_terminal(sys.stdout):
-        text = text.translate(_CONTROL)
-    sys.stdout.buffer.write(text.encode())
-    sys.stdout.buffer.flush()
+    """Print a model's text, as it is; on a terminal without control characters."""
+    put(text.translate(_SILENCED) if is_terminal(sys.stdout) else text)
+
+
+def write_aside(text: str) -> None:
+    """Print what a model thinks, dim, on standard error."""
+    note(paint(text.translate(_SILENCED) if is_terminal(sys.stderr) else text, "dim", sys.stderr))
 
 
 def print_json(value: Any, *, line: bool = False) -> None:
@@ -35,12 +98,12 @@ def print_json(value: Any, *, line: bool = False) -> None:
     import json
 
     text = json.dumps(value, ensure_ascii=False, indent=None if line else 2)
-    sys.stdout.buffer.write(text.encode() + b"\n")
-    sys.stdout.buffer.flush()
+    put(text.translate(_ESCAPED_IN_JSON) + "\n")
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> None:
     """Print rows in aligned columns; those named in `right` are aligned to the right."""
+    rows = [[visible(cell) for cell in row] for row in rows]
     widths = [max(len(cell) for cell in column) for column in zip(headings, *rows, strict=True)]
 
     def laid(row: Sequence[str]) -> str:
@@ -51,7 +114,7 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]], right: Sequenc
         return "  ".join(cells).rstrip()
 
     lines = [paint(laid(headings), "bold"), *map(laid, rows)]
-    sys.stdout.write("\n".join(lines) + "\n")
+    put("\n".join(lines) + "\n")
 
 
 def text_of(value: Any) -> str:
@@ -97,16 +160,13 @@ class StatusLine:
     def show(self, text: str) -> None:
         """Replace the line."""
         if self._always and not self._on:
-            sys.stderr.write(f"{text}\n")
-            sys.stderr.flush()
+            note(f"{text}\n")
         elif self._on:
-            sys.stderr.write(f"\r\x1b[K{text}")
-            sys.stderr.flush()
+            note(f"\r\x1b[K{text}")
             self._shown = True
 
     def clear(self) -> None:
         """Take the line away."""
         if self._shown:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
+            note("\r\x1b[K")
             self._shown = False

@@ -1,7 +1,7 @@
 """`ingle requests`: what the daemon does for this account."""
 
 from ingle.cli.grammar import JSON, Given, Option, Verb
-from ingle.cli.output import duration, print_json, table, text_of
+from ingle.cli.output import duration, print_json, print_line, table, text_of
 from ingle.line import Line
 
 HEADINGS = ("ID", "MODEL", "STATE", "OP", "AGE", "BYTES", "DETACHED")
@@ -16,7 +16,7 @@ def run(given: Given) -> int:
         return 0
     if given.switch("names"):
         for request in value["requests"]:
-            print(request["id"])
+            print_line(request["id"])
         return 0
     rows = [
         (

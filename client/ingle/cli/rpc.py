@@ -1,31 +1,69 @@
 """`ingle rpc`: the protocol as JSON lines on standard input and output, for editors and scripts."""
 
+import errno
 import json
 import os
 import select
 import sys
+from collections import Counter, deque
 from time import monotonic, sleep
 from typing import Any
 
 from ingle import __version__
 from ingle.address import find
 from ingle.cli.grammar import Given, Option, Verb
-from ingle.errors import Unreachable
+from ingle.cli.output import print_json
+from ingle.errors import ProtocolError, Unreachable
 from ingle.line import unreachable
 from ingle.session import Session
 from ingle.wire.codec import Message, Unreadable, pack, unpack
-from ingle.wire.limits import DEFAULT_CREDIT
+from ingle.wire.limits import DEFAULT_CREDIT, FRAME_BYTES, MAX_REF
 from ingle.zmtp import Dealer
 
 PATIENCE = 10.0
-STDIN, STDOUT = 0, 1
+STDIN = 0
+LINE_BYTES = 6 * FRAME_BYTES
+"""Longest line; JSON may write one byte as six, such as \\u0000."""
+
+ASKING = ("request", "attach", "call", "cancel", "subscribe")
+"""Messages with a ref."""
+
+
+class Wrong(Exception):
+    """What came is no message to be sent on; `failed` says why, in the protocol's words."""
+
+    def __init__(self, code: str, message: str, **more: Any) -> None:
+        super().__init__(message)
+        self.failed = {"t": "failed", "code": code, "message": message, "fault": "client"} | more
+        self.failed["hint"] = "one JSON object a line, as in docs/protocol.md"
+
+
+def read_line(line: bytes) -> tuple[Message, bytes]:
+    """Return the message that a line is, and its bytes for the daemon. Raises Wrong."""
+    try:
+        message = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise Wrong("bad_message", f"not a message: {error}") from error
+    if not isinstance(message, dict) or not isinstance(message.get("t"), str):
+        raise Wrong("bad_message", "not a message: not an object with a text 't'")
+    ref = message.get("ref")
+    if ref is None and message["t"] in ASKING:
+        raise Wrong("bad_value", f"ref is missing: a {message['t']} has one, an integer of your choice", at="ref")
+    if "ref" in message and (type(ref) is not int or not 0 <= ref <= MAX_REF):
+        text = f"ref is {json.dumps(ref)[:80]}: expected an integer from 0 to {MAX_REF}"
+        raise Wrong("bad_value", text, at="ref")
+    try:
+        return message, pack(message)
+    except Unreadable as error:
+        code = "too_large" if "limit" in str(error) else "bad_message"
+        raise Wrong(code, f"cannot be sent: {error}", **({} if ref is None else {"ref": ref})) from error
 
 
 class Running:
     """What has been asked and has not ended, so that the end of the input need not cut it off."""
 
     def __init__(self) -> None:
-        self.refs: set[Any] = set()
+        self.refs: Counter[Any] = Counter()
         self.ids: set[Any] = set()
         self._subscriptions: set[Any] = set()
 
@@ -36,21 +74,26 @@ class Running:
         """The client said something."""
         match message["t"]:
             case "request" | "attach" | "call" | "cancel":
-                self.refs.add(message.get("ref"))
+                self.refs[message["ref"]] += 1
             case "subscribe":  # never ends, and so is not waited for
-                self._subscriptions.add(message.get("ref"))
+                self._subscriptions.add(message["ref"])
 
     def answered(self, message: Message) -> None:
         """The daemon said something."""
         ref, id = message.get("ref"), message.get("id")
         match message["t"]:
             case "accepted":
-                self.refs.discard(ref)
-                if ref not in self._subscriptions:
+                self._settled(ref)
+                if ref in self._subscriptions:
+                    self._subscriptions.discard(ref)
+                else:
                     self.ids.add(id)
             case "done" | "failed" | "result":
-                self.refs.discard(ref)
+                self._settled(ref)
                 self.ids.discard(id)
+
+    def _settled(self, ref: Any) -> None:
+        self.refs -= Counter([ref])  # drops those at zero
 
 
 class Bridge:
@@ -62,6 +105,12 @@ class Bridge:
         self._session = Session("ingle-rpc", version=__version__, patience=PATIENCE)
         self._running = Running()
         self._typed = bytearray()
+        self._skipping = False
+        """The line that is coming is too long, and was refused."""
+        self._lines: deque[bytes] = deque()
+        """Lines that have come and are not with the daemon."""
+        self._fed: set[Any] = set()
+        """Streams that the bridge gives credit."""
         self._reading = True
         self._session.start(monotonic())
         try:
@@ -71,21 +120,24 @@ class Bridge:
 
     def run(self) -> int:
         """Carry messages until there is nothing left to carry."""
-        while self._reading or self._linger or self._running:
+        while self._reading or self._linger or self._running or self._lines:
             poll = select.poll()
             poll.register(self._dealer, select.POLLIN | (select.POLLOUT if self._dealer.wants_write else 0))
             # While the daemon takes nothing, we take nothing either: whoever writes to us is slowed down.
             if self._reading and not self._dealer.wants_write:
                 poll.register(STDIN, select.POLLIN)
-            ready = dict(poll.poll())
+            ready = dict(poll.poll(0 if self._lines else None))
+            if STDIN in ready:
+                self._from_stdin()
             try:
                 if self._dealer.fileno() in ready:
                     self._from_daemon()
-                if STDIN in ready:
-                    self._from_stdin()
-            except OSError as error:
-                if isinstance(error, BrokenPipeError) and not self._can_write():
-                    raise
+                while self._lines:
+                    self._say(self._lines[0])
+                    self._lines.popleft()
+                if not self._reading:
+                    self._feed()
+            except OSError:  # the daemon's socket: standard output has errors of its own
                 self._reconnect()
         self._dealer.send(pack({"t": "bye"}))
         self._dealer.close()
@@ -107,7 +159,7 @@ class Bridge:
             frames = dealer.receive()
             if frames:
                 self._session.receive(frames[0][0])
-                self._print(self._session.welcome)
+                print_json(self._session.welcome, line=True)
                 return dealer
 
     def _reconnect(self) -> None:
@@ -129,62 +181,58 @@ class Bridge:
     def _from_daemon(self) -> None:
         self._dealer.flush()
         for frames in self._dealer.receive():
-            message = unpack(frames[0])
+            try:
+                message = unpack(frames[0])
+            except Unreadable as error:
+                raise ProtocolError(f"the daemon sent something unreadable: {error}") from error
             self._running.answered(message)
-            self._print(message)
+            print_json(message, line=True)
             if message["t"] in ("chunk", "event") and not self._reading:
                 text = message.get("x", "") + message.get("r", "")
                 self._credit(message["id"], 1, message.get("o", 0) + len(text.encode()))
 
     def _from_stdin(self) -> None:
-        data = os.read(STDIN, 1 << 16)
-        self._typed += data
-        if not data:
-            self._typed += b"\n"
-        *lines, rest = self._typed.split(b"\n")
-        self._typed = bytearray(rest)
-        for line in lines:
-            if line.strip():
-                self._say(bytes(line))
-        if not data:
-            self._reading = False
-            for id in self._running.ids:
-                self._credit(id, DEFAULT_CREDIT, 0)
+        try:
+            data = os.read(STDIN, 1 << 16)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, "standard input") from error
+        self._reading = bool(data)
+        first, *others = (data or b"\n").split(b"\n")  # the last line may have no end
+        self._typed += first
+        for more in others:
+            line, self._typed = bytes(self._typed), bytearray(more)
+            if line.strip() and not self._skipping:
+                self._lines.append(line)
+            self._skipping = False
+        if len(self._typed) > LINE_BYTES or self._skipping:
+            if not self._skipping:
+                print_json(Wrong("too_large", f"the line has more than {LINE_BYTES} bytes").failed, line=True)
+            self._skipping = True
+            self._typed.clear()
 
     def _say(self, line: bytes) -> None:
-        message: Any = None
         try:
-            message = json.loads(line)
-            if not isinstance(message, dict) or not isinstance(message.get("t"), str):
-                raise ValueError("not an object with a string 't'")
-            data = pack(message)
-        except (ValueError, RecursionError) as error:
-            what = "cannot be sent" if isinstance(error, Unreadable) else "not a message"
-            ref = message.get("ref") if isinstance(message, dict) else None
-            failed = {"t": "failed", "code": "bad_message", "message": f"{what}: {error}", "fault": "client"}
-            failed["hint"] = "one JSON object a line, as in docs/protocol.md"
-            self._print(failed | ({"ref": ref} if ref is not None else {}))
+            message, data = read_line(line)
+        except Wrong as wrong:
+            print_json(wrong.failed, line=True)
             return
         self._running.asked(message)
         self._dealer.send(data)
 
-    def _credit(self, id: str, n: int, ack: int) -> None:
+    def _feed(self) -> None:
         """Nobody is left to give credit, so the bridge does."""
+        for id in self._running.ids - self._fed:
+            self._fed.add(id)
+            self._credit(id, DEFAULT_CREDIT, 0)
+
+    def _credit(self, id: str, n: int, ack: int) -> None:
         self._dealer.send(pack({"t": "credit", "id": id, "n": n, "ack": ack}))
-
-    def _print(self, message: Message) -> None:
-        sys.stdout.buffer.write(json.dumps(message, ensure_ascii=False).encode() + b"\n")
-        sys.stdout.buffer.flush()
-
-    def _can_write(self) -> bool:
-        """Return whether standard output still has a reader."""
-        poll = select.poll()
-        poll.register(STDOUT, select.POLLOUT)
-        return not any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))
 
 
 def run(given: Given) -> int:
     """Carry messages."""
+    if sys.stdin is None:  # it was closed when we started, and its number may be another file's by now
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF), "standard input")
     return Bridge(find(given.value("socket")), linger=given.switch("linger")).run()
 
 
@@ -196,8 +244,9 @@ VERB = Verb(
     one message as a JSON object. `hello` is said by the bridge itself, and the first line is the daemon's
     `welcome`.
 
-    A line that is no message is answered with a `failed` of code bad_message, and the bridge goes on. Refs,
-    credit and limits are the caller's business, as in the protocol.
+    A line that is no message is answered with a `failed` of code bad_message, one with a wrong `ref` or none
+    with bad_value at `ref`, and the bridge goes on. Credit and limits are the caller's business, as in the
+    protocol.
 
     When the daemon restarts, the bridge connects again within 10 seconds, resumes the session and prints the
     new `welcome`: the caller then attaches again to what it was reading.
@@ -208,10 +257,8 @@ VERB = Verb(
     options=(Option(("--linger",), "Stay after the end of the input, until killed or the daemon is gone."),),
     examples=(
         (
-            """echo
-            '{"t":"request","ref":1,"op":"chat","body":{"messages":[{"role":"user","content":"hi"}]}}' |
-            ingle rpc
-            """,
+            'echo \'{"t":"request","ref":1,"op":"chat","body":{"messages":[{"role":"user","content":"hi"}]}}\' |\n'
+            "    ingle rpc",
             "Prints welcome, accepted, chunks and done.",
         ),
         ("ssh host ingle rpc", "Speaks to the daemon of another machine."),

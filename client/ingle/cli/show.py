@@ -3,7 +3,7 @@
 from typing import Any
 
 from ingle.cli.grammar import JSON, Given, Verb
-from ingle.cli.output import duration, paint, print_json, size
+from ingle.cli.output import duration, paint, print_json, put, size, visible
 from ingle.line import Line
 
 LISTS = ("story", "log")
@@ -17,14 +17,16 @@ def run(given: Given) -> int:
         print_json(model)
         return 0
     width = max(map(len, model))
-    for key, value in model.items():
-        if key not in LISTS and value is not None:
-            print(f"{key.ljust(width)}  {_plain(key, value)}")
+    lines = [
+        visible(f"{key.ljust(width)}  {_plain(key, value)}")
+        for key, value in model.items()
+        if key not in LISTS and value is not None
+    ]
     for key in LISTS:
         if model.get(key):
-            print("\n" + paint(key, "bold"))
-            for item in model[key]:
-                print(f"  {item if isinstance(item, str) else _plain(key, item)}")
+            items = (item if isinstance(item, str) else _plain(key, item) for item in model[key])
+            lines += ["", paint(key, "bold"), *(f"  {visible(item, lines=True)}" for item in items)]
+    put("\n".join(lines) + "\n")
     return 0
 
 

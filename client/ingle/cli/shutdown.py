@@ -1,7 +1,7 @@
 """`ingle shutdown`: end the daemon."""
 
 from ingle.cli.grammar import JSON, Given, Verb
-from ingle.cli.output import print_json
+from ingle.cli.output import print_json, print_line
 from ingle.line import Line
 
 
@@ -9,7 +9,8 @@ def run(given: Given) -> int:
     """Ask the daemon to end."""
     with Line(given.value("socket")) as line:
         value = line.call("shutdown")
-    print_json(value) if given.switch("json") else print(f"draining: {value['running']} requests are still running")
+    said = f"draining: {value['running']} requests are still running"
+    print_json(value) if given.switch("json") else print_line(said)
     return 0
 
 

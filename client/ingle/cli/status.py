@@ -1,7 +1,7 @@
 """`ingle status`: how the daemon is."""
 
 from ingle.cli.grammar import JSON, Given, Verb
-from ingle.cli.output import duration, print_json, size, text_of
+from ingle.cli.output import duration, print_json, print_line, size, text_of
 from ingle.line import Line
 
 
@@ -28,7 +28,8 @@ def run(given: Given) -> int:
     ]
     if any(dropped.values()):
         lines.append(f"dropped   {_counts(dropped, tuple(dropped))}")
-    print("\n".join(lines))
+    for text in lines:
+        print_line(text)
     return 0
 
 

@@ -1,7 +1,7 @@
 """`ingle unload`: free a model's memory."""
 
 from ingle.cli.grammar import JSON, Given, Option, Verb
-from ingle.cli.output import print_json
+from ingle.cli.output import print_json, print_line
 from ingle.line import Line
 
 
@@ -9,7 +9,7 @@ def run(given: Given) -> int:
     """Stop a model's worker."""
     with Line(given.value("socket")) as line:
         value = line.call("unload", {"model": given.words[0]} | ({"force": True} if given.switch("force") else {}))
-    print_json(value) if given.switch("json") else print(f"{value['model']}: {value['state']}")
+    print_json(value) if given.switch("json") else print_line(f"{value['model']}: {value['state']}")
     return 0
 
 

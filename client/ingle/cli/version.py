@@ -2,6 +2,7 @@
 
 from ingle import __version__
 from ingle.cli.grammar import JSON, Given, Verb
+from ingle.cli.output import print_json, put
 
 
 def run(given: Given) -> int:
@@ -9,11 +10,9 @@ def run(given: Given) -> int:
     from ingle.wire.limits import PROTOCOL
 
     if given.switch("json"):
-        from ingle.cli.output import print_json
-
         print_json({"name": "ingle", "version": __version__, "protocol": list(PROTOCOL)})
     else:
-        print(f"ingle {__version__} (protocol {PROTOCOL[0]}.{PROTOCOL[1]})")
+        put(f"ingle {__version__} (protocol {PROTOCOL[0]}.{PROTOCOL[1]})\n")
     return 0
 
 

@@ -1,30 +1,23 @@
-"""Who may connect at all: asked by libzmq for each connection, before anything of it is read (ZAP, RFC 27).
+"""Who may connect: asked by libzmq for each connection, before anything of it is read (ZAP, RFC 27).
 
-Without it a peer of ZMTP 1.0, which has no identity, would be let in; and libzmq would abort the process at the first
-accept for which there is no file descriptor (libzmq #1306).
+Everybody may whom the socket's mode lets in; but with a gate there is no way in for a peer of ZMTP 1.0, which has no
+handshake and so no identity.
 """
 
 import asyncio
-import logging
 import os
 import resource
 
 import zmq
 
-log = logging.getLogger(__name__)
-
 DOMAIN = b"ingle"
-RESERVE = 64
-"""File descriptors that are kept for the daemon itself."""
 
 
 class Gate:
     """Answers libzmq's questions; one for each context."""
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], loop: asyncio.AbstractEventLoop) -> None:
-        self.refused = 0
         self._loop = loop
-        self._most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - RESERVE
         self._socket: zmq.Socket[bytes] = context.socket(zmq.REP)
         self._socket.linger = 0
         self._socket.bind("inproc://zeromq.zap.01")
@@ -41,24 +34,33 @@ class Gate:
                 version, request, *_ = self._socket.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 return
-            room = self._has_room()
-            self.refused += not room
-            code, text = (b"200", b"") if room else (b"400", b"too many connections")
-            self._socket.send_multipart([version, request, code, text, b"", b""])
-
-    def _has_room(self) -> bool:
-        """The kernel gives the lowest free number: it tells how many descriptors are in use."""
-        try:
-            fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            return False
-        os.close(fd)
-        if fd >= self._most:
-            log.warning("%d file descriptors are in use: a connection is refused", fd)
-        return fd < self._most
+            self._socket.send_multipart([version, request, b"200", b"", b"", b""])
 
 
 def guard(socket: zmq.Socket[bytes]) -> None:
     """Let the context's gate be asked for every connection of this socket."""
     socket.zap_domain = DOMAIN
     socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
+
+
+def backlog() -> int:
+    """Return how many connections may wait to be accepted: libzmq may take them all before we can stop it."""
+    return int(min(1024, _limit() // 4))
+
+
+def crowded() -> bool:
+    """Return whether so many file descriptors are in use that no more connections may be accepted.
+
+    libzmq aborts the process at an accept for which there is none (libzmq #1306). The kernel gives the lowest free
+    number, which tells how many are in use.
+    """
+    try:
+        fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return True
+    os.close(fd)
+    return fd > _limit() // 3
+
+
+def _limit() -> int:
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-BACKLOG = 1024
+from ingled.broker.gate import backlog
 
 
 class CannotListen(RuntimeError):
@@ -85,5 +85,5 @@ def listen(path: Path, mode: int) -> int:
         raise CannotListen(f"cannot listen at {path}: {error.strerror}") from error
     finally:
         os.umask(old)
-    server.listen(BACKLOG)
+    server.listen(backlog())
     return server.detach()

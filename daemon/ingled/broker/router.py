@@ -17,12 +17,15 @@ from dataclasses import dataclass, field
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
-from ingled.broker.gate import guard
+from ingled.broker.gate import crowded, guard
 
 log = logging.getLogger(__name__)
 
 BATCH = 256
 """Messages read in one turn of the loop, so that a flood leaves room for others."""
+
+PAUSE_S = 0.2
+"""Seconds until it is looked again whether there are descriptors for more connections."""
 
 RETRY_S = 0.001
 """Seconds until a full connection is tried again, at first; doubled up to the next."""
@@ -63,6 +66,11 @@ class Router:
         self.peers: dict[bytes, Peer] = {}
         self.no_identity = 0
         self.clogged = 0
+        self.held_back = 0
+        """How often connections had to wait because there were too few file descriptors."""
+        self._listener: socket.socket | None = None
+        self._endpoint = ""
+        self._paused = False
         self._loop, self._receive, self._gone = loop, receive, gone
         self._backlog_bytes = backlog_bytes
         self._full: set[bytes] = set()
@@ -78,15 +86,39 @@ class Router:
         self._socket.rcvhwm = 256
         self._socket.handshake_ivl = 2000
         guard(self._socket)
-        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_ACCEPTED)
 
     def listen(self, fd: int, path: str) -> None:
-        """Take over a listening unix socket; libzmq owns and closes it, and never unlinks its path."""
-        self._socket.setsockopt(zmq.USE_FD, fd)
-        self._socket.bind(f"ipc://{path}")
+        """Take over a listening unix socket; its path is never unlinked here."""
+        self._listener, self._endpoint = socket.socket(fileno=fd), f"ipc://{path}"
+        self._open()
         self._loop.add_reader(self._socket.fileno(), self._readable)
         self._loop.add_reader(self._monitor.fileno(), self._readable)
         self._schedule()
+
+    def _open(self) -> None:
+        """Let libzmq accept connections, on a descriptor of its own for our socket."""
+        assert self._listener is not None, "it listens"
+        self._socket.setsockopt(zmq.USE_FD, os.dup(self._listener.fileno()))
+        self._socket.bind(self._endpoint)
+
+    def _accepted(self) -> None:
+        """Hold further connections back in the kernel while there are too few descriptors."""
+        if not self._paused and crowded():
+            self._paused = True
+            self.held_back += 1
+            log.warning("too many connections for the limit of file descriptors: the next ones wait")
+            self._socket.unbind(self._endpoint)
+            self._loop.call_later(PAUSE_S, self._resume)
+
+    def _resume(self) -> None:
+        if self._closed:
+            return
+        if crowded():
+            self._loop.call_later(PAUSE_S, self._resume)
+        else:
+            self._paused = False
+            self._open()
 
     def close(self) -> None:
         """Stop listening; messages on their way have 200 ms to leave."""
@@ -96,6 +128,8 @@ class Router:
         self._socket.disable_monitor()
         self._monitor.close(0)
         self._socket.close()
+        if self._listener is not None:
+            self._listener.close()
 
     def send(self, peer: Peer, data: bytes, *, credited: bool = False) -> None:
         """Send a message, now or when the peer reads again; never blocks. Nothing is lost unless the peer is.
@@ -203,7 +237,9 @@ class Router:
                 if error.errno in (errno.ENOTSOCK, zmq.ETERM):
                     return
                 raise
-            if event["event"] == zmq.EVENT_DISCONNECTED:
+            if event["event"] == zmq.EVENT_ACCEPTED:
+                self._accepted()
+            elif event["event"] == zmq.EVENT_DISCONNECTED:
                 for peer in [peer for peer in self.peers.values() if peer.fd == event["value"]]:
                     self._end(peer)
 

@@ -70,7 +70,7 @@ async def _serve(config: Config, secret: str, inherited: list[int]) -> bool:
     context.max_sockets = 64
     identity = {"name": "ingled", "version": version("ingle"), "boot": secrets.token_hex(8)}
     gate = Gate(context, loop)
-    shell = Shell(config, context, loop, gate=gate, secret=secret, identity=identity, own_uid=os.geteuid())
+    shell = Shell(config, context, loop, secret=secret, identity=identity, own_uid=os.geteuid())
     shell.workers.router.listen(
         listen(config.runtime / link.SOCKET_FILE, 0o600), str(config.runtime / link.SOCKET_FILE)
     )

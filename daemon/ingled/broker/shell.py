@@ -13,7 +13,6 @@ from ingle.wire.schema import Call
 from ingled import link
 from ingled.broker import carried, verbs
 from ingled.broker.front import Connection, Front
-from ingled.broker.gate import Gate
 from ingled.broker.link_front import LinkFront
 from ingled.broker.nursery_child import NurseryChild
 from ingled.broker.subscriptions import Subscriptions
@@ -39,12 +38,11 @@ class Shell:
         context: zmq.Context[zmq.Socket[bytes]],
         loop: asyncio.AbstractEventLoop,
         *,
-        gate: Gate,
         secret: str,
         identity: dict[str, str],
         own_uid: int,
     ) -> None:
-        self.config, self.loop, self.identity, self.gate = config, loop, identity, gate
+        self.config, self.loop, self.identity = config, loop, identity
         self.started_at = time.monotonic()
         self.draining = asyncio.Event()
         self.drained = asyncio.Event()

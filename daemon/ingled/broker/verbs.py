@@ -105,7 +105,7 @@ def _status(shell: "Shell", connection: Connection, ref: int, args: Nothing) -> 
             "unreadable": front.unreadable,
             "no_identity": sum(router.no_identity for router in routers),
             "clogged": front.router.clogged,
-            "refused": shell.gate.refused,
+            "held_back": sum(router.held_back for router in routers),
         },
         "nursery": {"state": shell.workers.nursery_phase, "pid": shell.nursery.pid},
     }
