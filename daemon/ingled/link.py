@@ -22,9 +22,6 @@ SECRET_FILE = "link.secret"
 SOCKET_FILE = "link.sock"
 """The private socket, in the runtime folder (mode 0600)."""
 
-UNLIMITED = 1 << 30
-"""Credit of a stream that nobody has to read, such as a detached one."""
-
 
 def worker_log(runtime: Path, model: str) -> Path:
     """Return the log file of a model's worker; models whose names differ only in odd characters do not share one."""

@@ -6,7 +6,8 @@ import pytest
 from ingle.wire.schema import Accepted, Done, Failed, Progress, Result
 from ingled.core import effects as do
 from ingled.core import events as on
-from ingled.core.control import Control, Limits
+from ingled.core.control import Control
+from ingled.core.desk import Limits
 from ingled.core.requests import Record
 from ingled.core.residency import IllegalTransition, Model, State
 from msgspec import UNSET, Raw

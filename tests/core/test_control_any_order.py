@@ -6,7 +6,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from ingle.wire.schema import Accepted
 from ingled.core import effects as do
 from ingled.core import events as on
-from ingled.core.control import Control, Limits
+from ingled.core.control import Control
+from ingled.core.desk import Limits
 from ingled.core.requests import Stage
 from ingled.core.residency import Model, State
 from msgspec import Raw

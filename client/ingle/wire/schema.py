@@ -1,4 +1,4 @@
-"""Every message of the public socket as a typed, frozen value (docs/protocol.md, Messages).
+"""Every message of the public socket as a typed, frozen value (docs/protocol.md).
 
 The daemon validates with these. Requests refuse unknown fields; replies ignore them, so that a newer daemon may
 add some.

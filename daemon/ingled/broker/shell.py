@@ -20,7 +20,8 @@ from ingled.broker.timers import Key, Timers
 from ingled.config import Config
 from ingled.core import effects as do
 from ingled.core import events as on
-from ingled.core.control import Control, Limits
+from ingled.core.control import Control
+from ingled.core.desk import Limits
 from ingled.core.flow import Flow
 from ingled.core.residency import IllegalTransition, Model
 

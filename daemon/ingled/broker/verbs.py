@@ -1,4 +1,4 @@
-"""What a client may ask of the daemon itself: one function a verb (docs/protocol.md, Verbs)."""
+"""What a client may ask of the daemon itself: one function a verb (docs/protocol.md, section 6)."""
 
 import os
 import resource

@@ -1,4 +1,4 @@
-"""What the core asks its shell to do. The shell (`ingled.broker.effects`) carries out each in one place."""
+"""What the core asks its shell to do. The shell (`ingled.broker.shell`) carries out each in one place."""
 
 from dataclasses import dataclass
 from typing import Any, Literal

@@ -2,7 +2,7 @@
 
 A stream is a list of chunks that its reader has not acknowledged. A chunk goes out while the reader has credit; the
 worker may send as many as the reader's credit leaves room for, so that text waits in the engine, where it is merged,
-and not here. Offsets count UTF-8 bytes (docs/protocol.md, Streams).
+and not here. Offsets count UTF-8 bytes (docs/protocol.md, section 4).
 """
 
 from dataclasses import dataclass, field

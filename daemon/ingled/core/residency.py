@@ -102,6 +102,14 @@ class Model:
     """When the next worker is to be started, while the model is cold between two."""
     story: Story = field(default_factory=Story)
 
+    def abandon(self, now: float, why: str) -> None:
+        """Fail, whatever the state is: what led here was a bug of ours."""
+        self.story.add(now, f"{self.state.value} -> failed (abandoned: {why})")
+        self.state, self.why, self.since, self.retry_at = State.FAILED, why, now, now + RETRY_FIRST_S
+        self.worker = self.pid = self.phase = self.ready_at = self.restart_at = None
+        self.dying = self.wanted_again = False
+        self.percent = self.base = 0
+
     def was_stable(self, now: float) -> bool:
         """Return whether its worker has been ready for a good while."""
         return self.ready_at is not None and now - self.ready_at >= STABLE_S

@@ -1,0 +1,270 @@
+"""The life of a request from its acceptance to its end, whatever becomes of readers and workers.
+
+`Control` owns the models and decides when a request may run; here it is given out, kept, ended and forgotten.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from ingle.wire.limits import OPEN_REQUESTS
+from ingle.wire.schema import Code, Done, Failed, Finish, ModelRef, Progress, Result, Timings, Usage
+from msgspec import UNSET
+
+from ingled.core import effects as do
+from ingled.core import events as on
+from ingled.core.outcomes import failed, ms, no_such_request, request_event
+from ingled.core.requests import Record, Requests, Stage
+from ingled.core.residency import Model, State
+
+RESUMES = 3
+"""How often a request goes on after the death of its worker, before it is held to be the cause."""
+
+ADOPTED_GRACE_MS = 30_000
+"""Shortest time for a client to come back after the daemon itself was replaced."""
+
+RECORD_BYTES = 2048
+"""What a kept request takes beside its text."""
+
+FINISHES: dict[str, Finish] = {"stop": "stop", "length": "length", "repetition": "repetition"}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds that the configuration sets."""
+
+    queue: int = 1024
+    """Most requests that wait for one model."""
+    open_requests: int = OPEN_REQUESTS
+    """Most open requests of one account."""
+    keep_s: float = 600.0
+    """Seconds for which the answer of a detached request is held."""
+    keep_bytes: int = 64 << 20
+    """Most bytes of answers held for detached requests; the oldest go first."""
+
+
+class Desk:
+    """All accepted requests."""
+
+    def __init__(self, models: Mapping[str, Model], limits: Limits, held: Callable[[str], int]) -> None:
+        """`models` are read only; `held` tells how many bytes are held of a request's answer (`Flow.held`)."""
+        self.requests = Requests()
+        self.limits = limits
+        self.models = models
+        self._held = held
+
+    @property
+    def busy(self) -> bool:
+        """Some request is not over."""
+        return any(record.stage is not Stage.KEPT for record in self.requests.records.values())
+
+    def progress(self, record: Record, position: int) -> Progress:
+        """Return what a queued request waits for; `position` requests wait before it."""
+        model = self.models[record.model]
+        if model.state is State.LOADING:
+            return Progress("loading", record.id, position=position, percent=model.percent, what=model.doing)
+        return Progress("queued", record.id, position=position, what=f"{model.name} is {model.state.value}")
+
+    def run(self, now: float, record: Record) -> list[do.Effect]:
+        """Give a request to the worker of its model, which is ready."""
+        worker = self.models[record.model].worker
+        assert worker is not None, "a ready model has a worker"
+        record.stage, record.worker, record.run_at = Stage.RUNNING, worker, now
+        return [do.RunRequest(worker, record), request_event(record)]
+
+    def cancel(self, e: on.CancelAsked) -> list[do.Effect]:
+        """End a request for somebody of its account, or for an administrator."""
+        record = self.requests.records.get(e.id)
+        if record is None or not (e.caller.admin or record.account == e.caller.account):
+            return [no_such_request(e.caller.conn, e.ref, e.id)]
+        state = record.stage.value
+        out = self.end_now(record, failed(record.id, "cancelled", "the request was cancelled", "", "client"))
+        value = {"cancelled": record.stage is not Stage.KEPT, "state": state}
+        return [*out, do.Send(e.caller.conn, Result(e.ref, value))]
+
+    def end_now(self, record: Record, end: Failed | None) -> list[do.Effect]:
+        """End a request wherever it is; text that was not taken is dropped."""
+        out: list[do.Effect] = []
+        if record.stage is Stage.RUNNING and record.worker is not None:
+            out.append(do.AbortRequest(record.worker, record.id))
+            record.worker = None
+        out.append(do.CutStream(record.id, end))
+        return [*out, *self.forget(record, failed=True)]
+
+    def forget(self, record: Record, *, failed: bool = False) -> list[do.Effect]:
+        """Drop a record, its timers, and what its worker holds for it."""
+        del self.requests.records[record.id]
+        if record.stage in (Stage.QUEUED, Stage.RUNNING):
+            self.requests.failed_total += failed
+        state = "cancelled" if failed and record.stage in (Stage.QUEUED, Stage.RUNNING) else "over"
+        out: list[do.Effect] = [do.ClearTimer((kind, record.id)) for kind in ("deadline", "grace", "keep")]
+        if record.worker is not None:
+            out.append(do.ReleaseRequest(record.worker, record.id))
+        return [*out, request_event(record, state)]
+
+    def attach(self, e: on.AttachAsked) -> list[do.Effect]:
+        """Give the stream of a request to another connection; the one that had it is told."""
+        record = self.requests.records.get(e.id)
+        if record is None or not (e.caller.admin or record.account == e.caller.account):
+            return [no_such_request(e.caller.conn, e.ref, e.id)]
+        out: list[do.Effect] = []
+        if record.conn is not None and record.conn != e.caller.conn:
+            taken = failed(record.id, "conflict", "another connection reads this request now", "attach again", "client")
+            out.append(do.Send(record.conn, taken))
+        record.conn = e.caller.conn
+        out.append(do.ClearTimer(("grace", e.id)))
+        out.append(do.AttachStream(e.id, e.caller.conn, e.ref, e.offset, e.credit))
+        return out
+
+    def connection_gone(self, e: on.ConnectionGone) -> list[do.Effect]:
+        """End what the connection ran, but for what was detached or has grace."""
+        out: list[do.Effect] = []
+        for record in [r for r in self.requests.records.values() if r.conn == e.conn]:
+            if record.detach or (record.grace_ms and not e.left):
+                record.conn = None
+                out.append(do.DetachStream(record.id))
+                if not record.detach:
+                    out.append(do.SetTimer(("grace", record.id), e.now + record.grace_ms / 1000))
+                elif record.stage is Stage.ENDING:
+                    out += self.keep(e.now, record)
+            else:
+                out += self.end_now(record, None)
+        return out
+
+    def delivered(self, e: on.Delivered) -> list[do.Effect]:
+        """Its reader has all of it: forget the request, or keep it for others."""
+        record = self.requests.records.get(e.id)
+        if record is None:
+            return []
+        if record.detach:
+            record.conn = None  # it has all of it
+            return [do.DetachStream(record.id), *self.keep(e.now, record)]
+        return [do.CutStream(record.id), *self.forget(record)]
+
+    def keep(self, now: float, record: Record) -> list[do.Effect]:
+        """Hold the answer of a detached request; the oldest that nobody reads go when there is too much."""
+        if record.stage is Stage.KEPT:
+            return []
+        record.stage = Stage.KEPT
+        out: list[do.Effect] = [do.SetTimer(("keep", record.id), now + self.limits.keep_s)]
+        kept = self.requests.at(Stage.KEPT)
+        size = sum(self._held(one.id) + RECORD_BYTES for one in kept)
+        for oldest in kept[:-1]:
+            if size <= self.limits.keep_bytes:
+                break
+            if oldest.conn is None:
+                size -= self._held(oldest.id) + RECORD_BYTES
+                out += [do.CutStream(oldest.id), *self.forget(oldest)]
+        return out
+
+    def run_ended(self, e: on.RunEnded) -> list[do.Effect]:
+        """The engine is done with a request."""
+        record = self.requests.records.get(e.id)
+        if record is None or record.stage is not Stage.RUNNING:
+            return []
+        finish = FINISHES.get(e.finish)
+        usage = Usage(e.prompt, e.cached, e.completion)
+        if finish is None:
+            message = f"the engine ended the request with '{e.finish}'"
+            return self.end(e.now, record, failed(e.id, "engine_error", message, "try again", "worker", usage=usage))
+        model = self.models[record.model]
+        ready_at = max(record.arrived, min(model.since, record.run_at)) if record.waited else record.arrived
+        times = Timings(
+            queued=ms(record.run_at - ready_at),
+            load=ms(ready_at - record.arrived),
+            first=round(e.first_ms, 3),
+            total=ms(e.now - record.arrived),
+        )
+        ref = ModelRef(model.name, model.revision, model.license)
+        stop = UNSET if e.stop is None else e.stop
+        result = UNSET if e.result is None else e.result
+        done = Done(e.id, finish, usage, times, ref, [], stop, result, record.resumed)
+        return self.end(e.now, record, done)
+
+    def run_failed(self, e: on.RunFailed) -> list[do.Effect]:
+        """The engine refused a request or failed at it."""
+        record = self.requests.records.get(e.id)
+        if record is None or record.stage is not Stage.RUNNING:
+            return []
+        at = UNSET if e.at is None else e.at
+        code: Code = e.code  # type: ignore[assignment]  # the worker takes its codes from the same list
+        return self.end(e.now, record, failed(e.id, code, e.message, e.hint, e.fault, at=at))
+
+    def end(self, now: float, record: Record, end: Done | Failed) -> list[do.Effect]:
+        """The request is over for the engine; its reader may still have to take text."""
+        record.stage = Stage.ENDING
+        if isinstance(end, Done):
+            self.requests.done_total += 1
+        else:
+            self.requests.failed_total += 1
+        out: list[do.Effect] = [do.CloseStream(record.id, end), do.ClearTimer(("deadline", record.id))]
+        if record.detach and record.conn is None:
+            out += self.keep(now, record)
+        out.append(request_event(record))
+        return out
+
+    def resume_later(self, now: float, record: Record, model: Model) -> list[do.Effect]:
+        """Let a request whose worker died wait for the next one, unless it seems to be what kills them."""
+        record.worker = None
+        record.resumed += 1
+        if record.resumed > RESUMES:
+            message = f"the worker of model '{model.name}' died {record.resumed} times under this request: {model.why}"
+            return self.end(now, record, failed(record.id, "worker_died", message, "ask differently", "worker"))
+        record.stage, record.waited = Stage.QUEUED, True
+        out: list[do.Effect] = [request_event(record)]
+        if record.conn is not None:
+            out.append(do.Send(record.conn, self.progress(record, 0)))
+        return out
+
+    def adopted(self, e: on.RequestAdopted) -> list[do.Effect]:
+        """Take over a request; its client has as long to come back as it was given, and a little longer."""
+        record = e.record
+        if record.id in self.requests.records or record.model not in self.models or record.worker is None:
+            return []
+        self.requests.records[record.id] = record
+        record.stage, record.conn = Stage.RUNNING, None
+        out: list[do.Effect] = [do.AdoptStream(record, e.offset, e.tokens)]
+        if record.deadline_at is not None:
+            out.append(do.SetTimer(("deadline", record.id), record.deadline_at))
+        if not record.detach:
+            record.grace_ms = max(record.grace_ms, ADOPTED_GRACE_MS)
+            out.append(do.SetTimer(("grace", record.id), e.now + record.grace_ms / 1000))
+        return out
+
+    def missed(self, e: on.RequestsMissed) -> list[do.Effect]:
+        """Give the worker again what was lost while its link was down."""
+        out: list[do.Effect] = []
+        for record in self.requests.at(Stage.RUNNING, e.model):
+            if record.worker == str(e.pid) and record.id not in e.held:
+                record.resumed += 1
+                out += self.run(e.now, record)
+        return out
+
+    def drain_expired(self) -> list[do.Effect]:
+        """End all that is not over."""
+        out: list[do.Effect] = []
+        for record in [r for r in self.requests.records.values() if r.stage is not Stage.KEPT]:
+            out += self.end_now(record, failed(record.id, "draining", "the daemon stops", "ask again later", "daemon"))
+        return out
+
+    def timer(self, e: on.TimerFired) -> list[do.Effect]:
+        """A deadline, a time of grace or of keeping has run out."""
+        kind, id = e.key
+        record = self.requests.records.get(id)
+        if record is None:
+            return []
+        if kind == "deadline" and record.stage in (Stage.QUEUED, Stage.RUNNING):
+            ms = round((e.now - record.arrived) * 1000)
+            message = f"the request's deadline passed after {ms} ms, while it was {record.stage.value}"
+            end = failed(id, "deadline", message, "give it more time", "client")
+            out: list[do.Effect] = []
+            if record.stage is Stage.RUNNING and record.worker is not None:
+                out.append(do.AbortRequest(record.worker, id))
+                record.worker = None
+            return [*out, *self.end(e.now, record, end)]
+        if kind == "grace" and record.conn is None:
+            return self.end_now(record, None)
+        if kind == "keep" and record.stage is Stage.KEPT:
+            if record.conn is not None:  # somebody reads it
+                return [do.SetTimer(e.key, e.now + self.limits.keep_s)]
+            return [do.CutStream(id), *self.forget(record)]
+        return []
