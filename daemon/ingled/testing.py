@@ -181,6 +181,14 @@ class DaemonFixture:
             self.process.wait()
             raise RuntimeError(f"ingled did not stop in {STOP_S} s:\n{self.log.read_text()}") from None
 
+    def close(self) -> None:
+        """Stop the daemon, if it runs, and remove its folder; closing twice is fine."""
+        try:
+            if self.process is not None:
+                self.stop()
+        finally:
+            self._folder.cleanup()
+
     def cli(
         self, *arguments: str, input: str | None = None, timeout: float = 120
     ) -> "subprocess.CompletedProcess[str]":
@@ -211,7 +219,4 @@ class DaemonFixture:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            self.stop()
-        finally:
-            self._folder.cleanup()
+        self.close()

@@ -236,7 +236,7 @@ def test_a_link_in_place_of_the_runtime_folder_is_not_followed(tmp_path: Path) -
     with pytest.raises(RuntimeError, match="not a folder"):
         daemon.start()
     assert (precious / "thesis.txt").read_text() == "precious"
-    daemon.__exit__(None, None, None)
+    daemon.close()
 
 
 def test_more_connections_than_descriptors_wait_and_the_daemon_lives() -> None:

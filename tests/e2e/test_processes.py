@@ -46,7 +46,7 @@ def test_nothing_is_left_when_the_daemon_stops() -> None:
         assert "link.secret" not in left
         assert "Traceback" not in daemon.log.read_text()
     finally:
-        daemon.__exit__(None, None, None)
+        daemon.close()
 
 
 def test_a_second_daemon_on_the_same_socket_refuses_to_start(daemon: DaemonFixture) -> None:
@@ -65,7 +65,7 @@ def test_a_file_at_the_sockets_place_is_not_deleted() -> None:
     with pytest.raises(RuntimeError, match="not a socket"):
         daemon.start()
     assert daemon.socket.read_text() == "precious"
-    daemon.__exit__(None, None, None)
+    daemon.close()
 
 
 def test_a_dead_daemons_socket_is_replaced() -> None:
@@ -84,7 +84,7 @@ def test_a_dead_daemons_socket_is_replaced() -> None:
     except ProcessLookupError:
         pass
     finally:
-        daemon.__exit__(None, None, None)
+        daemon.close()
 
 
 def test_sigterm_drains_and_a_second_one_ends_at_once() -> None:
@@ -114,4 +114,4 @@ def test_sigterm_drains_and_a_second_one_ends_at_once() -> None:
             daemon.process.send_signal(signal.SIGTERM)
             assert daemon.process.wait(30) == 0
     finally:
-        daemon.__exit__(None, None, None)
+        daemon.close()

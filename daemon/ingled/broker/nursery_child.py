@@ -16,6 +16,8 @@ TRIES = 5
 """Starts in a row that may fail before models that wait are failed too."""
 HEALTHY_S = 30.0
 """A nursery that lived so long was a good one."""
+RETRY_S = 5.0
+"""Seconds until a start is tried again that the system refused (no memory, no descriptors, a full disk)."""
 LOG_LINES = 20
 
 
@@ -73,12 +75,18 @@ class NurseryChild:
             self._engine,
         ]
         self._started_at = self._loop.time()
-        with self._log.open("wb") as out:
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, cwd=self._runtime
-            )
+        try:
+            with self._log.open("wb") as out:
+                self._process = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, cwd=self._runtime
+                )
+            self._pid_file.write_text(str(self._process.pid), encoding="ascii")
+        except OSError as error:
+            log.error("the nursery cannot be started: %s", error)
+            if self._process is None:
+                self._loop.call_later(RETRY_S, self.start)
+                return
         self._pid = self._process.pid
-        self._pid_file.write_text(str(self._pid), encoding="ascii")
         self._fd = os.pidfd_open(self._pid)
         self._loop.add_reader(self._fd, self._ended)
 

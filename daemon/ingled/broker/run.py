@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import re
 import resource
 import secrets
 import shutil
@@ -45,6 +46,15 @@ def run(config: Config, *, replace: bool = False) -> int:
     if not config.socket.parent.is_dir():
         private_folder(config.socket.parent)
     private_folder(runtime)
+    try:
+        return _run(config, replace)
+    except OSError as error:  # a full disk, say; whatever names a file is told as it is
+        where = f" ({error.filename})" if error.filename else ""
+        raise CannotListen(f"{error.strerror or error}{where}") from error
+
+
+def _run(config: Config, replace: bool) -> int:
+    runtime = config.runtime
     with lock(runtime / "ingled.lock", HAND_OVER_S if replace else 0.0):
         for name in ("logs", "workers"):
             private_folder(runtime / name)
@@ -52,6 +62,8 @@ def run(config: Config, *, replace: bool = False) -> int:
             config.state.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise CannotListen(f"state folder {config.state} cannot be made: {error.strerror}") from error
+        if not os.access(config.state, os.W_OK | os.X_OK):
+            raise CannotListen(f"state folder {config.state} cannot be written; give another --state-dir")
         secret = _secret(runtime / link.SECRET_FILE)
         inherited = service.inherited_sockets()
         if asyncio.run(_serve(config, secret, inherited)):
@@ -190,13 +202,24 @@ async def _feed_watchdog(interval: float) -> None:
 def _secret(path: Path) -> str:
     """Return the start-up secret; kept over restarts, so that living workers can attach again."""
     try:
-        return path.read_text(encoding="ascii").strip()
+        found = path.read_bytes().strip()
     except FileNotFoundError:
         pass
+    else:
+        if re.fullmatch(rb"[0-9a-f]{32}", found) is None:
+            raise CannotListen(f"{path} is not a start-up secret; remove it, if no worker of an earlier daemon lives")
+        return found.decode()
     secret = secrets.token_hex(16)
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(fd, "w", encoding="ascii") as file:
-        file.write(secret)
+    fresh = path.with_suffix(".new")  # a full disk must not leave half a secret in its place
+    try:
+        fresh.unlink(missing_ok=True)
+        fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(fd, "w", encoding="ascii") as file:
+            file.write(secret)
+        fresh.rename(path)
+    except OSError:
+        fresh.unlink(missing_ok=True)
+        raise
     return secret
 
 

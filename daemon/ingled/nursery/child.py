@@ -54,6 +54,8 @@ def detach(log: Path) -> None:
     """Leave everything of the nursery behind: session, signals, descriptors; write to the log file."""
     os.setsid()
     reset_signals()
+    with contextlib.suppress(OSError):  # when memory runs out, a worker goes: it comes back, and the broker knows how
+        Path("/proc/self/oom_score_adj").write_text("500")
     log.parent.mkdir(mode=0o700, exist_ok=True)
     with contextlib.suppress(FileNotFoundError):
         log.replace(log.with_name(f"{log.name}.1"))
