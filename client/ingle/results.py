@@ -77,6 +77,8 @@ class Model(Struct, frozen=True, kw_only=True):
     context: int | None = None
     why: str | None = None
     """Why it failed."""
+    log: list[str] | None = None
+    """Last lines of its worker's log, while it has failed; for administrators."""
     since_s: float | None = None
     phase: str | None = None
     percent: float | None = None
@@ -96,11 +98,10 @@ class Model(Struct, frozen=True, kw_only=True):
     prompt_tokens: int | None = None
     idle_s: float | None = None
     load_s: float | None = None
-    options: dict[str, Any] = {}
-    """Options of the engine; told by `Client.show` only, as are the next three."""
+    options: dict[str, Any] | None = None
+    """Options of the engine; told by `Client.show` only, as are the next two, and to administrators."""
     sampling: dict[str, Any] = {}
-    log: list[Any] = []
-    story: list[Any] = []
+    story: list[str] = []
 
 
 class RequestInfo(Struct, frozen=True):

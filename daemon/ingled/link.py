@@ -19,6 +19,12 @@ VERSION = 1
 SECRET_FILE = "link.secret"
 """File of the runtime folder (mode 0600) with the start-up secret, in hex."""
 
+LOCK_FILE = "ingled.lock"
+"""Held by the broker for as long as it lives."""
+
+NURSERY_FILE = "nursery.pid"
+"""Process id of the nursery, for the next broker."""
+
 SOCKET_FILE = "link.sock"
 """The private socket, in the runtime folder (mode 0600)."""
 

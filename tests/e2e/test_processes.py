@@ -31,6 +31,26 @@ def test_the_broker_never_maps_torch_vllm_or_plugin_code(daemon: DaemonFixture) 
     assert psutil.Process(pid).memory_info().rss < 60e6
 
 
+def test_the_broker_never_imports_an_engine_or_a_plugin_whatever_it_is_asked() -> None:
+    """Maps show libraries only; the interpreter itself tells of every module, to the end."""
+    with DaemonFixture(environ={"PYTHONPROFILEIMPORTTIME": "1"}) as daemon:
+        with Wire(daemon.socket) as client:
+            client.read(client.ask("hi"))
+            for verb in ("status", "models", "requests"):
+                client.call(verb)
+            client.call("show", model="ember")
+            client.call("unload", model="ember")
+        assert daemon.stop() == 0
+        imported = {
+            line.split("|")[2].strip().split(".")[0]
+            for line in daemon.log.read_text().splitlines()
+            if line.startswith("import time:") and line.count("|") == 2
+        }
+    assert {"zmq", "msgspec", "asyncio", "ingled"} <= imported
+    heavy = {"torch", "vllm", "transformers", "huggingface_hub", "pluggy", "ingle_plugins", "numpy", "watchdog"}
+    assert not imported & heavy
+
+
 def test_nothing_is_left_when_the_daemon_stops() -> None:
     daemon = DaemonFixture().start()
     try:

@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -117,3 +118,24 @@ def test_fifty_streams_outlive_the_broker(daemon: DaemonFixture, undisturbed: li
     with Wire(daemon.socket) as other:
         assert model_of(other)["pid"] == pid
     assert equal == STREAMS
+
+
+def test_without_a_new_broker_memory_is_freed_and_nothing_is_left() -> None:
+    def files() -> set[str]:
+        return {str(path) for folder in ("/tmp", "/dev/shm") for path in Path(folder).iterdir()}
+
+    before = files()
+    with DaemonFixture("[daemon]\nadopt_grace = 3\n", engine="vllm") as daemon:
+        with Wire(daemon.socket) as client:
+            client.call("load", model="ember")
+            pid, nursery = model_of(client)["pid"], client.call("status")["nursery"]["pid"]
+        pids = [pid, nursery, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
+        assert daemon.process is not None
+        daemon.process.send_signal(signal.SIGKILL)
+        daemon.process.wait()
+        begin = time.monotonic()
+        while any(psutil.pid_exists(one) for one in pids):
+            assert time.monotonic() - begin < 60
+            time.sleep(0.05)
+        print(f"{len(pids)} processes have gone {time.monotonic() - begin:.1f} s after the broker's SIGKILL")
+    assert {path for path in files() - before if "pytest" not in path and "ingle-" not in path} == set()

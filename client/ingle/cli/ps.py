@@ -3,11 +3,12 @@
 from typing import Any
 
 from ingle.cli.grammar import JSON, Given, Verb
-from ingle.cli.output import duration, print_json, size, table, text_of
+from ingle.cli.output import duration, print_json, put, size, table, text_of, visible
 from ingle.line import Line
 
 HEADINGS = ("NAME", "STATE", "DEVICE", "MEMORY", "KV", "RUNNING", "WAITING", "TOKENS/S", "IDLE")
 NUMBERS = HEADINGS[3:]
+LOG_LINES = 5
 
 
 def run(given: Given) -> int:
@@ -18,7 +19,16 @@ def run(given: Given) -> int:
         print_json({"models": models})
     else:
         table(HEADINGS, [_row(model) for model in models], NUMBERS)
+        for model in models:
+            if model["state"] == "failed":
+                put(_failure(model))
     return 0
+
+
+def _failure(model: dict[str, Any]) -> str:
+    """Why a model is not there, with the last words of its worker."""
+    lines = [f"\n{model['name']}: {model.get('why') or 'failed'}", *(model.get("log") or [])[-LOG_LINES:]]
+    return visible("\n  ".join(lines) + "\n", lines=True)
 
 
 def _row(model: dict[str, Any]) -> tuple[str, ...]:

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from ingled import link
+
 log = logging.getLogger(__name__)
 
 TRIES = 5
@@ -29,11 +31,13 @@ class NurseryChild:
         loop: asyncio.AbstractEventLoop,
         runtime: Path,
         engine: str,
+        socket: Path | None,
         failed: Callable[[str, tuple[str, ...]], None],
     ) -> None:
         self._loop, self._runtime, self._engine, self._failed = loop, runtime, engine, failed
+        self._own_socket = ["--socket", str(socket)] if socket else []
         self._log = runtime / "logs" / "nursery.log"
-        self._pid_file = runtime / "nursery.pid"
+        self._pid_file = runtime / link.NURSERY_FILE
         self._pid: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._fd: int | None = None
@@ -64,16 +68,8 @@ class NurseryChild:
         if self._stopping:
             return
         self._forget()
-        command = [
-            sys.executable,
-            "-P",
-            "-m",
-            "ingled.nursery",
-            "--runtime",
-            str(self._runtime),
-            "--engine",
-            self._engine,
-        ]
+        command = [sys.executable, "-P", "-m", "ingled.nursery", "--runtime", str(self._runtime)]
+        command += ["--engine", self._engine, *self._own_socket]
         self._started_at = self._loop.time()
         try:
             with self._log.open("wb") as out:

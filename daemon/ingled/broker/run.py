@@ -55,7 +55,7 @@ def run(config: Config, *, replace: bool = False) -> int:
 
 def _run(config: Config, replace: bool) -> int:
     runtime = config.runtime
-    with lock(runtime / "ingled.lock", HAND_OVER_S if replace else 0.0):
+    with lock(runtime / link.LOCK_FILE, HAND_OVER_S if replace else 0.0):
         for name in ("logs", "workers"):
             private_folder(runtime / name)
         try:
@@ -82,7 +82,8 @@ async def _serve(config: Config, secret: str, inherited: list[int]) -> bool:
     context.max_sockets = 64
     identity = {"name": "ingled", "version": version("ingle"), "boot": secrets.token_hex(8)}
     gate = Gate(context, loop)
-    shell = Shell(config, context, loop, secret=secret, identity=identity, own_uid=os.geteuid())
+    own_socket = None if inherited else config.socket
+    shell = Shell(config, context, loop, secret=secret, identity=identity, own_uid=os.geteuid(), own_socket=own_socket)
     shell.workers.router.listen(
         listen(config.runtime / link.SOCKET_FILE, 0o600), str(config.runtime / link.SOCKET_FILE)
     )

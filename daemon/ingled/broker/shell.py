@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections import deque
+from pathlib import Path
 from typing import assert_never
 
 import msgspec
@@ -42,7 +43,9 @@ class Shell:
         secret: str,
         identity: dict[str, str],
         own_uid: int,
+        own_socket: Path | None,
     ) -> None:
+        """`own_socket` is the public socket, unless the service manager made it."""
         self.config, self.loop, self.identity = config, loop, identity
         self.started_at = time.monotonic()
         self.draining = asyncio.Event()
@@ -84,7 +87,7 @@ class Shell:
             dispatch=self.dispatch,
             send=self.front.send_bytes,
         )
-        self.nursery = NurseryChild(loop, config.runtime, config.engine, self._nursery_failed)
+        self.nursery = NurseryChild(loop, config.runtime, config.engine, own_socket, self._nursery_failed)
 
     def hand_over(self) -> None:
         """Leave at once, with workers and nursery running, for the daemon that takes over."""

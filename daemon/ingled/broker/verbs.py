@@ -112,8 +112,8 @@ def _status(shell: "Shell", connection: Connection, ref: int, args: Nothing) -> 
     front.send(connection.number, Result(ref, value))
 
 
-def describe(shell: "Shell", model: Model) -> dict[str, Any]:
-    """Return what is known of a model; what is not known is None."""
+def describe(shell: "Shell", model: Model, admin: bool) -> dict[str, Any]:
+    """Return what is known of a model; what is not known, or not for this caller, is None."""
     now = shell.loop.time()
     profile = shell.config.models[model.name]
     worker = shell.workers.of(model.name)
@@ -131,6 +131,7 @@ def describe(shell: "Shell", model: Model) -> dict[str, Any]:
         "revision": model.revision,
         "context": info.context if info else profile.context,
         "why": model.why or shell.workers.problems.get(model.name),
+        "log": list(model.log) if admin and model.log else None,
         "since_s": round(now - model.since, 1) if model.since else None,
         "phase": model.phase if model.state is State.LOADING else None,
         "percent": model.percent if model.state is State.LOADING else None,
@@ -158,7 +159,7 @@ def control_default(shell: "Shell") -> str:
 
 
 def _models(shell: "Shell", connection: Connection, ref: int, args: Nothing) -> None:
-    value = {"models": [describe(shell, model) for model in shell.control.models.values()]}
+    value = {"models": [describe(shell, model, connection.admin) for model in shell.control.models.values()]}
     shell.front.send(connection.number, Result(ref, value))
 
 
@@ -177,7 +178,7 @@ def _show(shell: "Shell", connection: Connection, ref: int, args: OneModel) -> N
         "log": log,
         "story": model.story.lines(shell.loop.time()),
     }
-    shell.front.send(connection.number, Result(ref, describe(shell, model) | extra))
+    shell.front.send(connection.number, Result(ref, describe(shell, model, connection.admin) | extra))
 
 
 def _requests(shell: "Shell", connection: Connection, ref: int, args: Nothing) -> None:

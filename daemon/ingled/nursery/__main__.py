@@ -21,6 +21,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="ingled.nursery", description=__doc__)
     parser.add_argument("--runtime", type=Path, help="folder with the private socket and its secret")
     parser.add_argument("--engine", choices=("vllm", "echo"), default="vllm")
+    parser.add_argument("--socket", type=Path, help="the broker's public socket, removed if no broker comes back")
     parser.add_argument("--check", action="store_true", help="check the options of the specs on standard input")
     arguments = parser.parse_args()
     if arguments.check:
@@ -28,7 +29,7 @@ def main() -> int:
     if arguments.runtime is None:
         parser.error("--runtime is required")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    return Nursery(arguments.runtime.absolute(), arguments.engine).run()
+    return Nursery(arguments.runtime.absolute(), arguments.engine, arguments.socket).run()
 
 
 def check() -> int:

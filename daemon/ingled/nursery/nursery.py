@@ -1,6 +1,7 @@
 """The nursery's loop: fork workers, watch them by pidfd, tell the broker; one thread, nothing that blocks."""
 
 import contextlib
+import fcntl
 import gc
 import json
 import logging
@@ -47,7 +48,9 @@ class Checking:
 class Nursery:
     """Holds an imported engine and the workers forked from it."""
 
-    def __init__(self, runtime: Path, engine: str) -> None:
+    def __init__(self, runtime: Path, engine: str, socket: Path | None = None) -> None:
+        """`socket` is the broker's public one, if the broker made it."""
+        self._socket = socket
         self._runtime = runtime
         self._engine = engine
         self._workers: dict[int, Worker] = {}
@@ -83,9 +86,23 @@ class Nursery:
             self._look()
             self._act()
             self._reap()
+        if self._line.expired:
+            self._clean()
         log.info("the nursery leaves: %s", "asked" if self._leaving else "no broker answered")
         self._line.close()
         return 0
+
+    def _clean(self) -> None:
+        """No broker came back: remove what the last one left, unless one starts just now. Logs stay, to tell why."""
+        with (self._runtime / link.LOCK_FILE).open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return
+            for name in (link.SOCKET_FILE, link.SECRET_FILE, link.NURSERY_FILE):
+                (self._runtime / name).unlink(missing_ok=True)
+            if self._socket is not None:
+                self._socket.unlink(missing_ok=True)
 
     def _tell(self, state: link.Loading) -> None:
         self._state = state
