@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,15 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 from ingled.testing import DaemonFixture, Wire
+from ingled.testing_model import profile
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
 
-CONFIG = """
-[models.ember]
-source = "builtin:ember"
-default = true
-preload = true
-"""
 LONG = " ".join(f"the {i} stone and the small lamp," for i in range(120))
 
 
@@ -35,10 +31,12 @@ def wait_for(check: Callable[[], bool], seconds: float = 120.0) -> float:
 
 @pytest.fixture(scope="module")
 def daemon() -> Iterator[DaemonFixture]:
-    with DaemonFixture(CONFIG, engine="vllm") as running:
-        with Wire(running.socket) as client:
-            wait_ready(client)
-        yield running
+    with tempfile.TemporaryDirectory(prefix="ingle-model-") as folder:
+        config = profile(Path(folder), "ember", preload=True)
+        with DaemonFixture(config, engine="vllm") as running:
+            with Wire(running.socket) as client:
+                wait_ready(client)
+            yield running
 
 
 def wait_ready(client: Wire) -> None:
@@ -48,7 +46,7 @@ def wait_ready(client: Wire) -> None:
 
 def test_an_answer_streams_and_the_light_processes_stay_light(daemon: DaemonFixture) -> None:
     with Wire(daemon.socket) as client:
-        text, end = client.read(client.ask("hello", body={"max_tokens": 40, "temperature": 0}))
+        text, end = client.read(client.ask("hello", body={"max_tokens": 40, "temperature": 0, "ignore_eos": True}))
         assert len(text) > 40
         assert end["finish"] in ("length", "stop")
         model = client.call("models")["models"][0]
@@ -63,7 +61,8 @@ def test_an_answer_streams_and_the_light_processes_stay_light(daemon: DaemonFixt
 
 
 def test_sixty_four_streams_are_batched_and_each_is_exact(daemon: DaemonFixture) -> None:
-    body = {"max_tokens": 200, "temperature": 0, "ignore_eos": True}
+    # Long enough for several of the worker's reports, which come every second.
+    body = {"max_tokens": 800, "temperature": 0, "ignore_eos": True}
     with Wire(daemon.socket) as client, Wire(daemon.socket) as other:
         alone = client.read(client.ask("say 7", body=body))[0]
         ids = [client.ask(f"say {i % 8}", body=body, credit=256) for i in range(64)]
@@ -85,7 +84,7 @@ def test_sixty_four_streams_are_batched_and_each_is_exact(daemon: DaemonFixture)
         assert set(ends.values()) == {"done"}
         assert most == 64, "all run at the same time in one worker"
         assert sum(text == alone for text in texts.values()) >= 1
-        assert all(len(text) > 200 for text in texts.values())
+        assert all(len(text) > 800 for text in texts.values())
 
 
 def test_a_second_question_over_the_same_long_file_comes_from_the_prefix_cache(daemon: DaemonFixture) -> None:
@@ -173,13 +172,22 @@ def test_cancel_reaches_the_engine(daemon: DaemonFixture) -> None:
         print(f"cancel: client told after {ended * 1e3:.1f} ms, the engine's own count after {engine * 1e3:.1f} ms")
 
 
+TALKER = """
+import sys
+from ingled.testing import Wire
+client = Wire(sys.argv[1])
+id = client.ask("go on", body={"max_tokens": 7000, "ignore_eos": True}, credit=256)
+print("talks", flush=True)
+client.read(id)
+"""
+
+
 def test_a_client_killed_with_sigkill_has_its_generation_aborted(daemon: DaemonFixture) -> None:
-    command = [sys.executable, "-P", "-m", "ingle", "ask", "--max-tokens", "7000", "go on"]
-    environ = daemon.environ | {"INGLE_SOCKET": str(daemon.socket)}
     with Wire(daemon.socket) as other:
-        client = subprocess.Popen(command, env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        command = [sys.executable, "-c", TALKER, str(daemon.socket)]
+        client = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
         assert client.stdout is not None
-        assert client.stdout.read(1)
+        assert client.stdout.readline() == b"talks\n"
         wait_for(lambda: other.call("models")["models"][0]["running"] == 1)
         begin = time.monotonic()
         client.send_signal(signal.SIGKILL)
@@ -187,19 +195,3 @@ def test_a_client_killed_with_sigkill_has_its_generation_aborted(daemon: DaemonF
         print(f"the engine is idle {time.monotonic() - begin:.3f} s after SIGKILL")
         client.wait()
         client.stdout.close()
-
-
-def test_a_killed_engine_fails_its_requests_and_the_model_comes_back(daemon: DaemonFixture) -> None:
-    with Wire(daemon.socket) as client, Wire(daemon.socket) as other:
-        id = client.ask("go on", body={"max_tokens": 7000, "ignore_eos": True})
-        client.until("chunk")
-        pid = other.call("models")["models"][0]["pid"]
-        cores = psutil.Process(pid).children(recursive=True)
-        assert cores, "EngineCore is a process of its own"
-        cores[0].send_signal(signal.SIGKILL)
-        end = client.until("failed", "done")[-1]
-        assert (end["id"], end["code"]) == (id, "worker_died")
-        _, end = client.read(client.ask("hello again", body={"max_tokens": 8}))
-        assert end["t"] == "done"
-        assert other.call("models")["models"][0]["pid"] != pid
-        wait_for(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie", 60)

@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import psutil
 import pytest
 from ingle import Client
 from ingled.testing import DaemonFixture, Wire
+from ingled.testing_model import profile
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
 
@@ -20,10 +22,6 @@ CONFIG = """
 [daemon]
 stuck = 5
 
-[models.ember]
-source = "builtin:ember"
-preload = true
-max_sequences = 64
 """
 STREAMS = 50
 TOKENS = 400
@@ -31,10 +29,11 @@ TOKENS = 400
 
 @pytest.fixture(scope="module")
 def daemon() -> Iterator[DaemonFixture]:
-    with DaemonFixture(CONFIG, engine="vllm") as running:
-        with Wire(running.socket) as client:
-            client.call("load", model="ember")
-        yield running
+    with tempfile.TemporaryDirectory(prefix="ingle-model-") as folder:
+        with DaemonFixture(CONFIG + profile(Path(folder), "ember"), engine="vllm") as running:
+            with Wire(running.socket) as client:
+                client.call("load", model="ember")
+            yield running
 
 
 def model_of(client: Wire) -> dict[str, Any]:
