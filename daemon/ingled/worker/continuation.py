@@ -30,17 +30,22 @@ class Continuation:
         self._skip = offset
         self.stop: str | None = None
         """The stop string that has been met."""
-        # One by one: a stop string that they completed, unseen by the client, is the end of the answer.
-        for token in tokens:
-            self.stop = detokenizer.update([token], False)
-            if self.stop is not None:
-                break
+        self.count = 0
+        """Tokens of the answer, up to the one that completed the stop string."""
+        self._take(tokens, False)
 
     def text(self, tokens: list[int], *, finished: bool, stop_terminated: bool) -> str:
         """Return the text that these tokens add; `finished` and `stop_terminated` are the engine's words."""
-        if self.stop is None:
-            self.stop = self._detokenizer.update(tokens, stop_terminated)
+        self._take(tokens, stop_terminated)
         text = self._detokenizer.get_next_output_text(finished or self.stop is not None, True).encode()
         skipped = min(self._skip, len(text))
         self._skip -= skipped
         return text[skipped:].decode()
+
+    def _take(self, tokens: list[int], stop_terminated: bool) -> None:
+        """One by one: what comes behind a stop string, which the engine does not know of, is not part of the answer."""
+        for index, token in enumerate(tokens):
+            if self.stop is not None:
+                return
+            self.stop = self._detokenizer.update([token], stop_terminated and index == len(tokens) - 1)
+            self.count += 1

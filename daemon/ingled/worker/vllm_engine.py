@@ -250,22 +250,20 @@ class VllmEngine:
         over = over or ("length" if len(before) >= params.max_tokens else None)
         if over is not None:  # its end was on the way when the engine died
             rest = text_of.text([], finished=True, stop_terminated=False)
-            yield Delta(rest, end=End(over, len(ids), 0, len(before), 0.0, text_of.stop))
+            yield Delta(rest, end=End(over, len(ids), 0, text_of.count, 0.0, text_of.stop))
             return
         longer = {key: value for key, value in prompt.items() if key != "prompt"} | {"prompt_token_ids": ids + before}
         shorter = copy(params)
         shorter.max_tokens, shorter.stop = params.max_tokens - len(before), []
-        made = len(before)
         async with aclosing(self._generate(request, longer, shorter, len(ids))) as deltas:
             async for delta in deltas:
-                made += len(delta.tokens)
                 end = delta.end
                 at_stop = end is not None and end.finish == "stop"
                 delta.text = text_of.text(delta.tokens, finished=end is not None, stop_terminated=at_stop)
                 if text_of.stop is not None:
-                    end = End("stop", len(ids), 0, made, 0.0, text_of.stop)
+                    end = End("stop", len(ids), 0, 0, 0.0, text_of.stop)
                 if end is not None:
-                    delta.end = replace(end, cached=min(end.cached, len(ids)), completion=made)
+                    delta.end = replace(end, cached=min(end.cached, len(ids)), completion=text_of.count)
                 yield delta
                 if end is not None:
                     return
