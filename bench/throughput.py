@@ -124,12 +124,14 @@ def measure_raw(loads: list[Load]) -> list[Row]:
     """Measure AsyncLLM in a process of its own."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
-    process = context.Process(target=raw, args=(loads, there))
-    process.start()
-    if not here.poll(START_S):
-        raise RuntimeError("raw AsyncLLM gave nothing")
-    rows: list[Row] = here.recv()
-    process.join()
+    with tempfile.TemporaryDirectory(prefix="ingle-bench-") as folder:  # vLLM leaves its sockets behind
+        os.environ["VLLM_RPC_BASE_PATH"] = folder
+        process = context.Process(target=raw, args=(loads, there))
+        process.start()
+        if not here.poll(START_S):
+            raise RuntimeError("raw AsyncLLM gave nothing")
+        rows: list[Row] = here.recv()
+        process.join()
     return rows
 
 
@@ -198,6 +200,7 @@ def measure_serve(loads: list[Load]) -> list[Row]:
     command += ["--disable-uvicorn-access-log"]
     environ = DEFAULTS | dict(os.environ) | {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // 2))}
     with tempfile.TemporaryDirectory() as folder, Path(folder, "log").open("w+") as log:
+        environ["VLLM_RPC_BASE_PATH"] = folder
         server = subprocess.Popen(command, env=environ, stdout=log, stderr=log, start_new_session=True)
         try:
             return asyncio.run(_http(loads, port, server))
