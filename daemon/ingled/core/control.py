@@ -168,8 +168,8 @@ class Control:
             return [refuse(e.caller.conn, e.ref, "draining", "the daemon is shutting down", "try again later")]
         model = self.models[name]
         out: list[do.Effect] = []
+        model.crashes = 0  # somebody cares: begin to count anew
         if model.state in (State.COLD, State.FAILED):
-            model.crashes = 0
             out = self._start(e.now, model)
         elif model.state is State.STOPPING:
             model.wanted_again = True
