@@ -224,6 +224,8 @@ class Core(RuleBasedStateMachine):
         if not hasattr(self, "core"):
             return
         known = set(self.core.requests.records)
+        records = self.core.requests.records.values()
+        assert self.core.requests.open_of("uid:1") == sum(record.stage is not Stage.KEPT for record in records)
         assert known | self.ended >= self.accepted
         assert set(self.streams) == known
 

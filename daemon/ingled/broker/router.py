@@ -21,7 +21,7 @@ from ingled.broker.gate import crowded, guard
 
 log = logging.getLogger(__name__)
 
-BATCH = 256
+BATCH = 64
 """Messages read in one turn of the loop, so that a flood leaves room for others."""
 
 PAUSE_S = 0.2

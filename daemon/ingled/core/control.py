@@ -132,7 +132,7 @@ class Control:
         )
         if e.deadline_ms is not None:
             record.deadline_at = e.now + e.deadline_ms / 1000
-        self.requests.records[e.id] = record
+        self.requests.add(record)
         out: list[do.Effect] = [
             do.Send(e.caller.conn, Accepted(e.ref, e.id)),
             do.OpenStream(e.id, e.caller.account, e.caller.conn, e.credit, e.detach),

@@ -93,6 +93,8 @@ class Desk:
     def forget(self, record: Record, *, failed: bool = False) -> list[do.Effect]:
         """Drop a record, its timers, and what its worker holds for it."""
         del self.requests.records[record.id]
+        if record.stage is not Stage.KEPT:
+            self.requests.over(record)
         if record.stage in (Stage.QUEUED, Stage.RUNNING):
             self.requests.failed_total += failed
         state = "cancelled" if failed and record.stage in (Stage.QUEUED, Stage.RUNNING) else "over"
@@ -145,6 +147,7 @@ class Desk:
         if record.stage is Stage.KEPT:
             return []
         record.stage = Stage.KEPT
+        self.requests.over(record)
         out: list[do.Effect] = [do.SetTimer(("keep", record.id), now + self.limits.keep_s)]
         kept = self.requests.at(Stage.KEPT)
         size = sum(self._held(one.id) + RECORD_BYTES for one in kept)
@@ -220,7 +223,7 @@ class Desk:
         record = e.record
         if record.id in self.requests.records or record.model not in self.models or record.worker is None:
             return []
-        self.requests.records[record.id] = record
+        self.requests.add(record)
         record.stage, record.conn = Stage.RUNNING, None
         out: list[do.Effect] = [do.AdoptStream(record, e.offset, e.tokens)]
         if record.deadline_at is not None:

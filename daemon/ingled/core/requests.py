@@ -1,5 +1,6 @@
 """The requests that the daemon has accepted and not yet forgotten."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -51,11 +52,23 @@ class Requests:
     records: dict[str, Record] = field(default_factory=dict)
     done_total: int = 0
     failed_total: int = 0
+    _open: Counter[str] = field(default_factory=Counter)
 
     def at(self, stage: Stage, model: str | None = None) -> list[Record]:
         """Return the requests at a stage, of one model or of all, oldest first."""
         return [r for r in self.records.values() if r.stage is stage and (model is None or r.model == model)]
 
+    def add(self, record: Record) -> None:
+        """Take a request in."""
+        self.records[record.id] = record
+        self._open[record.account] += 1
+
+    def over(self, record: Record) -> None:
+        """A request counts no longer as open: it is kept, or about to be removed."""
+        self._open[record.account] -= 1
+        if not self._open[record.account]:
+            del self._open[record.account]
+
     def open_of(self, account: str) -> int:
         """Return how many requests of an account are not over."""
-        return sum(r.account == account and r.stage is not Stage.KEPT for r in self.records.values())
+        return self._open[account]
