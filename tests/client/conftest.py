@@ -57,7 +57,7 @@ class FakeDaemon:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.received: list[Message] = []
+        self._received: list[Message] = []
         self.connections = 0
         self.answers: dict[str, Answer] = {}
         self.subscriptions: dict[str, Answer] = {}
@@ -91,15 +91,26 @@ class FakeDaemon:
         self._bell.send(b"")
         assert done.wait(DEADLINE)
 
+    @property
+    def received(self) -> list[Message]:
+        """Return the messages that have been handled so far."""
+        with self._news:
+            return list(self._received)
+
+    def forget(self) -> None:
+        """Begin to count messages anew."""
+        with self._news:
+            self._received.clear()
+
     def wait_for(self, kind: str, count: int = 1, **fields: Any) -> Message:
         """Wait until `count` messages of this type, with these fields, have come; returns the last of them."""
         until = monotonic() + DEADLINE
         with self._news:
             while True:
-                found = [m for m in self.received if m["t"] == kind and fields.items() <= m.items()]
+                found = [m for m in self._received if m["t"] == kind and fields.items() <= m.items()]
                 if len(found) >= count:
                     return found[-1]
-                assert self._news.wait(max(0.0, until - monotonic())), f"no {kind} {fields} in {self.received}"
+                assert self._news.wait(max(0.0, until - monotonic())), f"no {kind} {fields} in {self._received}"
 
     def down(self) -> None:
         """Close the socket: every client loses its connection."""
@@ -182,11 +193,11 @@ class FakeDaemon:
         peer, data = self._router.recv_multipart()
         self._last = peer
         message = unpack(data)
-        if message["t"] not in self.silent:
-            handler: Callable[[bytes, Message], None] = getattr(self, "_" + message["t"])
-            handler(peer, message)
-        with self._news:
-            self.received.append(message)
+        with self._news:  # who has seen the reply finds the message in `received`
+            if message["t"] not in self.silent:
+                handler: Callable[[bytes, Message], None] = getattr(self, "_" + message["t"])
+                handler(peer, message)
+            self._received.append(message)
             self._news.notify_all()
 
     def _hello(self, peer: bytes, message: Message) -> None:

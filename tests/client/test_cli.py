@@ -185,7 +185,7 @@ def test_events(ingle: Any, daemon: Any) -> None:
     for flag, wanted in (((), b"model model=tiny state=ready\n"), (("--json",), b'"topic": "model"')):
         process = ingle.start("events", "model", *flag)
         daemon.subscriptions.clear()
-        daemon.received.clear()
+        daemon.forget()
         daemon.wait_for("subscribe", topics=["model"])
         daemon.emit("model", {"model": "tiny", "state": "ready", "why": None})
         until(process.stdout.fileno(), wanted)
