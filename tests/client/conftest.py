@@ -2,6 +2,7 @@
 
 import os
 import queue
+import signal
 import subprocess
 import sys
 import tempfile
@@ -356,7 +357,12 @@ class Command:
         stderr: int = subprocess.PIPE,
     ) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "ingle", *argv]
-        return subprocess.Popen(command, env=self.environment, stdin=stdin, stdout=stdout, stderr=stderr)
+        # A job in the background is started with SIGINT ignored, and so would the command be.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            return subprocess.Popen(command, env=self.environment, stdin=stdin, stdout=stdout, stderr=stderr)
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     def __call__(self, *argv: str, input: str | None = None) -> subprocess.CompletedProcess[str]:
         stdin: dict[str, Any] = {"stdin": subprocess.DEVNULL} if input is None else {"input": input}
