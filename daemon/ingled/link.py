@@ -85,7 +85,7 @@ class Held(Struct, frozen=True, forbid_unknown_fields=True):
     offset: int
     """Text below this offset has been acknowledged and is forgotten."""
     tokens: list[int]
-    """Ids of the tokens of that text."""
+    """Ids of the tokens of that text, and of those of an earlier worker; the rest come with their chunks."""
 
 
 class Attach(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="attach"):
@@ -250,6 +250,8 @@ class Run(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="r
     """Tokens that an earlier engine produced: the answer goes on behind them."""
     offset: int = 0
     """Bytes of the answer's text that the broker has, of those tokens."""
+    held: list[Piece] = []
+    """The last of that text, not acknowledged by its reader: the worker holds it for a broker that takes over."""
 
 
 class Credit(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="credit"):

@@ -1,5 +1,6 @@
 """For tests of ingle and of what builds on it: a real daemon as a subprocess, in a folder of its own."""
 
+import contextlib
 import json
 import os
 import signal
@@ -188,6 +189,16 @@ class DaemonFixture:
                 self.stop()
         finally:
             self._folder.cleanup()
+
+    def processes(self) -> set[int]:
+        """Return the process ids of its nursery and workers, whoever their parent is by now."""
+        found = set()
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                with contextlib.suppress(OSError):
+                    if f"{self.socket}.d".encode() in (entry / "cmdline").read_bytes().split(b"\0"):
+                        found.add(int(entry.name))
+        return found
 
     def cli(
         self, *arguments: str, input: str | None = None, timeout: float = 120

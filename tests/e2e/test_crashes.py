@@ -179,3 +179,23 @@ def test_requests_that_wait_for_a_model_are_asked_again_by_the_client() -> None:
         kill_broker(daemon)
         daemon.start()
         assert "".join(delta.text for delta in stream) == "one two"
+
+
+@pytest.mark.parametrize("detach", [True, False])
+def test_text_from_before_the_death_of_a_worker_outlives_the_broker_too(daemon: DaemonFixture, detach: bool) -> None:
+    text = words(600)
+    client = Wire(daemon.socket)
+    id = client.ask(text, detach=detach, credit=3, body={"max_tokens": 600})
+    with Wire(daemon.socket) as other:
+        wait_for(lambda: [r for r in other.call("requests")["requests"] if r["offset"] > 10])
+        pid = model_of(other)["pid"]
+        os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: model_of(other)["state"] == "ready" and model_of(other)["pid"] != pid)
+    kill_broker(daemon)
+    daemon.start()
+    with Wire(daemon.socket) as other:
+        other.send({"t": "attach", "ref": 1, "id": id, "offset": 0})
+        assert other.until("accepted", "failed")[-1]["t"] == "accepted"
+        got, end = other.read(id)
+        assert (got, end["t"], end["resumed"]) == (text, "done", 1)
+    client.close()

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 from ingle.wire.limits import CHUNK_BYTES, FRAME_BYTES
-from ingled.link import Run
+from ingled.link import Piece, Run
 from ingled.worker.engine import Delta
 from ingled.worker.stream import Stream, cut
 from msgspec import Raw
@@ -51,3 +51,17 @@ def test_an_aborted_stream_throws_away_what_comes() -> None:
     stream.abort()
     stream.put(Delta("more", [2]))
     assert stream.empty
+
+
+def test_text_of_an_earlier_worker_is_held_until_it_is_acknowledged() -> None:
+    earlier = [Piece("r", 0, 4, [], b"one "), Piece("r", 4, 4, [], b"two ")]
+    stream = Stream(Run("r", "chat", Raw(b""), True, 9, "salt", b"", 0, [1, 2], 8, earlier))
+    stream.put(Delta("three", [3]))
+    assert [piece.offset for piece in stream.take()] == [8]
+    held = stream.account()
+    assert (held.offset, held.tokens, len(stream.held)) == (0, [1, 2], 3)
+    stream.grant(0, 8)
+    held = stream.account()
+    assert (held.offset, held.tokens, len(stream.held)) == (8, [1, 2], 1)
+    stream.grant(0, 13)
+    assert (stream.account().offset, stream.account().tokens) == (13, [1, 2, 3])

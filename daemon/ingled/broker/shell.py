@@ -137,6 +137,7 @@ class Shell:
                     record.priority,
                     stream.tokens,
                     stream.end,
+                    [link.Piece(record.id, at, size, [], message) for at, size, message in stream.chunks],
                 )
                 self.workers.run(effect.worker, run)
             case do.AbortRequest():

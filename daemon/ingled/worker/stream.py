@@ -31,10 +31,10 @@ class Stream:
         self.end: Ended | RunFailed | None = None
         self.offset = run.offset
         """Bytes of text that have been sent."""
-        self.held: deque[Piece] = deque()
-        """Chunks that have been sent and not acknowledged."""
+        self.held = deque(run.held)
+        """Chunks that have been sent, also by an earlier worker, and not acknowledged."""
         self._run = run
-        self._forgotten = list(run.tokens)  # ids of the tokens of text that is not held any more
+        self._forgotten = list(run.tokens)  # ids of all tokens but those that are in the chunks held
         self._waiting: deque[Piece] = deque()
         self._cut_at = run.offset
         self._tokens: list[int] = []  # tokens and logprobs without text yet, such as half a character
