@@ -44,7 +44,9 @@ def box() -> Iterator[Run]:
         unit = unit.replace("RestartSec=1", "RestartSec=100ms\nRuntimeDirectoryPreserve=restart")
         (folder / "ingled.service").write_text(unit)
         (folder / "ingled.toml").write_text(CONFIG)
-        (folder / "setup.sh").write_text(f"cp {name}/ingled.service $ROOT/etc/systemd/system/\n")
+        root = HERE.parents[1]  # the box has a /tmp of its own, and this checkout may be in the real one
+        setup = f"cp {name}/ingled.service $ROOT/etc/systemd/system/\nmkdir -p $ROOT{root}\n"
+        (folder / "setup.sh").write_text(setup + f"mount --rbind {root} $ROOT{root}\n")
         script = str(HERE / "box.sh")
         done = subprocess.run([script, "start", name], capture_output=True, text=True, timeout=60, check=False)
         if done.returncode:

@@ -81,6 +81,8 @@ class LinkFront:
         self.nursery: Peer | None = None
         self.nursery_pid: int | None = None
         self.nursery_phase = "starting"
+        self.nursery_was_ready = False
+        """Since somebody last looked."""
         self._by_route: dict[bytes, Worker] = {}
         self._pidfds: dict[int, int] = {}
         self._checks: dict[int, str] = {}
@@ -185,6 +187,7 @@ class LinkFront:
                 if worker is None:
                     self.nursery_phase = message.phase
                     if message.phase == "ready":
+                        self.nursery_was_ready = True
                         self._check_options()
                     else:
                         self._dispatch(on.NurseryLoading(now, message.percent))

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 TRIES = 5
 """Starts in a row that may fail before models that wait are failed too."""
 HEALTHY_S = 30.0
-"""A nursery that lived so long was a good one."""
+"""A nursery that lived so long was a good one, as is one that became ready."""
 RETRY_S = 5.0
 """Seconds until a start is tried again that the system refused (no memory, no descriptors, a full disk)."""
 LOG_LINES = 20
@@ -32,9 +32,11 @@ class NurseryChild:
         runtime: Path,
         engine: str,
         socket: Path | None,
+        was_ready: Callable[[], bool],
         failed: Callable[[str, tuple[str, ...]], None],
     ) -> None:
         self._loop, self._runtime, self._engine, self._failed = loop, runtime, engine, failed
+        self._was_ready = was_ready
         self._own_socket = ["--socket", str(socket)] if socket else []
         self._log = runtime / "logs" / "nursery.log"
         self._pid_file = runtime / link.NURSERY_FILE
@@ -106,7 +108,7 @@ class NurseryChild:
         if self._stopping:
             return
         lived = self._loop.time() - self._started_at
-        self._failures = 1 if lived > HEALTHY_S else self._failures + 1
+        self._failures = 1 if lived > HEALTHY_S or self._was_ready() else self._failures + 1
         words = _words(status)
         lines = tail(self._log)
         log.error("the nursery ended (%s) after %.1f s; last line: %s", words, lived, lines[-1] if lines else "-")

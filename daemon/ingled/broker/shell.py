@@ -87,7 +87,9 @@ class Shell:
             dispatch=self.dispatch,
             send=self.front.send_bytes,
         )
-        self.nursery = NurseryChild(loop, config.runtime, config.engine, own_socket, self._nursery_failed)
+        self.nursery = NurseryChild(
+            loop, config.runtime, config.engine, own_socket, self._nursery_was_ready, self._nursery_failed
+        )
 
     def hand_over(self) -> None:
         """Leave at once, with workers and nursery running, for the daemon that takes over."""
@@ -193,6 +195,11 @@ class Shell:
 
     def _call(self, connection: Connection, call: Call) -> None:
         verbs.answer(self, connection, call)
+
+    def _nursery_was_ready(self) -> bool:
+        """Return whether the nursery that has ended had been ready."""
+        ready, self.workers.nursery_was_ready = self.workers.nursery_was_ready, False
+        return ready
 
     def _nursery_failed(self, why: str, lines: tuple[str, ...]) -> None:
         self.dispatch(on.NurseryFailed(self.loop.time(), why, lines))
