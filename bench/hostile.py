@@ -1,10 +1,12 @@
 """A fuzz run on the public socket: what it costs the daemon, and what others notice of it.
 
-    python bench/hostile.py [--seconds 30]
+    python bench/hostile.py [--seconds 30] [--seed N]
 
-Attackers send mutated valid messages, random bytes, HTTP, ZMTP 1.0, half-open handshakes, endless multiparts (each up
-to 1 MB), come and go by the hundred, and ask a thousand requests that they never read. Another client asks `status`
-without pause, before and during. Prints inputs, memory, what was dropped, and the other client's latencies.
+Attackers send mutated valid messages, random bytes, HTTP, ZMTP 1.0, half-open and slow handshakes, truncated and
+endless multiparts (each up to 1 MB), come and go by the hundred, and ask a thousand requests, or for 16 MB of answers,
+that they never read. Another client asks `status` without pause, before and during, and a process that nobody attacks,
+which shows how long the machine's cores are waited for. Prints inputs, the broker's memory in the course of the attack,
+what was dropped, and the latencies.
 """
 
 import argparse
@@ -16,6 +18,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from ingle.wire.codec import pack
@@ -72,6 +75,42 @@ def endless(path: str, chance: random.Random, inputs: Counter[str]) -> None:
             inputs["parts of endless messages"] += 40
 
 
+def truncated(path: str, chance: random.Random, inputs: Counter[str]) -> None:
+    """A good handshake, and then a message that breaks off in its header, in a frame, or before its last frame."""
+    frame = b"\0\x20" + pack(VALID[0])[:32].ljust(32, b"\0")
+    junk = chance.choice(
+        (b"\1\5hello" + frame[:9], frame[:1], b"\2\0\0\0", b"\1\5hello", frame[: chance.randrange(34)])
+    )
+    for _ in range(20):
+        with socket.socket(socket.AF_UNIX) as one, contextlib.suppress(OSError):
+            one.connect(path)
+            one.sendall(GREETING + READY + junk)
+            inputs["truncated messages"] += 1
+
+
+def half_open(path: str, chance: random.Random, inputs: Counter[str]) -> None:
+    """A hundred connections that say a part of their handshake, byte by byte, and then nothing."""
+    many = [socket.socket(socket.AF_UNIX) for _ in range(100)]
+    said = (GREETING + READY)[: chance.randrange(10, 90)]
+    for one in many:
+        with contextlib.suppress(OSError):
+            one.connect(path)
+            for at in range(len(said)):
+                one.send(said[at : at + 1])
+            inputs["half-open connections"] += 1
+    time.sleep(0.5)
+    for one in many:
+        one.close()
+
+
+def clog(path: str, chance: random.Random, inputs: Counter[str]) -> None:
+    """Calls whose answers are never read, until the daemon closes the connection."""
+    with Wire(path) as client, contextlib.suppress(OSError):
+        for ref in range(30_000):
+            client.send({"t": "call", "ref": ref, "verb": "models"})
+            inputs["calls that are never read"] += 1
+
+
 def crowd(path: str, chance: random.Random, inputs: Counter[str]) -> None:
     """Two hundred connections at once, closed without a word."""
     many = []
@@ -91,59 +130,100 @@ def unread(path: str, chance: random.Random, inputs: Counter[str]) -> None:
             inputs["requests that are never read"] += 1
 
 
-def latencies(client: Wire, seconds: float) -> list[float]:
-    """Ask `status` without pause; returns the milliseconds of each answer, sorted."""
-    found = []
+def bystander(there: Any) -> None:
+    """Answer like the daemon, after as much work as a `status` takes, but be attacked by nobody."""
+    while there.recv():
+        until = time.perf_counter() + 0.0002
+        while time.perf_counter() < until:
+            pass
+        there.send(True)
+
+
+@dataclass
+class Seen:
+    """What somebody else notices, in milliseconds, sorted; and the broker's MB in the course of it."""
+
+    status: list[float]
+    machine: list[float]
+    """What a process that nobody attacks takes to answer: the wait for a core."""
+    memory: list[float]
+
+
+def watch(client: Wire, control: Any, seconds: float) -> Seen:
+    """Ask the daemon for its `status` and the bystander, in turn, without pause."""
+    status, machine, memory = [], [], []
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         begin = time.perf_counter()
-        client.call("status")
-        found.append((time.perf_counter() - begin) * 1000)
-        time.sleep(0.002)
-    return sorted(found)
+        answer = client.call("status")
+        status.append((time.perf_counter() - begin) * 1000)
+        memory.append(answer["daemon"]["rss_bytes"] / 1e6)
+        time.sleep(0.001)
+        begin = time.perf_counter()
+        control.send(True)
+        control.recv()
+        machine.append((time.perf_counter() - begin) * 1000)
+        time.sleep(0.001)
+    return Seen(sorted(status), sorted(machine), memory)
+
+
+def at(values: list[float], share: float) -> float:
+    """Return the value below which this share of them is."""
+    return values[int(len(values) * share)]
 
 
 def attack(path: str, seed: int, seconds: float, out: Any) -> None:
     """Attack for so long, in a process of its own, and send what was thrown."""
-    os.nice(10)  # the machine's cores are few: what is measured is the daemon, not who gets a core
+    # The machine's cores are few: what is measured is the daemon, not who gets a core.
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     chance, inputs, until = random.Random(seed), Counter[str](), time.monotonic() + seconds
-    attacks: list[Attack] = [mutated, foreign, foreign, foreign, endless, crowd, unread]
+    attacks: list[Attack] = [mutated, foreign, foreign, foreign, endless, truncated, half_open, crowd, unread, clog]
     while time.monotonic() < until:
         with contextlib.suppress(OSError, TimeoutError, RuntimeError):
             chance.choice(attacks)(path, chance, inputs)
     out.send(inputs)
 
 
-def run(seconds: float) -> None:
+def run(seconds: float, seed: int) -> None:
     """Measure, attack, measure again, and print the figures; also the daemon's log, if it has a traceback."""
+    print(f"seed {seed}, {seconds:.0f} s")
     inputs: Counter[str] = Counter()
+    context = multiprocessing.get_context("spawn")
+    control, there = context.Pipe()
+    context.Process(target=bystander, args=(there,), daemon=True).start()
     with DaemonFixture() as daemon, Wire(daemon.socket) as other:
         other.read(other.ask("warm"))
-        quiet = latencies(other, min(5.0, seconds))
+        quiet = watch(other, control, min(5.0, seconds))
         before = other.call("status")
-        context = multiprocessing.get_context("spawn")
         pipes = [context.Pipe() for _ in range(ATTACKERS)]
         attackers = [
-            context.Process(target=attack, args=(str(daemon.socket), seed, seconds, there))
-            for seed, (_, there) in enumerate(pipes)
+            context.Process(target=attack, args=(str(daemon.socket), seed + number, seconds, there))
+            for number, (_, there) in enumerate(pipes)
         ]
         for attacker in attackers:
             attacker.start()
-        busy = latencies(other, seconds)
+        busy = watch(other, control, seconds)
         for attacker, (here, _) in zip(attackers, pipes, strict=True):
             inputs += here.recv()
             attacker.join()
         time.sleep(3)  # half-open handshakes are closed after two seconds
         after = other.call("status")
         log = daemon.log.read_text()
+    control.send(False)
     for name, count in sorted(inputs.items()):
         print(f"{name:<32}{count:>9}")
     rss = [status["daemon"]["rss_bytes"] / 1e6 for status in (before, after)]
-    p99 = [values[int(len(values) * 0.99)] for values in (quiet, busy)]
+    memory = busy.memory
+    course = [max(memory[len(memory) * i // 8 : len(memory) * (i + 1) // 8]) for i in range(8)]
+    print("broker, MB in each eighth of the attack:", *(f"{most:.0f}" for most in course))
     print(f"broker {rss[0]:.1f} -> {rss[1]:.1f} MB; dropped {after['dropped']}; connections {after['connections']}")
-    p50 = [values[len(values) // 2] for values in (quiet, busy)]
-    print(f"status p50 {p50[0]:.2f} -> {p50[1]:.2f} ms")
-    print(f"status p99 {p99[0]:.2f} -> {p99[1]:.2f} ms (x {p99[1] / p99[0]:.1f})")
+    for name, was, now in (
+        ("status", quiet.status, busy.status),
+        ("a process that is not attacked", quiet.machine, busy.machine),
+    ):
+        for share in (0.5, 0.99):
+            one, other_one = at(was, share), at(now, share)
+            print(f"{name}, p{share * 100:.0f}: {one:.2f} -> {other_one:.2f} ms (x {other_one / one:.1f})")
     if "Traceback" in log:
         print(log)
 
@@ -152,7 +232,9 @@ def main() -> None:
     """Run it."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--seconds", type=float, default=30)
-    run(options.parse_args().seconds)
+    options.add_argument("--seed", type=int, default=random.randrange(1 << 30))
+    args = options.parse_args()
+    run(args.seconds, args.seed)
 
 
 if __name__ == "__main__":

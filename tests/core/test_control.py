@@ -349,6 +349,23 @@ def test_a_request_of_an_earlier_broker_goes_on_where_its_client_is() -> None:
     assert only(effects, do.ReleaseRequest) == [do.ReleaseRequest("50", "r9")]
 
 
+def test_a_deadline_that_passed_before_the_adoption_waits_for_the_text_from_before_it() -> None:
+    core = control()
+    core.handle(on.WorkerAttached(9.0, "ember", "50", 50))
+    record = Record("r9", "uid:1000", None, "ember", "chat", Raw(b""), True, False, 0, 0, 0.5, worker="50")
+    record.deadline_at = 2.0
+    effects = core.handle(on.RequestAdopted(9.0, record, 0, []))
+    assert do.SetTimer(("deadline", "r9"), 10.0) in only(effects, do.SetTimer)
+
+
+def test_what_is_accepted_is_with_its_worker_before_its_client_knows() -> None:
+    core = control()
+    core.handle(on.WorkerAttached(1.0, "ember", "50", 50))
+    core.handle(on.WorkerReady(1.1, "ember", 50))
+    kinds = [type(effect) for effect in core.handle(request())]
+    assert kinds.index(do.RunRequest) < kinds.index(do.Send)
+
+
 def test_when_draining_takes_too_long_what_runs_is_ended() -> None:
     core = control()
     core.handle(request())

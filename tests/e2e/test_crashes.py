@@ -199,3 +199,49 @@ def test_text_from_before_the_death_of_a_worker_outlives_the_broker_too(daemon: 
         got, end = other.read(id)
         assert (got, end["t"], end["resumed"]) == (text, "done", 1)
     client.close()
+
+
+def test_what_was_accepted_outlives_a_broker_that_dies_in_the_same_moment(daemon: DaemonFixture) -> None:
+    with Wire(daemon.socket) as other:
+        other.call("load", model="slow")
+    for _ in range(5):
+        client = Wire(daemon.socket)
+        id = client.ask("one two three")
+        kill_broker(daemon)
+        daemon.start()
+        with Wire(daemon.socket) as other:
+            other.send({"t": "attach", "ref": 1, "id": id, "offset": 0})
+            assert other.until("accepted", "failed")[-1]["t"] == "accepted"
+            assert other.read(id)[0] == "one two three"
+        client.close()
+
+
+def test_the_folder_of_a_worker_that_outlived_its_nursery_is_removed(daemon: DaemonFixture) -> None:
+    with Wire(daemon.socket) as client:
+        client.call("load", model="slow")
+        pid, nursery = model_of(client)["pid"], client.call("status")["nursery"]["pid"]
+        folder = Path(f"{daemon.socket}.d") / "workers" / str(pid)
+        assert folder.is_dir()
+        os.kill(nursery, signal.SIGKILL)
+        wait_for(lambda: client.call("status")["nursery"]["pid"] not in (None, nursery))
+        os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: not folder.exists())
+
+
+def test_a_deadline_that_passes_while_there_is_no_broker_ends_the_request_behind_its_text(
+    daemon: DaemonFixture,
+) -> None:
+    text = words(3000)
+    client = Wire(daemon.socket)
+    id = client.ask(text, deadline_ms=1500, body={"max_tokens": 3000})
+    got = client.until("chunk", "failed")[-1]["x"]
+    kill_broker(daemon)
+    time.sleep(1.6)  # until the deadline has passed
+    daemon.start()
+    with Wire(daemon.socket) as other:
+        other.send({"t": "attach", "ref": 1, "id": id, "offset": len(got), "credit": 100})
+        assert other.until("accepted", "failed")[-1]["t"] == "accepted"
+        rest, end = other.read(id, ack=len(got))
+        assert text.startswith(got + rest)
+        assert end["code"] == "deadline"
+    client.close()

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import logging
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -65,12 +66,12 @@ class LinkFront:
         secret: str,
         lease: link.Lease,
         specs: dict[str, link.Spec],
-        logs: Path,
+        folders: Path,
         dispatch: Callable[[on.Event], None],
         send: Callable[[int, bytes], None],
     ) -> None:
         self._loop, self._flow, self._secret, self._lease_terms = loop, flow, secret, lease
-        self._specs, self._logs, self._dispatch, self._send_client = specs, logs, dispatch, send
+        self._specs, self._folders, self._dispatch, self._send_client = specs, folders, dispatch, send
         self.router = Router(
             context, loop, self._receive, self._gone, frame_bytes=FRAME_BYTES, queue=0, backlog_bytes=FRAME_BYTES
         )
@@ -350,6 +351,8 @@ class LinkFront:
         worker = self.workers.pop(str(pid), None)
         if worker is not None:
             self._by_route.pop(worker.peer.route, None)
+        # Its nursery does this, unless that died before it.
+        shutil.rmtree(self._folders / str(pid), ignore_errors=True)
         self._dispatch(on.WorkerGone(self._loop.time(), model, pid, status, lines))
 
     def alive(self) -> list[int]:

@@ -10,6 +10,7 @@ import errno
 import logging
 import os
 import socket
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,8 +22,14 @@ from ingled.broker.gate import crowded, guard
 
 log = logging.getLogger(__name__)
 
-BATCH = 64
-"""Messages read in one turn of the loop, so that a flood leaves room for others."""
+TURN_S = 0.0005
+"""Seconds of reading in one turn of the loop, so that a flood leaves room for others."""
+
+LOOK = 4
+"""Messages read until libzmq is asked who else has something: by itself it looks only every hundred frames."""
+
+EVENTS = 64
+"""Beginnings and ends of connections taken in one turn of the loop."""
 
 PAUSE_S = 0.2
 """Seconds until it is looked again whether there are descriptors for more connections."""
@@ -192,12 +199,17 @@ class Router:
         self._scheduled = False
         if self._closed:
             return
-        for _ in range(BATCH):
+        until, count = time.perf_counter() + TURN_S, 0
+        while time.perf_counter() < until:
+            if count % LOOK == 0:
+                self._socket.get(zmq.EVENTS)
+            count += 1
             try:
                 frames = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
             except zmq.Again:
                 self._bury()
-                self._drain_monitor()
+                if self._drain_monitor(EVENTS):
+                    self._schedule()
                 return
             try:
                 peer = self._peer(frames)
@@ -205,7 +217,7 @@ class Router:
                     self._receive(peer, frames[1:])
             except Exception:  # a bug of ours must not stop the reading
                 log.exception("a bug of ingled: a message could not be handled")
-        self._drain_monitor()
+        self._drain_monitor(EVENTS)
         self._schedule()
 
     def _peer(self, frames: list[zmq.Frame]) -> Peer | None:
@@ -227,21 +239,24 @@ class Router:
             peer = self.peers[route] = Peer(route, address, int(uid), int(pid), fd)
         return peer
 
-    def _drain_monitor(self) -> None:
-        while True:
+    def _drain_monitor(self, most: int | None = None) -> bool:
+        """Take what has happened to connections, at `most` so many events; returns whether there may be more."""
+        while most is None or most > 0:
+            most = None if most is None else most - 1
             try:
                 event = parse_monitor_message(self._monitor.recv_multipart(zmq.NOBLOCK))
             except zmq.Again:
-                return
+                return False
             except zmq.ZMQError as error:
                 if error.errno in (errno.ENOTSOCK, zmq.ETERM):
-                    return
+                    return False
                 raise
             if event["event"] == zmq.EVENT_ACCEPTED:
                 self._accepted()
             elif event["event"] == zmq.EVENT_DISCONNECTED:
                 for peer in [peer for peer in self.peers.values() if peer.fd == event["value"]]:
                     self._end(peer)
+        return True
 
     def _end(self, peer: Peer) -> None:
         """The connection has ended; what the peer sent before, such as `bye`, is read first."""

@@ -1,6 +1,7 @@
 """The composition root: makes the folders and sockets, runs the shell until it is told to stop, leaves nothing."""
 
 import asyncio
+import gc
 import logging
 import os
 import re
@@ -88,6 +89,7 @@ async def _serve(config: Config, secret: str, inherited: list[int]) -> bool:
         listen(config.runtime / link.SOCKET_FILE, 0o600), str(config.runtime / link.SOCKET_FILE)
     )
     await _adopt(shell)
+    gc.freeze()  # what lives as long as this process needs no search: a full one stopped the loop for 15 ms
     fd = inherited[0] if inherited else listen(config.socket, 0o660)
     shell.front.router.listen(fd, str(config.socket))
     log.info("listening at %s (%d models, engine %s)", config.socket, len(config.models), config.engine)

@@ -83,7 +83,7 @@ class Shell:
             secret=secret,
             lease=link.Lease(daemon.adopt_grace, daemon.stuck),
             specs=self.specs,
-            logs=config.runtime / "logs",
+            folders=config.runtime / "workers",
             dispatch=self.dispatch,
             send=self.front.send_bytes,
         )

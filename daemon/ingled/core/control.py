@@ -133,14 +133,14 @@ class Control:
         if e.deadline_ms is not None:
             record.deadline_at = e.now + e.deadline_ms / 1000
         self.requests.add(record)
-        out: list[do.Effect] = [
-            do.Send(e.caller.conn, Accepted(e.ref, e.id)),
-            do.OpenStream(e.id, e.caller.account, e.caller.conn, e.credit, e.detach),
-        ]
+        out: list[do.Effect] = [do.OpenStream(e.id, e.caller.account, e.caller.conn, e.credit, e.detach)]
         if record.deadline_at is not None:
             out.append(do.SetTimer(("deadline", e.id), record.deadline_at))
+        accepted = do.Send(e.caller.conn, Accepted(e.ref, e.id))
         if model.state is State.READY:
-            return [*out, *self.desk.run(e.now, record)]
+            given, told = self.desk.run(e.now, record)
+            return [*out, given, accepted, told]  # what is accepted is with the worker, should this process die now
+        out.append(accepted)
         record.waited = True
         if model.state in (State.COLD, State.FAILED) and model.restart_at is None:
             out += self._start(e.now, model)

@@ -22,6 +22,9 @@ RESUMES = 3
 ADOPTED_GRACE_MS = 30_000
 """Shortest time for a client to come back after the daemon itself was replaced."""
 
+ADOPTED_TEXT_S = 1.0
+"""A deadline that has passed waits so long for the text that was made before it: the worker sends it next."""
+
 RECORD_BYTES = 2048
 """What a kept request takes beside its text."""
 
@@ -227,7 +230,8 @@ class Desk:
         record.stage, record.conn = Stage.RUNNING, None
         out: list[do.Effect] = [do.AdoptStream(record, e.offset, e.tokens)]
         if record.deadline_at is not None:
-            out.append(do.SetTimer(("deadline", record.id), record.deadline_at))
+            at = max(record.deadline_at, e.now + ADOPTED_TEXT_S)
+            out.append(do.SetTimer(("deadline", record.id), at))
         if not record.detach:
             record.grace_ms = max(record.grace_ms, ADOPTED_GRACE_MS)
             out.append(do.SetTimer(("grace", record.id), e.now + record.grace_ms / 1000))
