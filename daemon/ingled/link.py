@@ -1,4 +1,4 @@
-"""Messages of the private socket: broker on one side, nursery and workers on the other. Pure.
+"""Messages of the private socket: broker on one side, nursery, workers and hook hosts on the other. Pure.
 
 May change in any release; both ends always come from one installation. One message = one frame, MessagePack of a
 tagged struct. The peer is the broker's own uid and proves itself with the start-up secret of the runtime folder.
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from ingle.wire.hook_schema import HookCall, HookOffer, HookReply, OnError, Select
 from msgspec import Raw, Struct
 
 VERSION = 1
@@ -25,8 +26,20 @@ LOCK_FILE = "ingled.lock"
 NURSERY_FILE = "nursery.pid"
 """Process id of the nursery, for the next broker."""
 
+HOST_SLOTS = 64
+"""Threads of a hook host."""
+
 SOCKET_FILE = "link.sock"
 """The private socket, in the runtime folder (mode 0600)."""
+
+
+def host_table(runtime: Path, pid: int) -> Path:
+    """Return the file in which a hook host notes what each of its threads is at, for when it dies or hangs.
+
+    `HOST_SLOTS` slots of 16 bytes: the number of the call (8 bytes, little-endian; 0: idle), the index of the hook
+    within it (4), and four of padding.
+    """
+    return runtime / "hosts" / f"{pid}.at"
 
 
 def worker_log(runtime: Path, model: str) -> Path:
@@ -97,7 +110,7 @@ class Attach(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag
 
     secret: str
     role: str
-    """`worker` or `nursery`."""
+    """`worker`, `nursery` or `host`."""
     pid: int
     version: int = VERSION
     spec: Spec | None = None
@@ -218,6 +231,75 @@ class Checked(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", ta
     reason: str | None
 
 
+# ---------------------------------------------------------------- hook host -> broker
+
+
+class Plugin(Struct, frozen=True, forbid_unknown_fields=True):
+    """A plugin that a host was to run: what it offers, or the problem for which it cannot."""
+
+    name: str
+    version: str = "0"
+    source: str = ""
+    """`entry point MODULE`, or the path of a drop-in file."""
+    offer: HookOffer | None = None
+    """With `ref` 0; name, order, policy and selection as the configuration has them."""
+    problem: str = ""
+    """In one line: file, line and reason."""
+
+
+class Offers(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="offers"):
+    """All plugins of this host; it takes calls from now on. Sent again after an attach."""
+
+    plugins: list[Plugin]
+
+
+class HookReplies(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="hook_replies"):
+    """Answers to calls, those of one moment together."""
+
+    replies: list[HookReply]
+
+
+class Stale(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="stale"):
+    """The drop-in folder has changed: a fresh host would run something else."""
+
+
+# ---------------------------------------------------------------- broker -> hook host
+
+
+class Choice(Struct, frozen=True, forbid_unknown_fields=True):
+    """A plugin that the configuration names: None leaves the plugin's own default."""
+
+    enabled: bool = True
+    order: int | None = None
+    deadline_ms: int | None = None
+    on_error: OnError | None = None
+    trial: bool = False
+    select: Select = Select()
+    options: dict[str, Any] = {}
+
+
+class Setup(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="setup"):
+    """Host: run these plugins. The answer is `Offers`."""
+
+    plugins: dict[str, Choice]
+    """By name; of those that are installed but not named here none runs. Files of the folder run unless disabled."""
+    folder: str | None = None
+    """Drop-in folder."""
+    only: list[str] | None = None
+    """Run of these plugins no others."""
+    without: list[str] = []
+    """Plugins that run in a host of their own."""
+    memory: int = 1 << 30
+    """Most bytes of memory that the host may have."""
+
+
+class HookCalls(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="hook_calls"):
+    """Calls for hooks of this host, and streams that are over."""
+
+    calls: list[HookCall] = []
+    ended: list[str] = []
+
+
 # ---------------------------------------------------------------- broker -> worker, nursery
 
 
@@ -309,8 +391,11 @@ FromPeer = (
     | Forked
     | Exited
     | Checked
+    | Offers
+    | HookReplies
+    | Stale
 )
-ToPeer = Who | Lease | Run | Credit | Abort | Release | Start | Kill | Check | Stop
+ToPeer = Who | Lease | Run | Credit | Abort | Release | Start | Kill | Check | Stop | Setup | HookCalls
 
 _encode = msgspec.msgpack.Encoder().encode
 _from_peer = msgspec.msgpack.Decoder(FromPeer)

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-PROTOCOL: Final = (1, 0)
+PROTOCOL: Final = (1, 1)
 """The newest protocol that this code speaks: (major, minor)."""
 
 FRAME_BYTES: Final = 4 << 20
@@ -31,3 +31,19 @@ STRING: Final = 256
 
 MAX_REF: Final = (1 << 53) - 1
 """Largest `ref`, so that every language can hold it exactly."""
+
+HOOK_DEADLINE_MS: Final = 60_000
+"""Longest deadline of one call of a hook."""
+
+HOOK_HOLD_CHARS: Final = 65_536
+HOOK_HOLD_MS: Final = 60_000
+"""Most text that a chunk handler may hold back, and longest time."""
+
+HOOK_STATE_BYTES: Final = 256 << 10
+"""Most that one hook may keep for one request."""
+
+HOOKS: Final = 64
+"""Most hooks that one connection may offer."""
+
+CONTEXT_ITEMS: Final = 64
+"""Most items of context that come with a request."""

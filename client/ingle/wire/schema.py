@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from ingle.wire.limits import CREDIT, DEFAULT_CREDIT, MAX_REF, STRING
+from ingle.wire.hook_schema import HookCall, HookEnd, HookOffer, HookReply, HookWithdraw
+from ingle.wire.limits import CONTEXT_ITEMS, CREDIT, DEFAULT_CREDIT, MAX_REF, STRING
 
 Ref = Annotated[int, Meta(ge=0, le=MAX_REF)]
 Name = Annotated[str, Meta(min_length=1, max_length=STRING)]
@@ -17,7 +18,8 @@ Offset = Annotated[int, Meta(ge=0)]
 Millis = Annotated[int, Meta(ge=0, le=86_400_000)]
 
 Op = Literal["chat", "complete"]
-Finish = Literal["stop", "length", "repetition"]
+Finish = Literal["stop", "length", "repetition", "content_filter"]
+"""`content_filter`: a hook answered, or stopped the answer."""
 Phase = Literal["queued", "loading", "evicting", "waking", "prefill"]
 Fault = str
 Code = Literal[
@@ -69,6 +71,14 @@ class Hello(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag=
     key: Name | None = None
 
 
+class ContextItem(Struct, frozen=True, forbid_unknown_fields=True):
+    """Something that a tool offers beside the messages: a `context` hook may show it to the model."""
+
+    kind: Name
+    text: str
+    name: Name | None = None
+
+
 class Request(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="request"):
     """Run a model. `body` is read according to `op`."""
 
@@ -82,6 +92,7 @@ class Request(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", ta
     detach: bool = False
     grace_ms: Millis = 0
     priority: Annotated[int, Meta(ge=-100, le=100)] = 0
+    context: Annotated[list[ContextItem], Meta(max_length=CONTEXT_ITEMS)] = []
 
 
 class GiveCredit(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="credit"):
@@ -128,7 +139,9 @@ class Bye(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="b
     """The client leaves; what it left running without `detach` is cancelled."""
 
 
-FromClient = Hello | Request | GiveCredit | Cancel | Attach | Call | Subscribe | Bye
+FromClient = (
+    Hello | Request | GiveCredit | Cancel | Attach | Call | Subscribe | Bye | HookOffer | HookWithdraw | HookReply
+)
 
 # ---------------------------------------------------------------- bodies of requests
 
@@ -293,10 +306,12 @@ class Failed(Struct, frozen=True, tag_field="t", tag="failed", omit_defaults=Tru
     at: str | UnsetType = UNSET
     retry_after_ms: int | UnsetType = UNSET
     usage: Usage | UnsetType = UNSET
+    hooks: list[dict[str, Any]] | UnsetType = UNSET
+    """Those that ran before it failed, as in `done`."""
 
 
 class Result(Struct, frozen=True, tag_field="t", tag="result"):
-    """Answer to a `call` or `cancel`."""
+    """Answer to a `call`, `cancel`, `hook_offer` or `hook_withdraw`."""
 
     ref: int
     value: Any
@@ -311,4 +326,4 @@ class Event(Struct, frozen=True, tag_field="t", tag="event", omit_defaults=True)
     lost: int = 0
 
 
-ToClient = Welcome | Accepted | Progress | Chunk | Done | Failed | Result | Event
+ToClient = Welcome | Accepted | Progress | Chunk | Done | Failed | Result | Event | HookCall | HookEnd

@@ -8,6 +8,7 @@ from typing import assert_never
 
 import msgspec
 import zmq
+from ingle.wire.hook_schema import HookOffer, HookReply, HookWithdraw
 from ingle.wire.limits import (
     CHUNK_BYTES,
     CREDIT,
@@ -181,6 +182,10 @@ class Front:
                 self._subscribe(connection, message)
             case Bye():
                 self._forget(connection, left=True)
+            case HookOffer() | HookWithdraw():
+                self.fail(connection.number, message.ref, "unsupported", "this daemon takes no hooks yet")
+            case HookReply():
+                pass
             case _:
                 assert_never(message)
 

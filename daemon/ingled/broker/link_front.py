@@ -217,6 +217,8 @@ class LinkFront:
                 if model is not None and message.reason is not None:
                     self.problems[model] = message.reason
                     log.error("model '%s': the engine refuses its options: %s", model, message.reason)
+            case link.Offers() | link.HookReplies() | link.Stale():
+                pass
             case _:
                 assert_never(message)
 
