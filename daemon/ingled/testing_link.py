@@ -132,6 +132,19 @@ def start_nursery(runtime: Path, engine: str) -> subprocess.Popen[bytes]:
         )
 
 
+def start_host(runtime: Path, name: str = "main") -> subprocess.Popen[bytes]:
+    """Start a hook host as the broker does; its output goes to `logs/hooks.log`."""
+    (runtime / "logs").mkdir(mode=0o700, exist_ok=True)
+    with (runtime / "logs" / "hooks.log").open("ab") as out:
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", "ingled.hooks", "--runtime", str(runtime), "--name", name],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
+
+
 def group_members(group: int) -> list[int]:
     """Return the living processes of a process group."""
     found = []
