@@ -18,7 +18,6 @@ def main() -> NoReturn:
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     if arguments.check:
-        logging.getLogger().setLevel(logging.WARNING)
         from ingled.hooks.check import check
 
         check()

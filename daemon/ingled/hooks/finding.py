@@ -29,7 +29,8 @@ class Candidate:
     """Beginning of the paths of its own files; empty when unknown."""
     version: str
     """Of the distribution that it came with."""
-    importing: Callable[[], ModuleType]
+    importing: Callable[[], object]
+    """Returns the module."""
 
 
 def candidates(setup: link.Setup) -> Iterator[Candidate]:

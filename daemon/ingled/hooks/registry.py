@@ -105,7 +105,8 @@ def _imported(candidate: Candidate) -> ModuleType:
     except BaseException as error:
         raise Unfit(at_load(error, candidate.home)) from error
     if not isinstance(module, ModuleType):
-        raise Unfit(f"{candidate.source} is a {type(module).__name__}: a plugin is a module")
+        place = candidate.source.removeprefix("entry point ")
+        raise Unfit(f"{place} is a {type(module).__name__}: a plugin is a module")
     return module
 
 
