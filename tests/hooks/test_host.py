@@ -256,3 +256,35 @@ def test_it_is_quick_to_load(bench: HostBench) -> None:
     began = time.monotonic()
     bench.start()
     assert time.monotonic() - began < 1.5  # 0.1 s where nothing else runs
+
+
+def test_endless_recursion_through_c_is_an_error_and_no_crash(bench: HostBench) -> None:
+    bench.write(
+        "deep",
+        """
+        class Deep:
+            def __eq__(self, other):
+                return sorted([self, self], key=lambda one: one == other)
+        @hookimpl
+        def ingled_prompt(messages):
+            return Deep() == Deep()
+        """,
+    )
+    bench.start()
+    assert bench.prompt("deep").results[0].reason.startswith("RecursionError: ")
+
+
+def test_every_call_of_a_crowd_is_answered_once(bench: HostBench) -> None:
+    bench.write("sleeps", SLEEPS)
+    bench.write("good", GOOD)
+    bench.start(memory=192 << 20)  # not enough for all threads: it goes on with those that there are
+    numbers: list[int] = []
+    for at in range(100):
+        value = {"messages": [{"role": "user", "content": f"{at % 7 / 200}"}]}
+        batch = [HookCall(at * 10 + one + 1, "prompt", ["sleeps" if one % 2 else "good"], value) for one in range(10)]
+        numbers += [call.call for call in batch]
+        bench.broker.send(bench.peer, link.HookCalls(batch))
+    for number in numbers:
+        assert bench.reply(number, 30).results[0].verdict in ("changed", "unchanged")
+    replies = [message.replies for _, message in bench.broker.seen if isinstance(message, link.HookReplies)]
+    assert sorted(reply.call for some in replies for reply in some) == numbers

@@ -179,6 +179,7 @@ def test_a_name_that_is_nobodys_is_told(tmp_path: Path) -> None:
     assert told[1].problem.endswith("has this name; did you mean 'redact'?")
 
 
-def test_a_quick_edit_is_seen_though_size_and_second_are_the_same(load: Load) -> None:
+def test_a_quick_edit_is_seen_though_size_and_second_are_the_same(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
     assert load("VERSION = '1'\n" + GOOD).version == "1"
     assert load("VERSION = '2'\n" + GOOD).version == "2"

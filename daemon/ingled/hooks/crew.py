@@ -19,8 +19,8 @@ log = logging.getLogger(__name__)
 
 WAIT_S = 0.001
 """An item waits no longer for a thread that is busy."""
-STACK_BYTES = 2 << 20
-"""Of each thread: these count as memory of the host."""
+STACK_BYTES = 4 << 20
+"""Of each thread. It counts as memory of the host; with 1 MiB, endless recursion is a crash and no RecursionError."""
 
 Item = TypeVar("Item")
 
@@ -49,6 +49,7 @@ class Crew(Generic[Item]):
         self._hands: list[_Hand] = []
         self._put = self._taken = self._seen = 0
         self._join = 1
+        self._short = False
         threading.stack_size(STACK_BYTES)
 
     @property
@@ -107,9 +108,13 @@ class Crew(Generic[Item]):
         thread = threading.Thread(target=self._run, args=(hand, index), name=f"hooks-{index}", daemon=True)
         try:
             thread.start()
-        except RuntimeError as error:
+        except RuntimeError as error:  # no memory for its stack, or too many threads
             self._hands.pop()
-            log.error("no thread for more calls: %s", error)
+            if not self._short:
+                log.error("no thread for more calls: %s", error)
+            self._short = True
+        else:
+            self._short = False
 
     def _run(self, hand: _Hand, index: int) -> None:
         slot = self._table.slot(index, threading.get_native_id())
