@@ -288,3 +288,19 @@ def test_every_call_of_a_crowd_is_answered_once(bench: HostBench) -> None:
         assert bench.reply(number, 30).results[0].verdict in ("changed", "unchanged")
     replies = [message.replies for _, message in bench.broker.seen if isinstance(message, link.HookReplies)]
     assert sorted(reply.call for some in replies for reply in some) == numbers
+
+
+def test_a_broker_that_vanishes_under_answers_does_not_end_the_host(bench: HostBench) -> None:
+    bench.write("good", GOOD)
+    bench.start()
+    for _ in range(5):
+        value = {"messages": [{"role": "user", "content": "x" * 100_000}]}
+        calls = [HookCall(number, "prompt", ["good"], value) for number in range(1, 101)]
+        bench.broker.send(bench.peer, link.HookCalls(calls))
+        bench.broker.pump(5)
+        bench.broker.close()
+        bench.broker = LinkBroker(bench.runtime)
+        bench.peer, _ = bench.broker.wait(link.Attach)
+        bench.broker.wait(link.Offers)
+        assert bench.prompt("good").results[0].verdict == "changed"
+    bench.broker.close()

@@ -98,9 +98,10 @@ class Uplink(Line):
         """Wait until something has arrived or can be written, or `rouse` is called, or time is up."""
         poll = select.poll()
         poll.register(self._wake, select.POLLIN)
-        connection = self.connection
-        if connection is not None:
-            poll.register(connection.fileno(), select.POLLIN | (select.POLLOUT if connection.wants_write else 0))
+        with self._lock:  # an answer that finds the broker gone closes the connection
+            connection = self.connection
+            if connection is not None:
+                poll.register(connection.fileno(), select.POLLIN | (select.POLLOUT if connection.wants_write else 0))
         for fd, _ in poll.poll(seconds * 1000):
             if fd == self._wake:
                 os.eventfd_read(self._wake)
