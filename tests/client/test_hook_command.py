@@ -9,7 +9,8 @@ from time import monotonic, sleep
 from typing import Any
 
 import pytest
-from ingle.cli import main
+from ingle.cli import main, programs
+from ingle.hook_calls import Failure
 
 HI = {"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hi"}]}
 SAID = {"messages": [HI["messages"][0], {"role": "user", "content": "HI"}]}
@@ -201,18 +202,36 @@ def test_one_program_stays(start: Start, daemon: Any) -> None:
     assert (result(stopped), stopped["value"]) == ({"verdict": "stop", "reason": "enough"}, {"text": "."})
     assert ask("hi")["note"]["pid"] == pid
 
+    def again() -> int:
+        """It is started again, though not at once when it has just been started."""
+        until = monotonic() + 10
+        while "note" not in (said := ask("hi")):
+            assert said["reason"] == "it has ended, and is started again in a moment"
+            assert monotonic() < until
+            sleep(0.05)
+        return int(said["note"]["pid"])
+
     assert ask("hang", deadline_ms=600)["reason"] == "it did not answer in time, and has been killed"
-    assert ask("hi")["note"]["pid"] != pid
-    sleep(0.5)  # RESTART
+    assert again() != pid
     assert ask("die")["reason"] == "it ended with exit status 3"
-    sleep(0.5)  # RESTART
+    again()
     assert ask("garbage")["reason"] == "it answered with a line that is no JSON: '?'"
-    assert ask("hi")["reason"] == "it has ended, and is started again in a moment"
-    sleep(0.5)  # RESTART
+    again()
     assert ask("twice") == {}
     assert ask("hi")["reason"] == "it wrote more than one line for one line"
     assert gone(pid)
     assert ended(process)[0] == 130
+
+
+def test_a_program_that_ends_is_not_started_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(programs, "RESTART", 60)
+    program = programs.Persistent(["true"])
+    for why in ("ended with exit status 0", "started again in a moment", "started again in a moment"):
+        with pytest.raises(Failure, match=why):
+            program.ask({}, monotonic() + 5)
+    program.close()
+    with pytest.raises(Failure, match="is being closed"):
+        program.ask({}, monotonic() + 5)
 
 
 def test_a_hook_comes_back_with_the_daemon(start: Start, daemon: Any) -> None:

@@ -119,7 +119,7 @@ def _terminated(*_: object) -> None:
 
 VERB = Verb(
     "hook",
-    "run a program at every request: a filter, a guard, an observer",
+    "run a program at each request: filter, guard, observer",
     run,
     """
     `ingle hook run` makes PROGRAM a hook for as long as the command runs. At each request of your account that

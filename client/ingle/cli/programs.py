@@ -12,7 +12,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from time import monotonic, sleep
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 from ingle.hook_calls import Failure
 from ingle.wire.limits import FRAME_BYTES
@@ -129,7 +129,10 @@ class _Pipes:
             if not ready:
                 raise Failure("it was not done in time, and has been killed")
             if not stdin.closed and stdin.fileno() in ready:
-                left = _write(stdin, left)
+                try:
+                    left = _write(stdin, left)
+                except BrokenPipeError:  # it need not read all
+                    left = left[:0]
                 if not left:
                     poll.unregister(stdin.fileno())
                     with suppress(OSError):
@@ -226,7 +229,10 @@ class Persistent:
         left = memoryview(data)
         while left:
             _wait(process.stdin, select.POLLOUT, deadline)
-            left = _write(process.stdin, left, gone=True)
+            try:
+                left = _write(process.stdin, left)
+            except BrokenPipeError:
+                self._gone(process)
 
     def _line(self, process: "subprocess.Popen[bytes]", deadline: float) -> bytearray:
         assert process.stdout is not None
@@ -234,14 +240,18 @@ class Persistent:
             _wait(process.stdout, select.POLLIN, deadline)
             piece = os.read(process.stdout.fileno(), PIECE)
             if not piece:
-                _exits(process, FAREWELL)
-                kill(process)
-                raise Failure(ended_how(process.returncode))
+                self._gone(process)
             self._read += piece
             if len(self._read) > FRAME_BYTES:
                 raise Failure(f"it wrote a line of more than {FRAME_BYTES} bytes")
         line, _, self._read = self._read.partition(b"\n")
         return line
+
+    def _gone(self, process: "subprocess.Popen[bytes]") -> NoReturn:
+        """It has closed one of its pipes, as a rule because it has ended. Raises Failure."""
+        over = _exits(process, FAREWELL)
+        kill(process)
+        raise Failure(ended_how(process.returncode) if over else "it neither reads nor answers any more")
 
     def _kill(self) -> None:
         if self._process is not None:
@@ -294,13 +304,9 @@ def _wait(pipe: IO[bytes], what: int, deadline: float) -> None:
         raise Failure("it did not answer in time, and has been killed")
 
 
-def _write(pipe: IO[bytes], left: memoryview, *, gone: bool = False) -> memoryview:
-    """Write what the pipe takes; a program need not read all, and with `gone` it must."""
+def _write(pipe: IO[bytes], left: memoryview) -> memoryview:
+    """Write what the pipe takes, and return the rest."""
     try:
         return left[os.write(pipe.fileno(), left[:PIECE]) :]
     except BlockingIOError:
         return left
-    except BrokenPipeError:
-        if gone:
-            raise Failure("it reads no more") from None
-        return left[:0]
