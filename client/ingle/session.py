@@ -25,6 +25,7 @@ FIRST_RETRY = 0.01
 LAST_RETRY = 0.5
 ONLY_ONCE = frozenset(("shutdown",))
 """Verbs that must not be asked a second time when the connection broke before the answer."""
+BROKE = "the connection broke before the daemon answered"
 
 
 class Session:
@@ -114,9 +115,7 @@ class Session:
         context: Sequence[Message] = (),
         trace: bool = False,
     ) -> int:
-        """Run a model; chunks, progress and the end arrive under the ref. Raises Refused when over a
-        limit.
-        """
+        """Run a model; chunks, progress and the end arrive under the ref. Raises Refused when over a limit."""
         check_schema(body, self._limit("schema", SCHEMA_BYTES))
         message: Message = {"t": "request", "op": op, "body": body, "stream": stream, "credit": self._room()}
         optional: Message = {
@@ -149,8 +148,8 @@ class Session:
         return self._ask({"t": "cancel", "id": id})
 
     def offer(self, offer: Message) -> int:
-        """Offer a hook: its fields of `hook_offer`. A `result` or `failed` arrives under the ref, also each time that
-        it is offered again after a reconnect; its calls arrive under `HOOKS`.
+        """Offer a hook, now and after each reconnect: its fields of `hook_offer`. Each time a `result` or `failed` arrives
+        under the ref; its calls arrive under `HOOKS`.
         """
         message = {"t": "hook_offer", **offer, "ref": self._next_ref()}
         self._packed(message)
@@ -164,9 +163,7 @@ class Session:
         return self._ask({"t": "hook_withdraw", "name": name})
 
     def reply(self, call: Message, results: list[Message], value: Message | None = None) -> bool:
-        """Say what became of a `hook_call`. False when the daemon no longer waits for that: its connection is gone, or
-        it has been answered. Raises Refused for what cannot be sent.
-        """
+        """Say what became of a `hook_call`. False when nobody waits for that any more. Raises Refused."""
         message: Message = {"t": "hook_reply", "call": call["call"], "results": results}
         if value is not None:
             message["value"] = value
@@ -187,9 +184,7 @@ class Session:
             self._cancel(stream)
 
     def taken(self, ref: int) -> None:
-        """The client has taken one chunk or event: the daemon may send more once half of the window is
-        free.
-        """
+        """The client has taken one chunk or event: more may be sent once half of the window is free."""
         stream = self._streams.get(ref)
         if stream is None or not stream.waiting:
             return
@@ -259,8 +254,7 @@ class Session:
         for ref, call in list(self._calls.items()):
             if call.sent and call.message.get("verb") in ONLY_ONCE:
                 del self._calls[ref]
-                text = "the connection broke before the daemon answered"
-                arrivals.append(failure(ref, "internal", text, "see `ingle status` for what became of it"))
+                arrivals.append(failure(ref, "internal", BROKE, "see `ingle status` for what became of it"))
             else:
                 self._send(call.message)
                 call.sent = True

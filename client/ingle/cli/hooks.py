@@ -180,7 +180,7 @@ def _show(hooks: list[Message]) -> None:
 
 VERB = Verb(
     "hooks",
-    "list the hooks that take part in requests, test and trace them",
+    "list, test and trace what takes part in requests",
     run,
     """
     Prints a line for each hook: its name, at which points it takes part, who provides it, its place in the chain,
@@ -204,7 +204,7 @@ VERB = Verb(
     ),
     examples=(
         ("ingle hooks", "Who takes part?"),
-        ('echo \'{"messages": [{"role": "user", "content": "hi"}]}\' | ingle hooks test redact', "Tries one."),
+        ('echo \'{"prompt": "hi"}\' | ingle hooks test redact', "Tries one on a prompt."),
         ("ingle hooks trace -- ask -m coder what is in this file?", "What did each of them change?"),
     ),
     exits=((1, "Also: the hook that was tested has failed."),),
