@@ -71,17 +71,24 @@ gets None, and returns a handler.
 
 
 class Stream:
-    """The handlers of one answer's text, each with the call that it was made for."""
+    """The handlers of one answer's text, by hook, each with the call that it was made for.
+
+    Hooks of one provider between which the chain has others are called separately, each with its own `seq`.
+    """
 
     def __init__(self) -> None:
         self.handlers: dict[str, tuple[Any, Call]] = {}
 
     def close(self) -> None:
         """The stream is over. A handler that has a `close` is told."""
-        handlers, self.handlers = self.handlers, {}
-        for handler, _ in handlers.values():
-            if (close := getattr(handler, "close", None)) is not None:
-                close()
+        for name in list(self.handlers):
+            self.end(name)
+
+    def end(self, name: str) -> None:
+        """Forget the handler of one hook."""
+        handler, _ = self.handlers.pop(name, (None, None))
+        if (close := getattr(handler, "close", None)) is not None:
+            close()
 
 
 class Outcome:
@@ -95,17 +102,25 @@ class Outcome:
 
 
 def answer(
-    message: Message, hooks: Mapping[str, Mapping[str, Runner]], stream: Stream | None, arrived: float
+    message: Message,
+    hooks: Mapping[str, Mapping[str, Runner]],
+    stream: Stream | None,
+    arrived: float,
+    deadlines: Mapping[str, float] | None = None,
 ) -> Outcome:
-    """Run the hooks of a call. `hooks` are runners by name and point; `stream` is that of the request, at `chunk`."""
+    """Run the hooks of a call. `hooks` are runners by name and point; `stream` is that of the request, at `chunk`.
+    `deadlines`: seconds that each may take, as the call's own deadline is for all of them together.
+    """
     outcome = Outcome()
     point, names = message["point"], message["hooks"]
     shown = message["value"].get(SUBJECTS[point])
-    about = message["value"].get("call", {}) | {"deadline": arrived + message.get("deadline_ms", 1000) / 1000}
+    about = message["value"].get("call", {})
+    until, each = arrived + message.get("deadline_ms", 1000) / 1000, deadlines or {}
     for index, name in enumerate(names):
         runner = hooks.get(name, {}).get(point)
         state = message.get("states", {}).get(name)
-        call = Call(point, message.get("id", ""), **about, state=state)
+        deadline = min(until, monotonic() + each.get(name, until))
+        call = Call(point, message.get("id", ""), **about, state=state, deadline=deadline)
         start, decided, result = perf_counter(), Verdict("unchanged"), {"hook": name}
         try:
             if runner is None:
@@ -174,13 +189,16 @@ def _handle(
     if stream is None:
         raise Failure("its stream was begun elsewhere")
     if message.get("seq", 0) == 0:
+        stream.end(name)
         state = call.state
         stream.handlers[name] = runner(None, call), call
     elif name not in stream.handlers:
-        raise Failure("its handler has failed before")
+        raise Failure("its handler is not here any more")
     else:
         state = stream.handlers[name][1].state
-    handler, call = stream.handlers[name]
+    handler, known = stream.handlers[name]
+    known.deadline = call.deadline
+    call = known
     if handler is None:  # it leaves this answer alone
         return text, call, state
     flush, last = message.get("flush", False), message.get("last", False)
@@ -193,6 +211,8 @@ def _handle(
         if not isinstance(out, str):
             raise Failure(f"it returned {_kind(out)}: expected the text that may go out")
         held = 0 if last else int(handler.held)
+        if last:
+            stream.handlers.pop(name, None)
     except BaseException:
         stream.handlers.pop(name, None)
         raise

@@ -22,6 +22,8 @@ from ingle.wire.codec import Message
 FOREVER = float("inf")
 BACKLOG = 256
 """Most calls without reply (observe, model) that wait for a hook; later ones are dropped."""
+DEADLINE_MS = 1000
+"""For each call, where a hook says nothing else."""
 AGAIN = 0.25
 STUBBORN = 5.0
 """For so long the daemon may still hold an earlier connection's hook of the same name, when we come back to it."""
@@ -194,7 +196,10 @@ class Provider:
             job()
 
     def _run(self, message: Message, stream: Stream | None, arrived: float) -> None:
-        outcome = answer(message, {name: hook.runners for name, hook in self._hooks.items()}, stream, arrived)
+        hooks = dict(self._hooks)
+        runners = {name: hook.runners for name, hook in hooks.items()}
+        deadlines = {name: hook.offer.get("deadline_ms", DEADLINE_MS) / 1000 for name, hook in hooks.items()}
+        outcome = answer(message, runners, stream, arrived, deadlines)
         for name, error in outcome.errors:
             self._on_error(name, error)
         if message["call"]:
@@ -302,14 +307,11 @@ class Provider:
             self._connection = message["connection"]
             for id in list(self._streams):
                 self._forget(id)
-        id = message["id"]
-        if message.get("seq", 0) == 0:
-            self._forget(id)
-            self._streams[id] = Stream()
-        if message.get("last", False):
-            stream = self._streams.pop(id, None)
-        else:
-            stream = self._streams.get(id)
+        stream = self._streams.get(message["id"])
+        if stream is None and message.get("seq", 0) == 0:
+            stream = Stream()
+            if not message.get("last", False):
+                self._streams[message["id"]] = stream
         return stream
 
     def _forget(self, id: str) -> None:

@@ -148,8 +148,8 @@ class Session:
         return self._ask({"t": "cancel", "id": id})
 
     def offer(self, offer: Message) -> int:
-        """Offer a hook, now and after each reconnect: its fields of `hook_offer`. Each time a `result` or `failed` arrives
-        under the ref; its calls arrive under `HOOKS`.
+        """Offer a hook, now and after each reconnect: its fields of `hook_offer`. Each time a `result` or `failed`
+        arrives under the ref; its calls arrive under `HOOKS`.
         """
         message = {"t": "hook_offer", **offer, "ref": self._next_ref()}
         self._packed(message)

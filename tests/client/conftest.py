@@ -370,7 +370,7 @@ class FakeDaemon:
             "load": {"model": args.get("model"), "state": "ready"},
             "unload": {"model": args.get("model"), "state": "cold"},
             "shutdown": {"draining": True, "running": 2},
-            "hooks": {"hooks": self.hook_list, "problems": ["plugins/bad.py:3: no hook 'ingled_promt'"]},
+            "hooks": {"hooks": self.hook_list, "problems": [{"plugin": "bad", "why": "bad.py:3: no hook"}]},
             "hook_test": {
                 "results": [{"hook": args.get("hook"), "verdict": "changed", "us": 21, "note": {"words": 1}}],
                 "value": {"messages": [{"role": "user", "content": "HI"}]},

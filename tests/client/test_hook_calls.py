@@ -156,6 +156,15 @@ def test_what_waited_too_long_is_not_run() -> None:
     assert outcome.results == [{"hook": "g1", "verdict": "error", "reason": "there was no time left for it"}]
 
 
+def test_each_hook_has_its_own_deadline_within_the_calls() -> None:
+    left: list[float] = []
+    hooks = {name: {"prompt": lambda _, call: left.append(call.deadline - monotonic())} for name in ("a", "b")}
+    message = {"call": 1, "point": "prompt", "hooks": ["a", "b"], "value": {"messages": HI}, "deadline_ms": 3000}
+    answer(message, hooks, None, monotonic(), {"a": 1.0, "b": 9.0})
+    assert 0.5 < left[0] <= 1.0
+    assert 2.5 < left[1] <= 3.0
+
+
 def test_a_hook_that_is_not_here() -> None:
     outcome = call("prompt", {"messages": HI}, Hook("h", {}))
     assert outcome.results[0]["reason"] == "there is no hook 'h' at 'prompt' here"
@@ -209,8 +218,9 @@ def test_handlers_hold_back_and_are_flushed() -> None:
     assert chunk("t. c", stream, swap, seq=1)["out"] == "dog. "
     flushed = chunk("", stream, swap, seq=2, flush=True)
     assert flushed == {"out": "c", "results": [{"hook": "swap", "verdict": "changed", "state": b"c"}]}
-    assert chunk("cat", stream, swap, loud, seq=3)["results"][1]["reason"] == "its handler has failed before"
+    assert chunk("cat", stream, swap, loud, seq=3)["results"][1]["reason"] == "its handler is not here any more"
     assert chunk("end c", stream, swap, seq=4, last=True)["out"] == "end c"
+    assert stream.handlers == {}
 
 
 @given(st.lists(st.sampled_from(["c", "a", "t", "cat", " ", "ca"]), max_size=12))
@@ -254,7 +264,7 @@ def test_a_handler_that_fails_is_not_asked_again() -> None:
     first = chunk("a", stream, weak, loud)
     assert first["out"] == "A"
     assert first["results"][0]["reason"] == "it returned a value of type NoneType: expected the text that may go out"
-    assert chunk("a", stream, weak, seq=1)["results"][0]["reason"] == "its handler has failed before"
+    assert chunk("a", stream, weak, seq=1)["results"][0]["reason"] == "its handler is not here any more"
     assert chunk("a", None, weak, seq=1)["results"][0]["reason"] == "its stream was begun elsewhere"  # type: ignore[arg-type]
 
 

@@ -178,6 +178,8 @@ def test_a_stream_is_begun_continued_and_ended(daemon: Any) -> None:
         assert chunk("a", 0) == "a1"
         assert chunk("z", 1, last=True) == "z2!"
         assert daemon.hook_call("chunk", {"text": "?"}, seq=2)["results"][0]["verdict"] == "error"
+        whole = daemon.hook_call("chunk", {"text": "x"}, id="test-1", last=True)
+        assert whole["value"] == {"text": "x1!"}
         chunk("a", 0)
         Counting.closed.clear()
         daemon.hook_end("count")
@@ -188,6 +190,18 @@ def test_a_stream_is_begun_continued_and_ended(daemon: Any) -> None:
         Counting.closed.clear()
         daemon.hook_call("chunk", {"text": "?"}, seq=1, id="r2")
         assert Counting.closed.wait(5)
+
+
+def test_hooks_between_which_there_are_others_have_streams_of_their_own(daemon: Any) -> None:
+    hooks = [Hook(name, {"chunk": lambda *_: Counting()}) for name in ("one", "two")]
+    with Provider(*hooks, socket=daemon.path):
+
+        def chunk(name: str, text: str, seq: int, **fields: Any) -> str:
+            return str(daemon.hook_call("chunk", {"text": text}, name, seq=seq, **fields)["value"]["text"])
+
+        said = [chunk("one", "a", 0), chunk("two", "a", 0), chunk("one", "b", 1), chunk("two", "b", 1)]
+        assert said == ["a1", "a1", "b2", "b2"]
+        assert [chunk("one", "", 2, last=True), chunk("two", "c", 2)] == ["!", "c3"]
 
 
 def test_a_complaint_about_a_reply_is_told_and_ends_nothing(daemon: Any) -> None:

@@ -30,7 +30,7 @@ def test_the_list(ingle: Any, daemon: Any) -> None:
     ]  # fmt: skip
     assert said[2].startswith("evil\\x1b[31m  0        prompt        client vim (7)")
     assert said[3] == "evil\\x1b[31m is tripped: 3 timeouts"
-    assert said[4] == "problem: plugins/bad.py:3: no hook 'ingled_promt'"
+    assert said[4] == "problem: bad: bad.py:3: no hook"
     assert json.loads(ingle("hooks", "--json").stdout)["hooks"] == HOOKS
     assert ingle("hooks", "--names").stdout == "redact\nevil\\x1b[31m\n"
 

@@ -9,7 +9,6 @@ from ingle.cli.follow import hook_line
 from ingle.cli.output import paint, put, visible
 from ingle.wire.codec import Message
 
-KEYS = ("messages", "request", "text", "answer")
 STYLES = {"+": "green", "-": "red", "@": "dim"}
 
 
@@ -32,13 +31,21 @@ def print_difference(before: Any, after: Any) -> None:
 
 def _lines(value: Any) -> list[str]:
     """Return a value as lines that people can compare."""
-    if isinstance(value, dict) and len(value) == 1 and (key := next(iter(value))) in KEYS:
-        return _lines(value[key])
+    if isinstance(value, dict):
+        value = _subject(value)
     if isinstance(value, str):
         return value.split("\n")
     if isinstance(value, list) and all(isinstance(each, dict) and "role" in each for each in value):
         return [line for message in value for line in _turn(message)]
     return json.dumps(value, ensure_ascii=False, indent=2, sort_keys=True).split("\n")
+
+
+def _subject(value: Message) -> Any:
+    """Return what a hook is shown in the value of a call: messages, a request, or a text."""
+    answer = value.get("answer")
+    if isinstance(answer, dict) and "text" not in value:
+        return answer.get("text", "")
+    return next((value[key] for key in ("text", "messages", "request") if key in value), value)
 
 
 def _turn(message: Message) -> list[str]:

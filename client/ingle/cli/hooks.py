@@ -82,9 +82,7 @@ def _micros(value: float | None) -> str:
 def _problem(problem: Any) -> str:
     if not isinstance(problem, dict):
         return str(problem)
-    where = ":".join(str(problem[key]) for key in ("source", "file", "line") if problem.get(key) is not None)
-    parts = [str(problem[key]) for key in ("name", "why") if problem.get(key)]
-    return ": ".join([*([where] if where else []), *parts]) or json.dumps(problem)
+    return ": ".join(str(problem[key]) for key in ("plugin", "why") if problem.get(key)) or json.dumps(problem)
 
 
 # ---------------------------------------------------------------- test
@@ -102,8 +100,7 @@ def _test(given: Given, name: str) -> int:
 
     print_trace(_as_done(result, point) for result in said["results"])
     if said.get("value") is not None:
-        shown = {key: item for key, item in value.items() if key != "call"}
-        print_difference(_comparable(shown, said["value"]), said["value"])
+        print_difference(value, said["value"])
     put(f"{said.get('us', 0)} us in all\n")
     return 1 if failed else 0
 
@@ -112,14 +109,6 @@ def _as_done(result: Message, point: str) -> Message:
     """Return a result in the words of `done.hooks`."""
     said = {"name": result.get("hook"), "point": point, "verdict": result.get("verdict", "unchanged")}
     return said | {"us": result.get("us", 0), "note": result.get("note"), "why": result.get("reason")}
-
-
-def _comparable(shown: Message, made: Message) -> Any:
-    """Return the part of what was shown that a hook has made something else of."""
-    answer = shown.get("answer")
-    if set(made) == {"text"} and isinstance(answer, dict):
-        return {"text": answer.get("text", "")}
-    return {} if set(made) != set(shown) else shown
 
 
 def _example(given: Given) -> tuple[str, Message]:
