@@ -69,7 +69,8 @@ def hook(
 ) -> Callable[[F], F]:
     """Mark a function as a hook at a point; it stays an ordinary function, which tests can call.
 
-    What is not said is the daemon's default (docs/protocol.md, Hooks). `models`, `accounts` and `tags` (of the client)
+    Its name is the function's, in small letters, if no other is given. What is not said is the daemon's default
+    (docs/protocol.md, Hooks). `models`, `accounts` and `tags` (of the client)
     select requests. `hold_chars` and `hold_ms` say how much text a chunk handler may hold back, and how long.
     """
     given = {"version": version, "order": order, "deadline_ms": deadline_ms, "on_error": on_error, "trial": trial,
@@ -78,7 +79,7 @@ def hook(
              "hold": _said(chars=hold_chars, ms=hold_ms)}  # fmt: skip
 
     def mark(function: F) -> F:
-        called = name or str(getattr(function, "__name__", ""))
+        called = name or str(getattr(function, "__name__", "")).lower().strip("_")
         runner = _runner(point, called, function)
         known = _marked.setdefault(called, Hook(called, {}))
         offer = _said(**given)

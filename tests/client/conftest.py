@@ -12,10 +12,12 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+import msgspec
 import pytest
 import zmq
 from ingle.wire.codec import Message, pack, unpack
 from ingle.wire.limits import CREDIT
+from ingle.wire.schema import FromClient
 
 PIECES = ["Once ", "upon ", "a ", "tïme ", "there ", "was ", "a ", "fire."] * 6
 TEXT = "".join(PIECES)
@@ -83,6 +85,8 @@ class FakeDaemon:
         self.refused_offers: dict[str, str] = {}
         """Names that are not taken, and with which code."""
         self.hook_list: list[Message] = []
+        self.wrong: list[str] = []
+        """Messages about hooks that the daemon would not have taken."""
         self._calls = 0
         self._news = threading.Condition()
         self._todo: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -226,6 +230,11 @@ class FakeDaemon:
         peer, data = self._router.recv_multipart()
         self._last = peer
         message = unpack(data)
+        if message["t"].startswith("hook_"):
+            try:
+                msgspec.msgpack.decode(data, type=FromClient)
+            except msgspec.ValidationError as error:
+                self.wrong.append(f"{error}: {message}")
         with self._news:  # who has seen the reply finds the message in `received`
             if message["t"] not in self.silent:
                 handler: Callable[[bytes, Message], None] = getattr(self, "_" + message["t"])
@@ -401,6 +410,7 @@ def daemon(folder: Path) -> Iterator[FakeDaemon]:
     fake = FakeDaemon(str(folder / "s"))
     yield fake
     fake.close()
+    assert fake.wrong == []
 
 
 class Command:
