@@ -113,7 +113,7 @@ def answer(
     """
     outcome = Outcome()
     point, names = message["point"], message["hooks"]
-    shown = message["value"].get(SUBJECTS[point])
+    shown = message["value"].get(SUBJECTS.get(point))  # a newer daemon may have more points
     about = message["value"].get("call", {})
     until, each = arrived + message.get("deadline_ms", 1000) / 1000, deadlines or {}
     for index, name in enumerate(names):

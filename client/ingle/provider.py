@@ -193,7 +193,10 @@ class Provider:
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
-            job()
+            try:
+                job()
+            except Exception as error:  # as `on_error` raised: the next call needs this thread
+                log("of a provider", error)
 
     def _run(self, message: Message, stream: Stream | None, arrived: float) -> None:
         hooks = dict(self._hooks)
@@ -225,6 +228,9 @@ class Provider:
                 self._line.flush()
         except IngleError as error:
             self._error = error
+        except Exception as error:  # a bug of ours: whoever waits has to hear of it
+            self._error = IngleError(f"the hooks are gone: {error!r}")
+            self._error.__cause__ = error
         finally:
             self._line.close()
             with self._bell_lock:

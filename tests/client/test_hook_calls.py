@@ -168,6 +168,7 @@ def test_each_hook_has_its_own_deadline_within_the_calls() -> None:
 def test_a_hook_that_is_not_here() -> None:
     outcome = call("prompt", {"messages": HI}, Hook("h", {}))
     assert outcome.results[0]["reason"] == "there is no hook 'h' at 'prompt' here"
+    assert call("later", {}, Hook("h", {})).results[0]["reason"] == "there is no hook 'h' at 'later' here"
 
 
 # ---------------------------------------------------------------- streams

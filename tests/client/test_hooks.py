@@ -102,6 +102,16 @@ def test_what_a_hook_raises_is_a_verdict_and_is_told(daemon: Any, caplog: pytest
     assert record.exc_info is not None
 
 
+def test_who_is_told_may_fail_as_well(daemon: Any, caplog: pytest.LogCaptureFixture) -> None:
+    def fails(*_: Any) -> None:
+        raise RuntimeError("broken")
+
+    with Provider(Hook("weak", {"prompt": fails, "answer": lambda *_: None}), socket=daemon.path, on_error=fails):
+        daemon.hook_call("prompt", HI, wait=False)
+        assert results(daemon.hook_call("answer", {"answer": {}})) == [{"hook": "weak"}]
+    assert "broken" in caplog.text
+
+
 def test_what_cannot_be_sent_is_an_error_too(daemon: Any) -> None:
     hooks = Hook("odd", {"prompt": lambda *_: note(what=object())})
     with Provider(hooks, socket=daemon.path, on_error=lambda *_: None):

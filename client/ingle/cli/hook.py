@@ -39,7 +39,8 @@ def run(given: Given) -> int:
         programs = once(name, argv, text=given.switch("text"), note=told)
     program, runner = programs
     hook = Hook(name, dict.fromkeys(points, runner), _offer(given))
-    signal.signal(signal.SIGTERM, _terminated)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _terminated)
     provider = Provider(
         socket=given.value("socket"), threads=given.value("threads") or 1, name="ingle hook", on_error=failed
     )
@@ -113,8 +114,8 @@ def _name_of(program: str) -> str:
     )
 
 
-def _terminated(*_: object) -> None:
-    raise SystemExit(128 + signal.SIGTERM)
+def _terminated(number: int, _: object) -> None:
+    raise SystemExit(128 + number)
 
 
 VERB = Verb(
@@ -188,5 +189,5 @@ VERB = Verb(
         ),
         ("ingle hook run --point observe --text --name keep -- tee -a answers", "Keeps all answers."),
     ),
-    exits=((143, "It was terminated."),),
+    exits=((143, "It was terminated; 129 when its terminal was closed."),),
 )
