@@ -163,7 +163,7 @@ class FakeDaemon:
             self._calls += 1
         message = {"t": "hook_call", "call": self._calls if wait else 0, "point": point, "hooks": names, "id": "r1"}
         about = {"account": "uid:0", "model": "tiny", "op": "chat", "stream": True, "client": "t", "tags": ["shell"]}
-        message |= {"value": {"call": about | {"context": []}} | value, "deadline_ms": 5000} | fields
+        message |= {"value": {"call": about | {"context": []}} | value, "deadline_ms": 9000} | fields
         self.do(lambda: self._send(self.offers[names[0]]["peer"], message))
         return self.wait_for("hook_reply", call=self._calls) if wait else {}
 

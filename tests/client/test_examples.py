@@ -62,7 +62,8 @@ def test_plain(start: Start, daemon: Any, size: int) -> None:
 
 def test_no_secrets(start: Start, daemon: Any) -> None:
     script = str(EXAMPLES / "no-secrets.sh")
-    start("ingle", "hook", "run", "--point", "prompt", "--text", "--on-error", "refuse", "--", script)
+    patient = ("--deadline-ms", "10000")  # the machine may be busy
+    start("ingle", "hook", "run", "--point", "prompt", "--text", "--on-error", "refuse", *patient, "--", script)
     assert daemon.offers["no-secrets"]["on_error"] == "refuse"
     assert "verdict" not in daemon.hook_call("prompt", {"messages": HI})["results"][0]
     key = [{"role": "user", "content": "fix this:\n-----BEGIN OPENSSH PRIVATE KEY-----\nx"}]

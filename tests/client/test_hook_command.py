@@ -27,7 +27,8 @@ def start(ingle: Any, daemon: Any, folder: Path) -> Iterator[Start]:
         script = folder / f"My Script{len(started)}.sh"
         script.write_text(textwrap.dedent(text))
         script.chmod(0o755)
-        process = ingle.start("hook", "run", "--point", point, *options, "--", str(script), "an argument")
+        patient = () if "--deadline-ms" in options else ("--deadline-ms", "10000")  # the machine may be busy
+        process = ingle.start("hook", "run", "--point", point, *patient, *options, "--", str(script), "an argument")
         started.append(process)
         daemon.wait_for("hook_offer", len(started))
         return process

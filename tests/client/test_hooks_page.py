@@ -46,13 +46,14 @@ def test_the_pages_programs_are_hooks(ingle: Any, daemon: Any, folder: Path) -> 
     (ping,) = (block for block in blocks("python") if block.startswith("#!"))
     (loud,) = (block for block in blocks("sh") if "tr a-z A-Z" in block)
     said = {}
-    for name, text, options in (("guard", guard, ["--text"]), ("ping", ping, [])):
+    patient = ["--deadline-ms", "10000"]  # the machine may be busy
+    for name, text, options in (("guard", guard, [*patient, "--text"]), ("ping", ping, patient)):
         path = folder / name
         path.write_text(text)
         path.chmod(0o755)
         said[name] = ingle.start("hook", "run", "--point", "prompt", *options, "--", str(path))
-    words = loud.split()[1:]
-    said["loud"] = ingle.start(*words)
+    first, second, *words = loud.split()[1:]
+    said["loud"] = ingle.start(first, second, *patient, *words)
     try:
         daemon.wait_for("hook_offer", 3)
         for content, name, verdict in (
