@@ -134,7 +134,7 @@ def answer(
                 decided = _decide(runner, call, shown if index == len(names) - 1 else clone(shown))
         except Stop as stop:
             decided = Verdict("stop", stop.text, stop.reason)
-        except Exception as error:
+        except BaseException as error:  # also SystemExit: one hook must not end the thread that runs them all
             outcome.errors.append((name, error))
             decided = Verdict("error", reason=why(error))
         result |= _said(decided, call.state if call.state is not state else None)

@@ -172,6 +172,8 @@ class Provider:
     # ------------------------------------------------------------ any thread
 
     def _ask(self, do: Callable[[Any, _Question], None], what: Any) -> Any:
+        if threading.current_thread() is self._thread:
+            raise RuntimeError("`on_error` cannot offer or withdraw hooks: it would wait for itself")
         question = _Question()
         self._later(lambda: do(what, question))
         until = monotonic() + self._timeout

@@ -156,6 +156,13 @@ def test_what_waited_too_long_is_not_run() -> None:
     assert outcome.results == [{"hook": "g1", "verdict": "error", "reason": "there was no time left for it"}]
 
 
+def test_a_hook_that_wants_to_end_the_program_only_fails() -> None:
+    def leaves(*_: Any) -> None:
+        raise SystemExit(3)
+
+    assert call("prompt", {"messages": HI}, Hook("i", {"prompt": leaves})).results[0]["reason"] == "SystemExit: 3"
+
+
 def test_each_hook_has_its_own_deadline_within_the_calls() -> None:
     left: list[float] = []
     hooks = {name: {"prompt": lambda _, call: left.append(call.deadline - monotonic())} for name in ("a", "b")}
