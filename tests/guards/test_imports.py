@@ -19,6 +19,7 @@ RULES = {
     "ingle.session": ("asyncio", "msgspec", "zmq", *CLIENT),
     "ingle.zmtp": ("asyncio", "msgspec", "zmq", *CLIENT),
     "ingle.client": ("asyncio", *CLIENT),
+    "ingle.hooks": ("asyncio", "msgspec", "zmq", *CLIENT),
     "ingle.cli": ("asyncio", "msgspec", "zmq", *CLIENT),
     "ingle.aio": CLIENT,
     "ingled.core": PURE,

@@ -18,6 +18,8 @@ VERBS = (
     "load",
     "unload",
     "events",
+    "hooks",
+    "hook",
     "rpc",
     "completion",
     "shutdown",
