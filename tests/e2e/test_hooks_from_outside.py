@@ -109,7 +109,6 @@ def test_a_hook_that_is_late_is_skipped_and_told(daemon: DaemonFixture, client: 
     assert (answer.text, answer.hooks[0]["verdict"]) == ("hi", "skipped")
 
 
-@pytest.mark.xfail(strict=True, reason="the chain puts the changed text beside `answer`, and the end takes the old one")
 def test_the_whole_answer_is_annotated_or_changed(daemon: DaemonFixture, client: Client) -> None:
     count = Hook("count", {"answer": lambda answer, call: note(n=len(answer["text"]))}, {"deadline_ms": PATIENT})
     more = Hook("more", {"answer": lambda answer, call: None if call.stream else changed(answer["text"] + "!")})

@@ -46,8 +46,13 @@ class Pending:
     stage: int | None = None
     """Of a stream; None for a call of the chain."""
     hop: Hop | None = None
+    deadlines: tuple[int, ...] = ()
+    """Milliseconds for each hook of it."""
     pid: int | None = None
     """The host that has it."""
+    at: int = 0
+    at_since: float = 0.0
+    """The hook that the host was seen at last, and since when."""
     tries: int = 0
     waits: int = 0
     answer: Callable[[HookReply | str], None] | None = None
@@ -106,9 +111,9 @@ class HookFront:
         number = self._number() if effect.reply else 0
         message = HookCall(
             number, effect.point, list(effect.hooks), effect.value, effect.id,
-            states=effect.states, deadline_ms=effect.deadline_ms,
+            states=effect.states, deadline_ms=sum(effect.deadlines),
         )  # fmt: skip
-        pending = Pending(number, effect.provider, message, 0.0)
+        pending = Pending(number, effect.provider, message, 0.0, deadlines=effect.deadlines)
         if not effect.reply:
             self._tell(pending)
             return
@@ -121,7 +126,13 @@ class HookFront:
         number = self._number()
         last = point == "chunk"
         message = HookCall(
-            number, point, [entry.name], value, f"test-{number}", last=last, deadline_ms=entry.offer.deadline_ms
+            number,
+            point,
+            [entry.name],
+            value,
+            f"test-{number}",
+            last=last,
+            deadline_ms=entry.offer.deadline_ms,
         )
         self._go(Pending(number, entry.provider, message, 0.0, answer=answer))
 
@@ -155,6 +166,7 @@ class HookFront:
                 self._hosts.want(name)
             else:
                 pending.pid, pending.deadline = host.pid, now + pending.message.deadline_ms / 1000
+                pending.at, pending.at_since = 0, now
                 self._hosts.send(host, pending.message)
         self._look()
 
@@ -182,11 +194,19 @@ class HookFront:
             results = tuple(reply.results)
             self._dispatch(on.HookReplied(self._loop.time(), message.id, message.point, results, reply.value))
         else:
+            self._keep_states(pending, reply)
             moves = Moves()
             self._stages.replied(self._loop.time(), message.id, pending.stage, reply.results, reply.value, moves)
             self._move(message.id, moves)
         if pending.pid is not None:
             self._leave(pending.pid)
+
+    def _keep_states(self, pending: Pending, reply: HookReply) -> None:
+        watched = self._watched.get(pending.message.id)
+        if watched is not None and pending.hop is not None:
+            for entry, result in zip(pending.hop.entries, reply.results, strict=False):
+                if result.state is not None and result.hook == entry.name:
+                    watched.record.states[entry.key] = result.state
 
     def _fail(self, pending: Pending, blamed: tuple[str, ...], why: str) -> None:
         self._pending.pop(pending.number, None)
@@ -211,6 +231,7 @@ class HookFront:
     def _deadlines(self) -> None:
         self._looking = False
         now = self._loop.time()
+        self._look_at_hooks(now)
         for pending in [one for one in self._pending.values() if one.deadline <= now]:
             if self._pending.get(pending.number) is pending:
                 self._late(now, pending)
@@ -220,8 +241,26 @@ class HookFront:
         if self._pending or self._watched:
             self._look()
 
+    def _look_at_hooks(self, now: float) -> None:
+        """One hook of several has its own deadline: the host's table tells which of them it is at."""
+        tables: dict[int, dict[int, int]] = {}
+        for pending in self._pending.values():
+            if len(pending.deadlines) < 2 or pending.pid is None or now - pending.at_since < 0.02:
+                continue
+            if pending.pid not in tables:
+                host = self._hosts.of(pending.pid)
+                tables[pending.pid] = {} if host is None else self._hosts.busy(host)
+            at = tables[pending.pid].get(pending.number)
+            if at is None or at >= len(pending.deadlines):
+                continue
+            if at != pending.at:
+                pending.at, pending.at_since = at, now
+            elif now - pending.at_since > pending.deadlines[at] / 1000:
+                pending.deadline = min(pending.deadline, now)
+
     def _late(self, now: float, pending: Pending) -> None:
-        why = f"no answer within {pending.message.deadline_ms} ms"
+        most = pending.deadlines[pending.at] if pending.pid is not None and pending.deadlines else 0
+        why = f"no answer within {most or pending.message.deadline_ms} ms"
         host = self._hosts.of(pending.pid)
         if host is None:
             if pending.provider.startswith("group:"):
@@ -390,6 +429,6 @@ class HookFront:
         value = {"call": pipeline.about(record), "text": call.text} if call.seq == 0 else {"text": call.text}
         message = HookCall(
             number, "chunk", [one.name for one in hop.entries], value, call.id, call.seq, call.last, call.flush,
-            states if call.seq == 0 else {}, hop.deadline_ms,
+            states if call.seq == 0 else {}, sum(hop.deadlines),
         )  # fmt: skip
-        self._go(Pending(number, hop.provider, message, 0.0, call.stage, hop))
+        self._go(Pending(number, hop.provider, message, 0.0, call.stage, hop, hop.deadlines))

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -95,6 +96,8 @@ class Hosts:
         self.groups: dict[str, Group] = {MAIN: Group()}
         self._hosts: dict[int, Host] = {}
         self._strikes: Counter[str] = Counter()
+        self._crashing: set[str] = set()
+        """Plugins whose import ends their host."""
         self._stopping = False
         self.on_ready: Callable[[str], None] = lambda group: None
         self.on_drain: Callable[[int], None] = lambda pid: None
@@ -157,7 +160,7 @@ class Hosts:
             self._start(group)
 
     def _wanted(self, group: str) -> link.Setup:
-        alone = sorted(name[5:] for name in self.groups if name.startswith("solo:"))
+        alone = sorted({*(name[5:] for name in self.groups if name.startswith("solo:")), *self._crashing})
         only = [group[5:]] if group.startswith("solo:") else None
         return link.Setup(
             self._setup.plugins, self._setup.folder, only, [] if only else alone, self._setup.memory
@@ -289,7 +292,13 @@ class Hosts:
     def _dispatch_entries(self, host: Host) -> None:
         provider = f"group:{host.group}"
         entries = []
+        for name in self._crashing if host.group == MAIN else ():
+            why = "its import ends the hook host"
+            if (broken := self._broken(name, why, "", provider)) is not None:
+                entries.append(broken)
         for one in host.plugins or []:
+            if host.group == MAIN and f"solo:{one.name}" in self.groups:
+                continue  # it has a host of its own since this one was started
             if one.offer is not None and not one.problem:
                 entries.append(Entry(one.offer, provider, source=one.source))
             elif (broken := self._broken(one.name, one.problem, one.source, provider)) is not None:
@@ -308,6 +317,7 @@ class Hosts:
     def changed(self, host: Host) -> None:
         """The drop-in folder of a host has changed."""
         if not host.draining:
+            self._crashing.clear()
             log.info("the folder of plugins has changed: a fresh hook host is started")
             self._start(host.group)
 
@@ -345,6 +355,12 @@ class Hosts:
             return []
         slots = [struct.unpack_from("<QII", data, at) for at in range(0, len(data) - 15, 16)]
         return [slot for slot in slots if slot[0]]
+
+    def _silent_work(self, host: Host) -> list[str]:
+        """Return the plugins that a dead host was at in calls that want no answer."""
+        plugins = host.plugins or []
+        found = [index for call, index, _ in self._table(host) if call == link.UNANSWERED]
+        return [plugins[index].name for index in found if index < len(plugins)]
 
     def hangs(self, host: Host) -> bool:
         """Return whether not even its heart beats."""
@@ -408,7 +424,7 @@ class Hosts:
 
     def _ended(self, host: Host) -> None:
         status = host.process.wait() if host.process is not None else None
-        busy = list(self.busy(host))
+        busy = [call for call in self.busy(host) if call != link.UNANSWERED]
         self._forget(host)
         found = self.groups[host.group]
         was_current, was_fresh = found.current is host, found.fresh is host
@@ -421,6 +437,7 @@ class Hosts:
         words = "ended" if status is None else f"exit status {status}" if status >= 0 else f"signal {-status}"
         if was_current or was_fresh:
             log.error("hook host %d of '%s' ended: %s", host.pid, host.group, words)
+        self._strike(host, self._silent_work(host))
         if busy and not host.judged:
             self._hosts[host.pid] = host  # its table is still read
             why = f"the hook host ended under it ({words})"
@@ -430,6 +447,11 @@ class Hosts:
         self.on_gone(host)
         if was_fresh and host.plugins is None:
             lines = tail(self._runtime / "logs" / "hooks.log")
+            loading = re.search("loading plugin '([^']+)'", lines[-1] if lines else "")
+            if loading is not None and host.group == MAIN:
+                log.error("plugin '%s' ends the hook host at its import: it is left out", loading[1])
+                self._crashing.add(loading[1])
+                self.problems[loading[1]] = f"its import ends the hook host ({words})"
             self._failed(host.group, f"the hook host ended ({words}): {lines[-1] if lines else '-'}")
         elif was_current and found.fresh is None:
             self._start(host.group)

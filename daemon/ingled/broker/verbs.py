@@ -234,7 +234,9 @@ def _hooks(shell: "Shell", connection: Connection, ref: int, args: Nothing) -> N
     found = []
     for one in entries:
         host = shell.hosts.current(one.provider.partition(":")[2]) if one.account is None else None
-        found.append(one.describe(now) | {"pid": host.pid if host else None})
+        found.append(
+            one.describe(now, connection.admin or one.account is not None) | {"pid": host.pid if host else None}
+        )
     problems = [{"plugin": name, "why": why} for name, why in sorted(shell.hosts.problems.items())]
     shell.front.send(connection.number, Result(ref, {"hooks": found, "problems": problems}))
 

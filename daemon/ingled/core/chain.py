@@ -28,9 +28,9 @@ class Hop:
         return self.entries[0].offer.trial
 
     @property
-    def deadline_ms(self) -> int:
-        """Return how long its hooks may take together."""
-        return sum(entry.offer.deadline_ms for entry in self.entries)
+    def deadlines(self) -> tuple[int, ...]:
+        """Return how many milliseconds each of its hooks may take."""
+        return tuple(entry.offer.deadline_ms for entry in self.entries)
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,7 +106,8 @@ class CallHooks:
     hooks: tuple[str, ...]
     value: dict[str, Any]
     states: dict[str, bytes]
-    deadline_ms: int
+    deadlines: tuple[int, ...]
+    """Milliseconds, for each hook."""
     reply: bool
 
 

@@ -138,7 +138,10 @@ class Pipeline:
                 entry.worked(result.us)
             if result.state is not None:
                 record.states[entry.key] = result.state
-        effects, outcome = self._next(record, chain, chains.replied(chain, e.results, e.value))
+        value = e.value
+        if value is not None and chain.point == "answer" and "text" in value:
+            value = {"answer": {**chain.value["answer"], "text": value["text"]}}
+        effects, outcome = self._next(record, chain, chains.replied(chain, e.results, value))
         return [*out, *effects], outcome
 
     def failed(self, e: on.HookFailed, record: Record) -> Step:
@@ -193,12 +196,12 @@ class Pipeline:
 
 def tripped(entry: Entry) -> list[do.Effect]:
     """Return what tells that a hook is not called for a while."""
-    text = f"hook '{entry.name}' has tripped: {entry.why}"
-    return [do.Log("warning", text), *_event(entry, "tripped")]
+    # Not why: what a hook says may quote a prompt.
+    return [do.Log("warning", f"hook '{entry.name}' has tripped: it failed again and again"), *_event(entry, "tripped")]
 
 
 def _event(entry: Entry, state: str) -> list[do.Effect]:
-    value = {"hook": entry.name, "account": entry.account, "state": state, "why": entry.broken or entry.why or None}
+    value = {"hook": entry.name, "account": entry.account, "state": state, "why": entry.broken or None}
     return [do.Publish("hook", value, entry.account)]
 
 
@@ -207,7 +210,7 @@ def call(record: Record, point: Point, hop: Hop, value: Value, *, reply: bool) -
     states = {entry.name: record.states[entry.key] for entry in hop.entries if entry.key in record.states}
     names = tuple(entry.name for entry in hop.entries)
     shown = {"call": about(record), **value}
-    return do.CallHooks(hop.provider, record.id, point, names, shown, states, hop.deadline_ms, reply)
+    return do.CallHooks(hop.provider, record.id, point, names, shown, states, hop.deadlines, reply)
 
 
 def about(record: Record) -> Value:

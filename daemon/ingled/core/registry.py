@@ -98,8 +98,8 @@ class Entry:
             and (not select.tags or not set(select.tags).isdisjoint(who.tags))
         )
 
-    def describe(self, now: float) -> dict[str, Any]:
-        """Return what `ingle hooks` shows."""
+    def describe(self, now: float, whole: bool) -> dict[str, Any]:
+        """Return what `ingle hooks` shows; what it failed at only with `whole`, as that may quote a prompt."""
         offer, times = self.offer, sorted(self.times)
         wrong = self.out_of_order(now)
         state = "broken" if self.broken else "tripped" if wrong else "trial" if offer.trial else "active"
@@ -112,7 +112,7 @@ class Entry:
             "order": offer.order,
             "scope": offer.scope,
             "state": state,
-            "why": wrong or None,
+            "why": (wrong if whole or self.broken else "it failed again and again") if wrong else None,
             "calls": self.calls,
             "failures": self.failed,
             "p50_us": times[len(times) // 2] if times else None,
