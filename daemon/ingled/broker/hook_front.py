@@ -29,7 +29,7 @@ LOOK_S = 0.01
 """Seconds between two looks at the deadlines."""
 HOST_WAIT_S = 10.0
 """Seconds that a call waits for a host that is being started."""
-RETRIES = 2
+RETRIES = 3
 """How often a call is made again because its host died of another one."""
 PATIENCE = 4
 """How often a call that did nothing wrong waits for the verdict on its host."""
@@ -53,7 +53,6 @@ class Pending:
     at: int = 0
     at_since: float = 0.0
     """The hook that the host was seen at last, and since when."""
-    tries: int = 0
     waits: int = 0
     answer: Callable[[HookReply | str], None] | None = None
     """Whom to tell, where it belongs to no request: the reply, or why there is none."""
@@ -84,8 +83,13 @@ class HookFront:
         send: Callable[[int, ToClient], bool],
         send_text: Callable[[Sends], None],
         grant: Callable[[str, int], None],
+        where: Callable[[str], str | None],
     ) -> None:
-        """`send` returns whether the connection exists; `grant` gives a stream's worker more credit."""
+        """`send` returns whether the connection exists; `grant` gives a stream's worker more credit.
+
+        `where` tells who provides a hook now.
+        """
+        self._where = where
         self._loop, self._flow, self._hosts = loop, flow, hosts
         self._dispatch, self._perform, self._send = dispatch, perform, send
         self._send_text, self._grant = send_text, grant
@@ -94,6 +98,8 @@ class HookFront:
         self._pending: dict[int, Pending] = {}
         self._waiting: dict[str, list[int]] = {}
         """By group of plugins, calls for which there is no host now."""
+        self._tries: dict[str, int] = {}
+        """By request, how often its calls were made again."""
         self._numbers = 0
         self._looking = False
         hosts.on_ready, hosts.on_gone, hosts.on_hang = self._host_ready, self._host_gone, self._blame
@@ -300,23 +306,46 @@ class HookFront:
         """There is a host again: what waited for it goes out."""
         for number in self._waiting.pop(group, []):
             if (pending := self._pending.get(number)) is not None:
-                self._go(pending)
+                self._repeat(pending)
 
     def _host_gone(self, host: Host) -> None:
         """A host is dead: calls that were with it are made again, and its streams are given to the next."""
         for pending in [one for one in self._pending.values() if one.pid == host.pid and one.stage is None]:
-            pending.tries += 1
-            if pending.tries > RETRIES:
-                self._fail(pending, (), f"its host died {pending.tries} times under it")
-            else:
-                self._go(pending)
+            self._repeat(pending)
         for id, watched in list(self._watched.items()):
             for stage in [stage for stage, pid in watched.bound.items() if pid == host.pid]:
                 del watched.bound[stage]
                 self._drop(id, stage)
+                self._settle_provider(id, stage)
                 moves = Moves()
                 self._stages.again(self._loop.time(), id, stage, moves)
                 self._move(id, moves)
+
+    def _repeat(self, pending: Pending) -> None:
+        """Make a call again; its hooks may have another provider by now."""
+        message = pending.message
+        if pending.stage is not None or pending.answer is not None:
+            if pending.stage is not None:
+                self._settle_provider(message.id, pending.stage)
+                pending.provider = self._stages.ways[message.id].stages[pending.stage].hop.provider
+            self._go(pending)
+            return
+        del self._pending[pending.number]
+        tries = self._tries[message.id] = self._tries.get(message.id, 0) + 1
+        now = self._loop.time()
+        if tries > RETRIES:
+            self._dispatch(on.HookFailed(now, message.id, message.point, (), f"its host died {tries} times under it"))
+        else:
+            self._dispatch(on.HookAgain(now, message.id, message.point))
+
+    def _settle_provider(self, id: str, index: int) -> None:
+        """Let a stage go to where its hooks are by now."""
+        way = self._stages.ways.get(id)
+        if way is not None:
+            hop = way.stages[index].hop
+            providers = {self._where(entry.key) or hop.provider for entry in hop.entries}
+            if len(providers) == 1:
+                way.stages[index].hop = Hop(providers.pop(), hop.entries)
 
     def _drop(self, id: str, stage: int) -> None:
         for number in [n for n, one in self._pending.items() if one.message.id == id and one.stage == stage]:
@@ -381,6 +410,7 @@ class HookFront:
         """A request is over."""
         for number in [number for number, one in self._pending.items() if one.message.id == id]:
             del self._pending[number]
+        self._tries.pop(id, None)
         watched = self._watched.pop(id, None)
         way = self._stages.ways.get(id)
         self._stages.drop(id)

@@ -112,6 +112,7 @@ class Shell:
             send=self.front.send,
             send_text=self._send_text,
             grant=self._grant_handled,
+            where=self._provider_of,
         )
         self.nursery = NurseryChild(
             loop, config.runtime, config.engine, own_socket, self._nursery_was_ready, self._nursery_failed
@@ -231,6 +232,10 @@ class Shell:
 
     def _grant_handled(self, id: str, n: int) -> None:
         self._grant(id, n, 0)
+
+    def _provider_of(self, key: str) -> str | None:
+        entry = self.control.pipeline.registry.entries.get(key)
+        return None if entry is None else entry.provider
 
     def _send_text(self, sends: Sends) -> None:
         for conn, data in sends:

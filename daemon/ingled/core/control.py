@@ -113,6 +113,8 @@ class Control:
                 return self.passage.replied(event)
             case on.HookFailed():
                 return self.passage.failed(event)
+            case on.HookAgain():
+                return self.passage.again(event)
             case on.StagesEnded():
                 return self.passage.stages_ended(event)
             case on.StageStopped():

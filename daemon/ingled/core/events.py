@@ -301,6 +301,15 @@ class HookFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class HookAgain:
+    """The hooks that were called have lost their host through no fault of this call: it is made again."""
+
+    now: float
+    id: str
+    point: Point
+
+
+@dataclass(frozen=True, slots=True)
 class StagesEnded:
     """All text of a request has passed its chunk handlers: the text, and what they did."""
 
@@ -380,6 +389,7 @@ Event = (
     | PluginsOffered
     | HookReplied
     | HookFailed
+    | HookAgain
     | StagesEnded
     | StageStopped
     | StageFailed

@@ -113,6 +113,14 @@ class Passage:
         effects, outcome = self.pipeline.failed(e, record)
         return [*effects, *self._decided(e.now, record, e.point, outcome)]
 
+    def again(self, e: on.HookAgain) -> list[do.Effect]:
+        """Call the hooks that are due once more, wherever they are by now."""
+        record = self.desk.requests.records.get(e.id)
+        if record is None:
+            return []
+        effects, outcome = self.pipeline.again(e, record)
+        return [*effects, *self._decided(e.now, record, e.point, outcome)]
+
     def _decided(self, now: float, record: Record, point: str, outcome: Outcome | None) -> list[do.Effect]:
         if outcome is None:
             return []

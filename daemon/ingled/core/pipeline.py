@@ -154,6 +154,21 @@ class Pipeline:
         effects, outcome = self._next(record, chain, chains.failed(chain, e.blamed, e.why))
         return [*out, *effects], outcome
 
+    def again(self, e: on.HookAgain, record: Record) -> Step:
+        """A call is made again: its hooks may have moved to other providers, or may be gone."""
+        chain = record.chain
+        if chain is None or chain.point != e.point:
+            return [], None
+        entries: list[Entry] = []
+        for entry in (entry for hop in chain.hops for entry in hop.entries):
+            now = self.registry.entries.get(entry.key)
+            if now is not None:
+                entries.append(now)
+            else:
+                chain.tell(entry, "skipped", 0, "it was removed meanwhile")
+        chain.hops = chains.hops(entries, alone=chain.trace)
+        return self._next(record, chain, None if chain.hops else Outcome("go", chain.value))
+
     def count(self, now: float, entry: Entry, why: str) -> list[do.Effect]:
         """Count a failure; the hook may trip."""
         return tripped(entry) if entry.failed_at(now, why) else []
