@@ -1,6 +1,7 @@
 """The load generator: a process of its own, told by one line of JSON on standard input what to measure.
 
-    {"http": PORT or "socket": PATH, "model": NAME, "load": {...}, "parts": {NAME: [PID, ...]}}
+    {"http": PORT or "socket": PATH, "model": NAME, "load": {...}, "parts": {NAME: [PID, ...]},
+     "window": CREDIT (of ingle's streams; by default what the client library has)}
 
 It prints the outcome as JSON.
 """
@@ -8,6 +9,8 @@ It prints the outcome as JSON.
 import json
 import sys
 from dataclasses import asdict
+
+from ingle.wire.limits import DEFAULT_CREDIT
 
 from bench.drive import drive, many_descriptors
 from bench.http_line import HttpLine
@@ -26,7 +29,8 @@ def main() -> None:
     if "http" in told:
         lines = [HttpLine(told["http"], told["model"]) for _ in range(count)]
     else:
-        lines = [SocketLine(told["socket"], told["model"]) for _ in range(count)]
+        window = told.get("window", DEFAULT_CREDIT)
+        lines = [SocketLine(told["socket"], told["model"], window=window) for _ in range(count)]
     print(json.dumps(asdict(drive(lines, load, lambda: costs(told["parts"])))))
 
 

@@ -44,6 +44,13 @@ def environment(folder: str) -> dict[str, str]:
     return DEFAULTS | given | dict(os.environ)
 
 
+def ingle_environment() -> dict[str, str]:
+    """Return what a daemon's environment needs beside: its home is a fresh folder, and vLLM's cache must not be."""
+    cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    return {"VLLM_CACHE_ROOT": os.environ.get("VLLM_CACHE_ROOT") or f"{cache}/vllm", "PYTHONPATH": path}
+
+
 class Contender(ABC):
     """One row: a server that runs the model, or what stands in for one."""
 
@@ -65,9 +72,9 @@ class Contender(ABC):
         """End it with all its processes; does nothing when it does not run."""
 
 
-def run_client(load: Load, parts: dict[str, list[int]], where: dict[str, Any]) -> Outcome:
+def run_client(load: Load, parts: dict[str, list[int]], where: dict[str, Any], model: str = NAME) -> Outcome:
     """Run the load generator as a process of its own. Raises RuntimeError with what it said."""
-    told = json.dumps(where | {"model": NAME, "load": load.plain(), "parts": parts}) + "\n"
+    told = json.dumps(where | {"model": model, "load": load.plain(), "parts": parts}) + "\n"
     command = [sys.executable, "-m", "bench.client"]
     done = subprocess.run(command, input=told, capture_output=True, text=True, cwd=ROOT)
     if done.returncode:
@@ -159,8 +166,7 @@ class Ingle(Contender):
     def start(self) -> None:
         """Start the daemon and load the model."""
         kind = DummyDaemon if self.model.dummy else DaemonFixture
-        environ = {"PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))}
-        self._daemon = kind(self.model.profile(), engine="vllm", environ=environ)
+        self._daemon = kind(self.model.profile(), engine="vllm", environ=ingle_environment())
         self._daemon.start()
         line = SocketLine(str(self._daemon.socket))
         line.call("load", model=NAME)

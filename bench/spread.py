@@ -10,6 +10,7 @@ from statistics import median
 LIMIT = 0.15
 """A ratio is printed when on both sides (largest - smallest) / median of the rounds is at most this."""
 TOO_WIDE = "spread too wide"
+ONE_ROUND = "one round only"
 NOTHING = "-"
 
 
@@ -63,6 +64,8 @@ def ratio_text(one: Figure, other: Figure, limit: float = LIMIT) -> str:
     """Return the ratio as it stands in a table."""
     if not one.values or not other.values:
         return NOTHING
+    if min(len(one.values), len(other.values)) < 2:
+        return ONE_ROUND
     found = ratio(one, other, limit)
     return found.text(2) if found else TOO_WIDE
 
