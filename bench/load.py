@@ -38,7 +38,8 @@ class Load:
     def text(self, index: int) -> str:
         """Return the prompt of a request."""
         words = SENTENCE.split()
-        mark = f"{self.round}X{self.concurrency}{self.prompt[0].upper()}{'SW'[not self.streamed]}{index}"
+        kind = f"{self.prompt[0].upper()}{'SW'[not self.streamed]}"
+        mark = f"{self.round:04}X{self.concurrency}{kind}{index:05}"  # of one length, and so the prompts of all rounds
         return " ".join([mark, *(words[(index + at) % len(words)] for at in range(PROMPT_WORDS[self.prompt]))])
 
     def plain(self) -> dict[str, Any]:

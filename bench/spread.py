@@ -42,6 +42,10 @@ class Figure:
             return middle
         return f"{middle} ({min(self.values):,.{digits}f}..{max(self.values):,.{digits}f})"
 
+    def short(self, digits: int = 0, scale: float = 1) -> str:
+        """Return the median alone."""
+        return f"{self.median * scale:,.{digits}f}" if self.values else NOTHING
+
 
 def figure(values: Sequence[float | None]) -> Figure:
     """Return the figure of what was measured; rounds without a value are left out."""

@@ -21,6 +21,10 @@ def test_every_row_of_a_round_gets_the_same_prompts() -> None:
     assert Load(8, 8, round=1).text(3) == Load(**Load(8, 8, round=1).plain()).text(3)
 
 
+def test_the_prompts_of_all_rounds_are_of_one_length() -> None:
+    assert len(Load(8, 8, round=1).text(3)) == len(Load(8, 8, round=402).text(3))
+
+
 def test_long_prompts_are_long() -> None:
     assert 50 < len(Load(1, 1).text(0)) < 100
     assert 900 < len(Load(1, 1, "long").text(0)) < 1100

@@ -14,6 +14,7 @@ def test_a_figure_is_a_median_with_its_range() -> None:
 
 def test_one_round_has_no_range_and_none_has_no_figure() -> None:
     assert figure([1234.5]).text() == "1,234"
+    assert figure([2.0, 3.0, 9.0]).short(1, 1000) == "3,000.0"
     assert figure([None]).text() == NOTHING
 
 

@@ -9,7 +9,7 @@ from bench.load import Load, Outcome
 from bench.record import Record
 from bench.shapes import Model
 from bench.spread import figure
-from bench.throughput import check_prompts, figures, measure, requests, tables
+from bench.throughput import check_prompts, figures, measure, requests, tables, undisturbed
 
 ORDER: list[str] = []
 
@@ -20,6 +20,7 @@ class Pretended(Contender):
     def __init__(self, name: str, prompt_tokens: int = 70) -> None:
         super().__init__(Model("none", Path()))
         self.name, self.prompt_tokens, self.running = name, prompt_tokens, False
+        self.disturbance: list[float] = []
 
     def start(self) -> None:
         self.running = True
@@ -27,9 +28,10 @@ class Pretended(Contender):
     def measure(self, load: Load) -> Outcome:
         assert self.running
         ORDER.append(f"{load.round} {self.name}")
+        others = self.disturbance.pop(0) if self.disturbance else 0.0
         parts = {"server": 1.0, "core": 1.0}
         sizes = {"server": 1, "core": 1}
-        return Outcome(1.0, 1000, self.prompt_tokens, [0.1], [0.01], 1000, 0.1, parts, sizes, sizes, 0.0)
+        return Outcome(1.0, 1000, self.prompt_tokens, [0.1], [0.01], 1000, 0.1, parts, sizes, sizes, others)
 
     def stop(self) -> None:
         self.running = False
@@ -67,6 +69,15 @@ def test_rows_that_read_other_prompts_are_not_compared() -> None:
     with pytest.raises(RuntimeError, match="count other tokens"):
         check_prompts(Load(8, 8), found)
     check_prompts(Load(8, 8), {"a": found["a"]})
+
+
+def test_a_measurement_that_something_else_disturbed_is_done_again() -> None:
+    row = Pretended("a")
+    row.start()
+    row.disturbance = [0.9, 0.5, 0.1, 0.0]
+    assert undisturbed(row, Load(8, 8), pause_s=0).others == 0.1
+    row.disturbance = [0.9, 0.5, 0.6, 0.7, 0.8, 0.0]
+    assert undisturbed(row, Load(8, 8), pause_s=0).others == 0.5
 
 
 def test_there_are_enough_requests_for_each_that_runs_at_a_time() -> None:
