@@ -76,7 +76,9 @@ class Answering:
 
     def run(self, command: list[str], input: bytes = b"") -> Times:
         """Run a command to its end, and answer it."""
-        environ = dict(os.environ) | {"INGLE_SOCKET": str(self.path)}
+        # Without what makes this Python read or compile other sources than the command's own.
+        environ = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+        environ["INGLE_SOCKET"] = str(self.path)
         request = character = None
         poll = zmq.Poller()
         poll.register(self._router, zmq.POLLIN)

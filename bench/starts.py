@@ -56,7 +56,7 @@ def main() -> None:
         for name, its in found.items()
     ]
     record.table(
-        f"{rounds} rounds; median (smallest..largest); ratios where no side spreads over more than {LIMIT:.0%}:",
+        f"{rounds} rounds; median (smallest..largest); ratios where both sides are within {LIMIT:.0%}:",
         ["", "seconds", "of AsyncLLM's"],
         rows,
     )

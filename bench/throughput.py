@@ -13,6 +13,7 @@ docs/performance.md.
 
 import argparse
 import contextlib
+import json
 import sys
 import tempfile
 import time
@@ -181,7 +182,7 @@ def tables(record: Record, load: Load, found: dict[str, dict[str, Figure]], limi
         [name, *(ratio_text(its[key], found[base][key], limit) for base in bases for _, key in compared)]
         for name, its in found.items()
     ]
-    record.table(f"Ratios, where no side spreads over more than {limit:.0%}:", head, lines)
+    record.table(f"Ratios, where the middle half of the rounds is within {limit:.0%} on both sides:", head, lines)
     parts = [
         [f"{name}: {key.partition(':')[2]}", its[key].text(1)]
         for name, its in found.items()
@@ -223,36 +224,57 @@ def main() -> int:
     parser.add_argument("--apart", action="store_true", help="start each server anew in each round, alone")
     parser.add_argument("--eager", action=argparse.BooleanOptionalAction, help="the engine's mode, for all rows")
     parser.add_argument("--kv-gb", type=float, help="size of the KV cache")
+    parser.add_argument("--show", type=Path, metavar="JSON", help="measure nothing: print the tables of a result")
     args = parser.parse_args()
+    if args.show:
+        kept = json.loads(args.show.read_text())
+        record = Record("throughput", args.label, kept.pop("machine"), kept)
+    else:
+        record = Record("throughput" if args.shape == TINY else f"throughput-{args.shape}", args.label)
+        try:
+            record.data |= run(args)
+        except NoRustFront as error:
+            print(f"{error}\nleave its row out with --rows raw ingle serve", file=sys.stderr)
+            return 1
+    report(record, args.limit)
+    if not args.show:
+        print(record.write())
+    return 0
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure; returns the figures as they are kept."""
     wanted = loads(args)
-    rounds = args.rounds or (2 if args.quick else 5)
-    name = "throughput" if args.shape == TINY else f"throughput-{args.shape}"
-    record = Record(name, args.label)
     with tempfile.TemporaryDirectory(prefix="igb-model-") as folder:
         kv_bytes = int(args.kv_gb * (1 << 30)) if args.kv_gb else None
         most = max(64, *(load.concurrency for load in wanted))
         model = make(args.shape, Path(folder), most, eager=args.eager, kv_bytes=kv_bytes)
         rows = [CONTENDERS[key](model) for key in args.rows]
-        try:
-            results = measure(rows, wanted, rounds, args.apart)
-        except NoRustFront as error:
-            print(f"{error}\nleave its row out with --rows raw ingle serve", file=sys.stderr)
-            return 1
-    record.begin(f"Throughput, model {args.shape}")
-    record.say(f"{rounds} rounds; median (smallest..largest); {args.tokens} tokens an answer; options: {model.options}")
+        results = measure(rows, wanted, args.rounds or (2 if args.quick else 5), args.apart)
+    return {
+        "model": args.shape,
+        "options": model.options,
+        "loads": [
+            {"load": load.plain(), "rows": plain({row.name: figures(outcomes[row.name]) for row in rows})}
+            for load, outcomes in results.items()
+        ],
+    }
+
+
+def report(record: Record, limit: float) -> None:
+    """Print all tables of what was measured."""
+    data = record.data
+    record.begin(f"Throughput, model {data['model']}")
+    record.say(f"Options of every row: {data['options']}. Figures are the median (smallest..largest) of the rounds.")
     summaries: list[list[str]] = []
-    record.data["options"] = model.options
-    record.data["loads"] = []
-    for load, outcomes in results.items():
-        found = {name: figures(outcomes[name]) for name in (row.name for row in rows)}
+    for one in data["loads"]:
+        load = Load(**one["load"])
+        found = {name: {key: Figure(tuple(values)) for key, values in its.items()} for name, its in one["rows"].items()}
         check_prompts(load, found)
-        tables(record, load, found, args.limit)
+        tables(record, load, found, limit)
         summaries += summary(load, found)
-        record.data["loads"].append({"load": load.plain(), "rows": plain(found)})
     head = ["", "", *(title for title, _, _, _ in SUMMARY)]
     record.table("### All loads: medians", head, summaries)
-    print(record.write())
-    return 0
 
 
 def plain(found: dict[str, dict[str, Figure]]) -> dict[str, Any]:
