@@ -91,9 +91,15 @@ class Child(Contender):
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._log: IO[str] | None = None
 
+    @property
+    def folder(self) -> "tempfile.TemporaryDirectory[str]":
+        """Return its folder, which goes when it stops."""
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="igb-")
+        return self._folder
+
     def _spawn(self, command: list[str], more: dict[str, str]) -> "subprocess.Popen[str]":
-        self._folder = tempfile.TemporaryDirectory(prefix="igb-")
-        self._log = Path(self._folder.name, "log").open("w+")  # noqa: SIM115  (until `stop`)
+        self._log = Path(self.folder.name, "log").open("w+")  # noqa: SIM115  (until `stop`)
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -101,7 +107,7 @@ class Child(Contender):
             stderr=self._log,
             text=True,
             cwd=ROOT,
-            env=environment(self._folder.name) | more,
+            env=environment(self.folder.name) | more,
             start_new_session=True,
         )
         return self._process
@@ -128,6 +134,7 @@ class Child(Contender):
             if pipe is not None:
                 pipe.close()
         self._folder.cleanup()
+        self._folder = None
 
 
 class Raw(Child):
@@ -219,9 +226,10 @@ class Serve(Child):
         command = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(self.model.folder)]
         command += ["--served-model-name", NAME, "--host", "127.0.0.1", "--port", str(self._port)]
         command += ["--disable-uvicorn-access-log", "--disable-log-stats", *flags(self.model.options)]
-        stub = tempfile.mkdtemp(prefix="igb-stub-")
-        write_stub(Path(stub))
-        path = os.pathsep.join(filter(None, (stub, os.environ.get("PYTHONPATH"))))
+        stub = Path(self.folder.name, "stub")
+        stub.mkdir()
+        write_stub(stub)
+        path = os.pathsep.join(filter(None, (str(stub), os.environ.get("PYTHONPATH"))))
         process = self._spawn(command, {"PYTHONPATH": path} | self.environment())
         deadline = time.monotonic() + START_S
         while not self._healthy():
