@@ -42,6 +42,11 @@ RUNTIME = (
     "pluggy>=1.5",
     "pyzmq>=26",
     "watchdog>=4",
+    # those of shipped plugins
+    "cryptography>=42",
+    "google-re2>=1.1",
+    "tree-sitter>=0.23",
+    "tree-sitter-bash>=0.23",
 )
 
 DEVELOPMENT = (
