@@ -208,7 +208,8 @@ class Control:
         value = {"model": model.name, "state": new.value, "was": old.value, "why": model.why or cause.value}
         level = "error" if new is State.FAILED else "info"
         text = f"model '{model.name}': {old.value} -> {new.value} ({value['why']})"
-        return [do.Log(level, text), do.Publish("model", value)]  # type: ignore[arg-type]
+        told: list[do.Effect] = [do.Log(level, text), do.Publish("model", value)]  # type: ignore[arg-type]
+        return [*told, *self.pipeline.model_changed(now, value)]
 
     def _load(self, e: on.LoadAsked) -> list[do.Effect]:
         name = self.names.find(e.model)

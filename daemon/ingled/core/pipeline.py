@@ -113,6 +113,23 @@ class Pipeline:
             self.registry.put(entry)
         return [*out, *(effect for entry in gone for effect in _event(entry, "gone"))]
 
+    def model_changed(self, now: float, change: Value) -> list[do.Effect]:
+        """Tell observers that a model has another state; whose requests it serves plays no part."""
+        if not self.registry.any_at("model"):
+            return []
+        found = [
+            one
+            for one in self.registry.entries.values()
+            if "model" in one.offer.points
+            and not one.out_of_order(now)
+            and (not one.offer.select.models or change["model"] in one.offer.select.models)
+        ]
+        return [
+            do.CallHooks(hop.provider, "", "model", tuple(one.name for one in hop.entries), {"change": change}, {},
+                         hop.deadlines, False)
+            for hop in chains.hops(found)
+        ]  # fmt: skip
+
     # ------------------------------------------------------------ a chain
 
     def start(self, now: float, record: Record, point: Point, value: Value, entries: Sequence[Entry]) -> Step:
