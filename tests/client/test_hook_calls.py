@@ -294,20 +294,20 @@ def test_a_handler_is_told_that_its_stream_is_over() -> None:
 
 
 def test_functions_of_one_name_are_one_hook() -> None:
-    @hook("prompt", name="mask", order=10, hold_chars=9, tags=["shell"], trial=False)
+    @hook("prompt", name="cover", order=10, hold_chars=9, tags=["shell"], trial=False)
     def hide() -> None: ...
 
-    @hook("chunk", name="mask", order=10)
+    @hook("chunk", name="cover", order=10)
     def show(text: str) -> str:
         return text
 
     assert hide.ingle_hook is show.ingle_hook  # type: ignore[attr-defined]
     assert hide.ingle_hook.message() == {  # type: ignore[attr-defined]
-        "name": "mask", "points": ["prompt", "chunk"], "order": 10, "hold": {"chars": 9},
+        "name": "cover", "points": ["prompt", "chunk"], "order": 10, "hold": {"chars": 9},
         "select": {"tags": ["shell"]}, "trial": False,
     }  # fmt: skip
-    with pytest.raises(ValueError, match="'mask' has order 10 at another point, and 11 here"):
-        hook("answer", name="mask", order=11)(lambda: None)
+    with pytest.raises(ValueError, match="'cover' has order 10 at another point, and 11 here"):
+        hook("answer", name="cover", order=11)(lambda: None)
 
 
 def test_a_parameter_that_no_hook_has_is_told_at_once() -> None:

@@ -223,7 +223,7 @@ def test_hundreds_of_connections_come_and_go(daemon: DaemonFixture) -> None:
         many = [Wire(daemon.socket) for _ in range(300)]
         for one in many:
             one.close()
-    wait_for(lambda: status(daemon)["connections"] == connections)
+    wait_for(lambda: status(daemon)["connections"] <= connections)
     wait_for(lambda: len(os.listdir(f"/proc/{status(daemon)['daemon']['pid']}/fd")) <= before + 5)
 
 

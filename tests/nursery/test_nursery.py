@@ -1,5 +1,6 @@
 """The nursery with the echo engine: real forks, real workers, and a broker that the test plays."""
 
+import contextlib
 import os
 import signal
 import stat
@@ -53,7 +54,11 @@ def test_a_worker_is_a_session_of_its_own_with_private_files(
 
 
 def descriptors(pid: int) -> set[str]:
-    return {os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()}
+    found = set()
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            found.add(os.readlink(entry))
+    return found
 
 
 def test_two_workers_serve_side_by_side_and_one_death_is_told_in_words(
