@@ -7,6 +7,8 @@ def ingled_prompt(messages):
     return changed([m | {"content": m["content"].replace("Bob", "B.")} for m in messages])
 """
 
+from ingled.hooks.dictionary import Dictionary
+from ingled.hooks.rewriter import Rewriter
 from ingled.hooks.specs import Answer, Call, Change, Handler, Hook, Message, RequestValue, hookimpl
 from ingled.hooks.verdicts import Stop, Verdict, answered, changed, note, refuse
 
@@ -14,10 +16,12 @@ __all__ = [
     "Answer",
     "Call",
     "Change",
+    "Dictionary",
     "Handler",
     "Hook",
     "Message",
     "RequestValue",
+    "Rewriter",
     "Stop",
     "Verdict",
     "answered",
