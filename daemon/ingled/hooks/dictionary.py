@@ -19,11 +19,10 @@ class Dictionary:
             raise ValueError("the empty text cannot be replaced")
         self._fold = ignore_case
         self._values = {self._folded(key): value for key, value in replacements.items()}
-        keys = sorted(self._values, key=len, reverse=True)  # an alternation takes its first alternative
-        flags = re.I | re.A if ignore_case else 0
-        self._pattern = re.compile("|".join(map(re.escape, keys)), flags) if keys else None
-        self._beginnings = {key[:length] for key in keys for length in range(1, len(key))}
-        self._longest = len(keys[0]) if keys else 0
+        self._beginnings = {key[:length] for key in self._values for length in range(1, len(key))}
+        self._lengths = sorted({len(key) for key in self._values}, reverse=True)
+        firsts = {key[0] for key in self._values}
+        self._first = re.compile("|".join(map(re.escape, firsts)) if firsts else "(?!)")
         self._text = ""
 
     @property
@@ -41,23 +40,33 @@ class Dictionary:
 
     def _decide(self, text: str, last: bool) -> str:
         """Replace whatever is complete; keep what is the beginning of a key."""
-        at, out = 0, []
-        end = len(text) if last else self._open(text, 0)
-        while self._pattern and (match := self._pattern.search(text, at)) and match.start() < end:
-            out += [text[at : match.start()], self._values[self._folded(match.group())]]
-            at = match.end()
-            if at > end:  # what seemed to be a beginning was within this match
-                end = self._open(text, at)
+        folded, at, place, out = self._folded(text), 0, 0, []
+        end = len(text) if last else self._open(folded, 0)
+        while (candidate := self._first.search(folded, place)) and candidate.start() < end:
+            start = candidate.start()
+            key = self._key(folded, start)
+            place = start + max(len(key), 1)
+            if key:
+                out += [text[at:start], self._values[key]]
+                at = place
+                if at > end:  # what seemed to be a beginning was within this key
+                    end = self._open(folded, at)
         out.append(text[at:end])
         self._text = text[end:]
         return "".join(out)
 
-    def _open(self, text: str, at: int) -> int:
+    def _key(self, folded: str, at: int) -> str:
+        """Return the longest key that stands at this place, or an empty text."""
+        texts = (folded[at : at + length] for length in self._lengths)
+        return next((text for text in texts if text in self._values), "")
+
+    def _open(self, folded: str, at: int) -> int:
         """Return where, from `at` on, the beginning of a key begins that the end of the text cuts off."""
-        for start in range(max(at, len(text) - self._longest + 1), len(text)):
-            if self._folded(text[start:]) in self._beginnings:
+        longest = self._lengths[0] if self._lengths else 1
+        for start in range(max(at, len(folded) - longest + 1), len(folded)):
+            if folded[start:] in self._beginnings:
                 return start
-        return len(text)
+        return len(folded)
 
     def _folded(self, text: str) -> str:
         """Return the text as keys are compared. Only ASCII: other letters change their number with their case."""
