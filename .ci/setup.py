@@ -41,6 +41,7 @@ OLDEST_GLIBC = (2, 31)
 MACHINES = ("x86_64", "aarch64")
 # === because == lets pip take a CPU build of the same version, where it is configured to find one.
 CUDA_REQUIREMENTS = ("vllm==0.32.0", "torch===2.13.0")
+OURS = ("google-re2", "mimesis", "msgpack", "msgspec", "phonenumbers", "pluggy", "python-stdnum", "pyzmq", "watchdog")
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 
 STAMP = "ingle-setup.json"
@@ -365,7 +366,7 @@ class Recipe:
     def install_cuda(self) -> None:
         """Let pip resolve vLLM's ordinary dependencies together with ours and the tools."""
         tools = [] if self.for_use else ["-r", str(TOOLS_LOCK)]
-        ours = [line for line in pins(RUNTIME_LOCK) if re.match(r"(msgpack|msgspec|pluggy|pyzmq|watchdog)==", line)]
+        ours = [line for line in pins(RUNTIME_LOCK) if line.partition("==")[0] in OURS]
         self.pip(*CUDA_REQUIREMENTS, *ours, *tools)
 
     def install_torch(self) -> None:

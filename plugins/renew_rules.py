@@ -1,9 +1,9 @@
 """Renew the rules for secrets that redact ships: renew_rules.py GITLEAKS_TOML CREDSWEEPER_CONFIG_YAML.
 
 gitleaks' file is taken as it is. Of CredSweeper's, which is written for another engine and read by heavy code, the
-formats of single providers are taken and written in gitleaks' form: what RE2 lacks (lookaround) becomes a character
-beside the value, and bounds beyond RE2's become none. Its rules for keywords, weak ones and those for whole commands
-are left out: gitleaks has its own, and they cost false positives.
+formats of single providers are taken and written in gitleaks' form: what RE2 lacks (lookaround) becomes a word boundary
+before the value and a character behind it, and bounds beyond RE2's become none. Its rules for keywords, weak ones and
+those for whole commands are left out: gitleaks has its own, and they cost false positives.
 """
 
 import re
@@ -36,7 +36,7 @@ AFTER = re.compile(r"\(\?!\[([^\]]*)\]\)$")
 
 def converted(pattern: str) -> str:
     """Write a pattern for RE2."""
-    pattern = BEFORE.sub(lambda _: "(?:^|[^0-9A-Za-z_+-])", pattern)
+    pattern = BEFORE.sub(lambda _: r"\b", pattern)  # takes no character: two values may have one between them
     pattern = AFTER.sub(lambda found: f"(?:[^{found[1]}]|$)", pattern)
     pattern = pattern.replace("(?P<variable>", "(?:")
     return re.sub(r"\{(\d+),(?:8000|1600)\}", r"{\1,}", pattern)

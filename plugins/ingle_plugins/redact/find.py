@@ -62,4 +62,5 @@ def detectors(options: Options) -> Iterator[Callable[[str], Iterator[Span]]]:
 def own(text: str, kind: str, pattern: str) -> Iterator[Span]:
     """Yield what a pattern of the configuration finds: its first group where it has one, else all."""
     for match in rules.compiled(pattern).finditer(text):
-        yield Span(*match.span(1 if match.groups() else 0), kind)
+        group = 1 if match.groups() else 0
+        yield Span(match.start(group), match.end(group), kind)

@@ -14,17 +14,20 @@ EMAIL = (
     r"[\p{L}\p{N}.!#$%&'*+/=?^_`{|}~-]{1,64}@"
     r"(?:[\p{L}\p{N}](?:[\p{L}\p{N}-]{0,61}[\p{L}\p{N}])?\.){1,8}(?:xn--[A-Za-z0-9-]{2,59}|\p{L}{2,63})"
 )
-CARD = r"\b[0-9](?:[ -]?[0-9]){11,18}\b"
-IBAN = r"(?i)\b[A-Z]{2}[0-9]{2}(?:[ -]?[A-Z0-9]{2,4}){3,8}(?:[ -]?[A-Z0-9]{1,3})?\b"
-IPV4 = r"(?:^|[^\w.])((?:[0-9]{1,3}\.){3}[0-9]{1,3})(?:[^\w.]|\.(?:[^\w.]|$)|$)"
-IPV6 = r"(?i)(?:^|[^\w:.])((?:[0-9a-f]{0,4}:){2,7}[0-9a-f]{0,4})(?:[^\w:.]|[.:](?:\s|$)|$)"
-PHONE = r"(?:\+|\(|\b)[0-9](?:[ ./()-]{0,3}[0-9]){6,16}(?: ?(?:x|ext\.?) ?[0-9]{1,6})?\b"
+DIGITS = r"\b[0-9]+(?:[ -][0-9]+)*\b"
+IBAN_BEGINS = r"(?i)\b[A-Z]{2}[0-9]{2}"
+IBAN = r"(?i)^[A-Z]{2}[0-9]{2}(?:[ -]?[A-Z0-9]{1,4}){3,10}"
+IBAN_LONGEST = 48
+"""A little more than 34 characters with spaces between groups of four."""
+IPV4 = r"(?:[0-9]{1,3}\.){3}[0-9]{1,3}"
+IPV6 = r"(?i)(?:[0-9a-f]{0,4}:){2,7}[0-9a-f]{0,4}"
+PHONE = r"(?:\(?\+|\(|\b)[0-9](?:[ ./()-]{0,3}[0-9]){6,16}(?: ?(?:x|ext\.?) ?[0-9]{1,6})?\b"
 CUES = (
     r"(?i)(?:\b(?:tel|tele?(?:ph|f)on\w*|tel[eé]fono|phone|mobile?|handy|cell|cellulare|fax|call|text|whatsapp|number|"
     r"n[uú]mero|portable|telemóvel|anrufen|ruf|rufnummer|appele[rz]?|llam\w+|puhelin)\b|☎|📞)"
     r"\W{0,12}(?:\w{1,12}\W{1,3}){0,3}$"
 )
-GROUPED = r"^(?:\([0-9]{2,5}\)[ -]?|[0-9]{2,5}[ /.-])[0-9]{2,8}(?:[ .-][0-9]{2,5}){0,4}(?: ?(?:x|ext).*)?$"
+GROUPED = r"^(?:\([0-9]{2,5}\)[ /-]?|[0-9]{2,5}[ /.-])[0-9]{2,8}(?:[ .-][0-9]{2,5}){0,4}(?: ?(?:x|ext).*)?$"
 NORTH_AMERICAN = r"^(?:1[ .-])?(?:\([0-9]{3}\) ?|[0-9]{3}[.-])[0-9]{3}[ .-][0-9]{4}(?: ?(?:x|ext).*)?$"
 NO_PHONE = (
     r"^(?:[0-9]{1,2}[-./ ][0-9]{1,2}[-./ ][0-9]{4}|[0-9]{4}[-./][0-9]{1,2}[-./][0-9]{1,2}"  # dates
@@ -39,17 +42,27 @@ def find_emails(text: str) -> Iterator[Span]:
     if "@" in text:
         for match in compiled(EMAIL).finditer(text):
             before = len(match.group()) - len(match.group().lstrip("'*`{/=|.!#$%&?^~"))  # quoted, or in a path
-            yield Span(match.start() + before, match.end(), "email")
+            if match.group()[before] != "@":
+                yield Span(match.start() + before, match.end(), "email")
 
 
 def find_cards(text: str) -> Iterator[Span]:
     """Yield where numbers of payment cards stand: an issuer's prefix, its length, and Luhn's digit."""
     from stdnum import luhn
 
-    for match in compiled(CARD).finditer(text):
-        digits = "".join(filter(str.isdigit, match.group()))
-        if issued(digits) and luhn.is_valid(digits):
-            yield Span(match.start(), match.end(), "card")
+    for match in compiled(DIGITS).finditer(text):
+        groups = [found.span() for found in compiled(r"[0-9]+").finditer(match.group())]
+        for first, (start, _) in enumerate(groups):  # other numbers may stand directly before and behind
+            digits = ""
+            for begin, end in groups[first : first + CARD_GROUPS]:
+                digits += match.group()[begin:end]
+                if len(digits) > 19:
+                    break
+                if len(digits) >= 12 and issued(digits) and luhn.is_valid(digits):
+                    yield Span(match.start() + start, match.start() + end, "card")
+
+
+CARD_GROUPS = 7
 
 
 def issued(digits: str) -> bool:
@@ -70,13 +83,15 @@ def find_ibans(text: str) -> Iterator[Span]:
     """Yield where numbers of bank accounts stand: a country's length and the check digits."""
     from stdnum import iban
 
-    for match in compiled(IBAN).finditer(text):
-        words = match.group().split(" ")
+    for match in compiled(IBAN_BEGINS).finditer(text):
+        begin = match.start()
+        taken = compiled(IBAN).search(text[begin : begin + IBAN_LONGEST])
+        words = taken.group().split(" ") if taken else []
         while words:  # the pattern may have taken words behind the number
             candidate = " ".join(words)
             # Without the check of a bank's own digits: one more wrong number must not make a real account visible.
             if iban.is_valid(candidate, check_country=False):
-                yield Span(match.start(), match.start() + len(candidate), "iban")
+                yield Span(begin, begin + len(candidate), "iban")
                 break
             words.pop()
 
@@ -84,14 +99,26 @@ def find_ibans(text: str) -> Iterator[Span]:
 def find_addresses(text: str) -> Iterator[Span]:
     """Yield where addresses of the internet stand that are somebody's: no private, loopback or reserved ones."""
     for pattern, sign in ((IPV4, "."), (IPV6, ":")):
-        if sign in text:
-            for match in compiled(pattern).finditer(text):
-                try:
-                    address = ipaddress.ip_address(match.group(1))
-                except ValueError:
-                    continue
-                if address.is_global and not address.is_multicast:
-                    yield Span(*match.span(1), "ip")
+        if sign not in text:
+            continue
+        for match in compiled(pattern).finditer(text):
+            start, end = match.span()
+            if goes_on(text[max(0, start - 1) : start], text[end : end + 2], sign):
+                continue
+            try:
+                address = ipaddress.ip_address(match.group())
+            except ValueError:
+                continue
+            if address.is_global and not address.is_multicast:
+                yield Span(start, end, "ip")
+
+
+def goes_on(before: str, behind: str, sign: str) -> bool:
+    """Tell whether what stands beside an address makes it a part of something longer: of a version or a name."""
+    if before and (before.isalnum() or before in "_.:"):
+        return True
+    first, second = behind[:1], behind[1:]
+    return first.isalnum() or first == "_" or (first == sign and bool(second) and (second.isalnum() or second == sign))
 
 
 def find_phones(text: str, regions: Sequence[str]) -> Iterator[Span]:
@@ -101,19 +128,35 @@ def find_phones(text: str, regions: Sequence[str]) -> Iterator[Span]:
     before it that says so, or if it is written as only telephone numbers are, or if it begins with 0 and is in use.
     """
     for match in compiled(PHONE).finditer(text):
-        number = match.group()
-        if number.startswith("+"):
-            found = "." not in number and possible(number, None)
-        elif compiled(CUES).search(text[max(0, match.start() - AROUND) : match.start()]):
-            found = any(possible(number, region) for region in regions)
-        elif compiled(NO_PHONE).search(number):
-            found = False
-        elif compiled(NORTH_AMERICAN).search(number):
-            found = True
-        else:
-            found = looks_dialled(number) and any(valid(number, region) for region in regions)
-        if found:
-            yield Span(match.start(), match.end(), "phone")
+        number, start = match.group(), match.start()
+        cue = compiled(CUES).search(text[max(0, start - AROUND) : start]) is not None
+        for _ in range(MOST_GROUPS):  # other numbers may stand directly behind
+            if is_phone(number, cue, regions):
+                yield Span(start, start + len(number), "phone")
+                break
+            shorter = compiled(LAST_GROUP).search(number)
+            if shorter is None or not (cue or number.startswith(("+", "(+"))):
+                break
+            number = number[: shorter.start()]
+
+
+LAST_GROUP = r"[ ./()-]+[0-9]+[^0-9]*$"
+MOST_GROUPS = 5
+
+
+def is_phone(number: str, cue: bool, regions: Sequence[str]) -> bool:
+    """Tell whether this is a telephone's number; `cue`: a word before it says so."""
+    if number.startswith(("+", "(+")):
+        return "." not in number and possible(number.lstrip("("), None)
+    if cue:
+        return any(possible(number, region) for region in regions)
+    if compiled(NO_PHONE).search(number):
+        return False
+    if compiled(NORTH_AMERICAN).search(number):
+        return True
+    if number.startswith("00") and number[2:3] != "0" and possible("+" + number[2:], None):
+        return "." not in number
+    return looks_dialled(number) and any(valid(number, region) for region in regions)
 
 
 def looks_dialled(number: str) -> bool:
@@ -131,7 +174,7 @@ def possible(number: str, region: str | None) -> bool:
     import phonenumbers
 
     try:
-        return phonenumbers.is_possible_number(phonenumbers.parse(number, region))
+        return bool(phonenumbers.is_possible_number(phonenumbers.parse(number, region)))
     except phonenumbers.NumberParseException:
         return False
 
@@ -141,6 +184,6 @@ def valid(number: str, region: str) -> bool:
     import phonenumbers
 
     try:
-        return phonenumbers.is_valid_number(phonenumbers.parse(number, region))
+        return bool(phonenumbers.is_valid_number(phonenumbers.parse(number, region)))
     except phonenumbers.NumberParseException:
         return False

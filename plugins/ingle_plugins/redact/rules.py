@@ -114,12 +114,24 @@ TOKEN = r"[A-Za-z0-9+/_=-]{20,512}"
 
 
 def find_random(text: str, threshold: float) -> Iterator[Span]:
-    """Yield where words stand that look random: as much entropy as asked for, and letters of both cases and digits.
+    """Yield where words stand that look random.
 
-    A word of n characters has at most log2(n) bits, so 20 characters reach 4.32 at most.
+    That is as much entropy as asked for, in letters of both cases and digits; or, with ONE_CASE less, in at least 24
+    letters of one case and digits. A hexadecimal number alone is none: hashes of files and commits are no secrets.
+    A word of n characters has at most log2(n) bits, so 24 characters reach 4.58 at most.
     """
     for match in compiled(TOKEN).finditer(text):
         word = match.group()
-        mixed = any(map(str.isdigit, word)) and any(map(str.islower, word)) and any(map(str.isupper, word))
-        if mixed and entropy(word) >= threshold:
+        digits, lower, upper = (sum(map(test, word)) for test in (str.isdigit, str.islower, str.isupper))
+        if lower and upper:
+            least = threshold
+        elif len(word) >= 24 and digits >= 3 and word.isalnum() and not compiled(HEXADECIMAL).search(word):
+            least = threshold - ONE_CASE
+        else:
+            continue
+        if digits and entropy(word) >= least:
             yield Span(match.start(), match.end(), "secret")
+
+
+HEXADECIMAL = r"(?i)^[0-9a-f]+$"
+ONE_CASE = 0.6

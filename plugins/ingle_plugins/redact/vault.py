@@ -1,7 +1,7 @@
 """Placeholders and what they stand for: `[EMAIL_1]` is one mail address throughout a request. Pure.
 
-A placeholder is never one that the messages already contain in any spelling, so that a text like `[EMAIL_1]` in a prompt
-stays that text in the answer.
+A placeholder is never one that the messages already contain in any spelling, so that a text like `[EMAIL_1]` in a
+prompt stays that text in the answer.
 """
 
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ from ingled.hooks import Dictionary, Handler
 
 from ingle_plugins.redact.rules import compiled
 
-WRITTEN = r"(?i)(?:\[|［) ?([a-z]{2,16})(?:[ _-]|\\_)?([0-9]{1,6}) ?\\?(?:\]|］)"
+WRITTEN = r"(?i)(?:\[|\x{FF3B}) ?([a-z]{2,16})(?:[ _-]|\\_)?([0-9]{1,6}) ?\\?(?:\]|\x{FF3D})"
 
 
 class Vault:
@@ -57,5 +57,10 @@ def spellings(placeholder: str) -> list[str]:
     """Return how models write a placeholder: with another separator, with spaces, escaped for Markdown or LaTeX."""
     label, number = placeholder[1:-1].split("_")
     bodies = [f"{label}{separator}{number}" for separator in ("_", " ", "-", "", r"\_")]
-    brackets = [f"[ {label}_{number} ]", rf"\[{label}_{number}\]", rf"\[{label}\_{number}\]", f"［{label}_{number}］"]
+    brackets = [
+        f"[ {label}_{number} ]",
+        rf"\[{label}_{number}\]",
+        rf"\[{label}\_{number}\]",
+        f"\uff3b{label}_{number}\uff3d",
+    ]
     return [*(f"[{body}]" for body in bodies), *brackets]
