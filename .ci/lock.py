@@ -37,20 +37,25 @@ RUNTIME = (
     "python-multipart",
     "uvicorn[standard]",
     # ours, see pyproject.toml
+    "google-re2>=1.1.20250722",
+    "mimesis>=18",
     "msgpack>=1.1",
     "msgspec>=0.19",
+    "phonenumbers>=9",
     "pluggy>=1.5",
+    "python-stdnum>=2",
     "pyzmq>=26",
     "watchdog>=4",
     # those of shipped plugins
     "cryptography>=42",
-    "google-re2>=1.1",
     "tree-sitter>=0.23",
     "tree-sitter-bash>=0.23",
 )
 
 DEVELOPMENT = (
+    "detect-secrets",  # a second opinion for bench/redact.py, as are faker and rstr
     "editables",
+    "faker",
     "hatchling",
     "hypothesis",
     "import-linter",
@@ -58,6 +63,7 @@ DEVELOPMENT = (
     "psutil",
     "pytest",
     "pytest-timeout",
+    "rstr",
     "ruff",
     "types-psutil",
 )

@@ -44,7 +44,10 @@ CUDA_REQUIREMENTS = ("vllm==0.32.0", "torch===2.13.0")
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 
 # What ingle and its shipped plugins need themselves; vLLM's own needs are vLLM's to say where pip resolves them.
-OURS = r"(msgpack|msgspec|pluggy|pyzmq|watchdog|cffi|cryptography|google-re2|pycparser|tree-sitter|tree-sitter-bash)=="
+OURS = (
+    "cffi", "cryptography", "google-re2", "mimesis", "msgpack", "msgspec", "phonenumbers", "pluggy", "pycparser",
+    "python-stdnum", "pyzmq", "tree-sitter", "tree-sitter-bash", "watchdog",
+)  # fmt: skip
 
 STAMP = "ingle-setup.json"
 UNFINISHED = "ingle-setup.unfinished"
@@ -368,7 +371,7 @@ class Recipe:
     def install_cuda(self) -> None:
         """Let pip resolve vLLM's ordinary dependencies together with ours and the tools."""
         tools = [] if self.for_use else ["-r", str(TOOLS_LOCK)]
-        ours = [line for line in pins(RUNTIME_LOCK) if re.match(OURS, line)]
+        ours = [line for line in pins(RUNTIME_LOCK) if line.partition("==")[0] in OURS]
         self.pip(*CUDA_REQUIREMENTS, *ours, *tools)
 
     def install_torch(self) -> None:

@@ -23,11 +23,13 @@ from bench.ember.model import Ember, config, save
 from bench.ember.model_sizes import CONTEXT, SIZES
 from bench.ember.tokenizer import SPECIALS, load, tokenizer_config, tokenizer_json, vocabulary
 
-BATCH_TOKENS: Final = 4096
+BATCH_TOKENS: Final = 3072
 SAVE_EVERY: Final = 250
 POOL: Final = 4096
 """Examples that are sorted by length together, so that little is padding."""
 PROMPT_WEIGHT: Final = 0.1
+HIDDEN_REQUESTS, HIDDEN_WORDS = 0.5, 0.2
+"""The share of single requests in which words are hidden, and of their words: any rest of a sentence must do."""
 SYSTEMS: Final = ("You are a helpful assistant.", "You turn requests into shell commands.", "Be brief.", "be nice")
 
 
@@ -44,6 +46,7 @@ class Rows:
 
     def __init__(self, tokenizer: Any, seed: int) -> None:
         self.tokenizer = tokenizer
+        self.hidden: int = tokenizer.token_to_id(SPECIALS[0])
         self.dice = random.Random(f"{seed} rows")
         self.examples = training(seed)
         self.texts = sentences()
@@ -76,7 +79,23 @@ class Rows:
             request = request.rstrip("?.! ") + self.dice.choice(JSON_ENDS)
             answer = json.dumps({"command": answer if one.known else None})
         asked, told = self.part("user", request, prompt), self.part("assistant", answer, 1.0)
+        if not prompt and request == one.request and self.dice.random() < HIDDEN_REQUESTS:
+            asked = self.hide(asked, one)
         return Row(asked.ids + told.ids, asked.weights + told.weights)
+
+    def hide(self, asked: Row, one: Example) -> Row:
+        """Return the request with some words hidden; arguments stay."""
+        found: list[bool] = []
+        for text, argument in one.pieces:
+            found += [not argument] * len(text)
+        encoded = self.tokenizer.encode(f"{one.request}<|im_end|>")
+        ids = list(asked.ids)
+        begin = ids.index(self.tokenizer.token_to_id("\u010a")) + 1
+        for at, (first, end) in enumerate(encoded.offsets[:-1]):
+            assert ids[begin + at] == encoded.ids[at]
+            if end - first > 1 and all(found[first:end]) and self.dice.random() < HIDDEN_WORDS:
+                ids[begin + at] = self.hidden
+        return Row(ids, asked.weights)
 
     def part(self, role: str, text: str, weight: float) -> Row:
         """Return one message as the chat template writes it; what the role adds before the text does not count."""
@@ -165,7 +184,7 @@ def train(arguments: argparse.Namespace) -> None:
 
 def texts_beside(words: int, size: dict[str, int], settings: dict[str, Any], eos: int, pad: int) -> dict[str, Any]:
     """Return the JSON files that stand beside the weights, by name."""
-    generation = {"eos_token_id": [eos, pad], "pad_token_id": pad, "temperature": 0.7}
+    generation = {"eos_token_id": [eos, pad], "pad_token_id": pad, "temperature": 0.0}  # a command is no place for luck
     return {
         "config.json": config(size, words, eos, pad),
         "generation_config.json": generation,
@@ -179,7 +198,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "out")
     parser.add_argument("--size", choices=SIZES, default="small")
-    parser.add_argument("--steps", type=int, default=2200)
+    parser.add_argument("--steps", type=int, default=4200)
     parser.add_argument("--batch", type=int, default=BATCH_TOKENS, help="places in a batch")
     parser.add_argument("--rate", type=float, default=0.004)
     parser.add_argument("--seed", type=int, default=SEED)

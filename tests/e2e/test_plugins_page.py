@@ -80,3 +80,22 @@ def test_check_config_names_what_is_wrong_with_a_plugin(tmp_path: Path) -> None:
     assert done.returncode == 78
     assert "plugins.bad:" in done.stderr and "bad.py:1" in done.stderr and "nothing_of_this_name" in done.stderr
     assert "plugins.guard" in done.stderr and "commands" in done.stderr
+
+
+def test_redact_hides_from_the_model_and_gives_back_in_the_stream() -> None:
+    config = "[plugins.redact]\n"
+    secret = "write to jane.doe@example.org, not to jane.doe@example.org, about AKIAQYLPMN5HHHFPZAM2 please"
+    with DaemonFixture(config) as daemon, Wire(daemon.socket) as client:
+        text, end = client.read(client.ask(secret))
+        assert text == secret
+        assert {(hook["name"], hook["point"], hook["verdict"]) for hook in end["hooks"]} >= {
+            ("redact", "prompt", "changed"),
+            ("redact", "chunk", "changed"),
+        }
+        value = {"messages": [{"role": "user", "content": secret}]}
+        tested = client.call("hook_test", hook="redact", point="prompt", value=value)
+        shown = tested["value"]["messages"][-1]["content"]
+        assert "jane" not in shown and "AKIA" not in shown and shown.startswith("write to [")
+        client.ask(secret, stream=False, credit=0)
+        assert client.until("done", "failed")[-1]["result"]["text"] == secret
+        assert "jane" not in daemon.log.read_text()

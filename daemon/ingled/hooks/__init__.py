@@ -9,6 +9,8 @@ def ingled_prompt(messages):
 
 from ingle.wire.hook_schema import Hold
 
+from ingled.hooks.dictionary import Dictionary
+from ingled.hooks.rewriter import Rewriter
 from ingled.hooks.specs import Answer, Call, Change, Handler, Hook, Message, RequestValue, hookimpl
 from ingled.hooks.verdicts import Stop, Verdict, answered, changed, note, refuse
 
@@ -16,11 +18,13 @@ __all__ = [
     "Answer",
     "Call",
     "Change",
+    "Dictionary",
     "Handler",
     "Hold",
     "Hook",
     "Message",
     "RequestValue",
+    "Rewriter",
     "Stop",
     "Verdict",
     "answered",

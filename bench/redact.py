@@ -1,0 +1,242 @@
+"""Print what redact finds in data that this repository did not write, what it finds wrongly, and what it costs.
+
+Secrets are generated from the formats of three rule sets: gitleaks' and CredSweeper's, which redact itself uses (so
+their recall says only that nothing gets lost between rule and placeholder), and detect-secrets', which it does not.
+Personal data comes from faker, false positives from the lines of Python's standard library.
+"""
+
+import argparse
+import importlib
+import pkgutil
+import random
+import re
+import sysconfig
+import time
+import tomllib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import detect_secrets.plugins
+import msgspec
+import rstr
+from faker import Faker
+from ingle_plugins.redact import Options, names
+from ingle_plugins.redact.find import Finder
+from ingle_plugins.redact.options import KINDS
+from ingle_plugins.redact.rules import compiled, entropy, rules
+
+SEED = 5
+LOCALES = ["en_US", "en_GB", "de_DE", "fr_FR", "es_ES", "it_IT", "pt_BR", "nl_NL", "pl_PL", "sv_SE", "da_DK", "no_NO"]
+LOCALES += ["fi_FI", "cs_CZ", "hu_HU", "hr_HR"]
+HARD = ["ru_RU", "uk_UA", "ro_RO", "tr_TR", "en_IN", "id_ID", "ja_JP", "zh_CN"]
+CARRIERS = ("Why does this fail: {} ?", "I got '{}' from them.", "{}", 'config = "{}"\nand then?')
+NAME_CARRIERS = ("Please write to {} about the offer.", "{} asked for a refund, what now?", "Summarise what {} said.")
+PHONE_CARRIERS = ("Call me: {} today", "Tel.: {}", "You can reach us under {} until noon.", "phone {}")
+NO_FORMAT = ("ip_public", "private_key", "npm", "keyword")  # these match no token, or only what stands around one
+HEADERS = ("RSA PRIVATE KEY", "EC PRIVATE KEY", "DSA PRIVATE KEY", "OPENSSH PRIVATE KEY", "PRIVATE KEY")
+
+
+class Made:
+    """Generates secrets by patterns, always the same ones."""
+
+    def __init__(self) -> None:
+        self.random = random.Random(SEED)
+        self._rstr = rstr.Rstr(self.random)
+
+    def text(self, pattern: str) -> str:
+        """Return a text that matches, as a person would write it: no runs of white space, few repeats."""
+        plain = re.sub(r"\\s[*+]?|\[\\s.*?\]\{0,\d\}", " ", pattern)
+        plain = (
+            plain.replace(r"\d+", r"\d{9,13}")
+            .replace("[[:alnum:]]", "[a-zA-Z0-9]")
+            .replace(r"\z", "")
+            .replace("(?i)", "")
+        )
+        plain = plain.replace(")+", "){1,3}")
+        plain = re.sub(r"\(\?[<!=][!=]?[^()]*\)|\(\?[=!][^()]*\)", "", plain)
+        return re.sub(r" {2,}", " ", self._rstr.xeger(plain)).strip()
+
+    def of_rules(self, name: str, each: int) -> Iterator[tuple[str, str]]:
+        """Yield (carrier text, secret) from a shipped file of rules: what the rule itself, alone, calls a secret."""
+        table = tomllib.loads((files("ingle_plugins.redact") / "data" / name).read_text(encoding="utf-8"))
+        known = {rule.regex: rule for rule in rules()}
+        for entry in table["rules"]:
+            rule = known.get(entry.get("regex", ""))
+            for _ in range(each if rule else 0):
+                try:
+                    text = self.text(entry["regex"])
+                except (re.error, ValueError, KeyError):
+                    break
+                match = compiled(entry["regex"]).search(text)
+                groups = [group for group in match.groups() if group] if match else []
+                secret = groups[0] if groups else match.group() if match else ""
+                if secret and entropy(secret) > entry.get("entropy", 0):
+                    yield text, secret
+
+    def of_detect_secrets(self, each: int) -> Iterator[tuple[str, str, str]]:
+        """Yield (format, text, secret) from detect-secrets, which calls the first group the secret, else all."""
+        for module in pkgutil.iter_modules(detect_secrets.plugins.__path__):
+            loaded = importlib.import_module(f"detect_secrets.plugins.{module.name}")
+            for thing in vars(loaded).values():
+                listed = getattr(thing, "denylist", None)
+                own = isinstance(thing, type) and thing.__module__ == loaded.__name__
+                if not own or not isinstance(listed, list | tuple) or module.name in NO_FORMAT:
+                    continue
+                for found in listed:
+                    pattern = found[0] if isinstance(found, tuple) else found
+                    for _ in range(each):
+                        text = self.text(pattern.pattern)
+                        match = pattern.search(text)
+                        if match:
+                            groups = [group for group in match.groups() if group]
+                            yield module.name, text, groups[-1] if groups else match.group().strip("\"'=: ")
+
+    def private_key(self) -> str:
+        """Return a key as PEM files hold it."""
+        header = self.random.choice(HEADERS)
+        letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+        lines = ["".join(self.random.choices(letters, k=64)) for _ in range(self.random.randint(4, 26))]
+        return "\n".join([f"-----BEGIN {header}-----", *lines, f"-----END {header}-----"])
+
+
+def hidden(finder: Finder, text: str, value: str) -> bool:
+    """Tell whether no character of the value stays in the text."""
+    start = text.index(value)
+    covered = {place for span in finder.find(text) for place in range(span.start, span.end)}
+    wanted = [start + offset for offset, sign in enumerate(value) if not sign.isspace()]
+    return all(place in covered for place in wanted)
+
+
+def show(name: str, found: int, of: int, misses: list[str]) -> None:
+    """Print a line of a table of recall."""
+    print(f"{name:<34}{of:>7}{found / max(of, 1):>9.3f}   {', '.join(misses[:3])[:90]}")
+
+
+def secrets(finder: Finder) -> None:
+    """Print the recall of secrets by source."""
+    made = Made()
+    print(f"\n{'secrets, by where the format is from':<34}{'made':>7}{'recall':>9}   missed, for example")
+    for name, each in (("gitleaks.toml", 10), ("credsweeper.toml", 20)):
+        count, total, misses = 0, 0, []
+        for number, (text, secret) in enumerate(made.of_rules(name, each)):
+            carried = CARRIERS[number % len(CARRIERS)].format(text)
+            ok = hidden(finder, carried, secret)
+            count, total = count + ok, total + 1
+            misses += [] if ok else [secret[:28]]
+        show(f"{name} (used)", count, total, misses)
+    by: dict[str, list[tuple[bool, str]]] = defaultdict(list)
+    for number, (kind, text, secret) in enumerate(made.of_detect_secrets(40)):
+        by[kind].append((hidden(finder, CARRIERS[number % len(CARRIERS)].format(text), secret), secret))
+    for _ in range(100):
+        key = made.private_key()
+        by["whole private keys"].append((hidden(finder, f"My key:\n{key}\nWhy?", key), key))
+    every = [each for kind in by.values() for each in kind]
+    show("detect-secrets (held out)", sum(ok for ok, _ in every), len(every), [])
+    for kind, results in by.items():
+        show(f"  {kind}", sum(ok for ok, _ in results), len(results), [value[:28] for ok, value in results if not ok])
+
+
+def personal(finder: Finder, number: int) -> None:
+    """Print the recall of personal data by kind and locale."""
+    print(f"\n{'personal data (faker)':<34}{'made':>7}{'recall':>9}   missed, for example")
+    total: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    for locale in LOCALES + HARD:
+        fake = Faker(locale)
+        fake.seed_instance(SEED)
+        makers: dict[str, tuple[Callable[[], str], tuple[str, ...]]] = {
+            "name": (lambda fake=fake: f"{fake.first_name()} {fake.last_name()}", NAME_CARRIERS),  # type: ignore[misc]
+            "phone": (fake.phone_number, PHONE_CARRIERS),
+            "email": (fake.email, CARRIERS),
+            "card": (fake.credit_card_number, CARRIERS),
+            "iban": (fake.iban, CARRIERS),
+            "ip": (fake.ipv4_public, CARRIERS),
+        }
+        for kind, (make, carriers) in makers.items():
+            if locale in HARD and kind != "name":
+                continue
+            values = [make() for _ in range(number)]
+            texts = [carriers[place % len(carriers)].format(value) for place, value in enumerate(values)]
+            oks = [hidden(finder, text, value) for text, value in zip(texts, values, strict=True)]
+            if locale in LOCALES:
+                total[kind][0] += sum(oks)
+                total[kind][1] += number
+            if kind in ("name", "phone"):
+                label = f"  {kind} {locale}" + (" (not counted)" if locale in HARD else "")
+                show(label, sum(oks), number, [value for value, ok in zip(values, oks, strict=True) if not ok])
+    for kind, (found, of) in total.items():
+        show(f"{kind}, {len(LOCALES)} locales", found, of, [])
+
+
+def only(kind: str) -> Finder:
+    """Return a finder of one kind."""
+    return Finder(msgspec.structs.replace(Options(), **{each: each == kind for each in KINDS}))
+
+
+def false_positives(shown: bool) -> None:
+    """Print how many lines of the standard library have something that redact would take out, whatever it is."""
+    library = Path(sysconfig.get_paths()["stdlib"])
+    texts: dict[str, list[str]] = {"without its tests": [], "its tests": []}
+    for path in library.rglob("*.py"):
+        if not {"site-packages", "dist-packages"} & set(path.parts):
+            inside = path.relative_to(library).parts
+            tests = inside[0] in ("test", "idlelib") or "test" in inside or "tests" in inside
+            texts["its tests" if tests else "without its tests"].append(path.read_text(errors="replace"))
+    for part, each in texts.items():
+        lines = sum(text.count("\n") for text in each)
+        size = sum(map(len, each))
+        print(f"\nstandard library, {part}: {lines} lines, {size // 1000} kB")
+        print(f"{'kind':<10}{'lines':>7}{'of all':>10}{'us/kB':>8}   most frequent")
+        every: set[tuple[int, int]] = set()
+        for kind in KINDS:
+            finder = only(kind)
+            finder.find("warm up: key = 1")
+            found: Counter[str] = Counter()
+            flagged: set[tuple[int, int]] = set()
+            start = time.perf_counter()
+            for number, text in enumerate(each):
+                for span in finder.find(text):
+                    found[text[span.start : span.end]] += 1
+                    flagged.add((number, text.count("\n", 0, span.start)))
+            micros = (time.perf_counter() - start) / size * 1e9
+            every |= flagged
+            most = found.most_common(None if shown else 4)
+            print(f"{kind:<10}{len(flagged):>7}{len(flagged) / lines:>10.4%}{micros:>8.1f}   {[t for t, _ in most]}")
+        mails = {place for place in every if "@" in each[place[0]].splitlines()[place[1]]}
+        print(f"{'all':<10}{len(every):>7}{len(every) / lines:>10.4%}")
+        rest = len(every - mails)
+        print(f"{'no mail':<10}{rest:>7}{rest / lines:>10.4%}            an address of mail is what it says it is")
+
+
+def start_up() -> None:
+    """Print what the first request pays."""
+    rules.cache_clear()
+    compiled.cache_clear()
+    begin: Any = time.perf_counter()
+    finder = Finder(Options())
+    finder.find("api_key = hello, Anna Schmidt, +49 30 901820")
+    print(f"first use: {(time.perf_counter() - begin) * 1000:.0f} ms, {sum(map(len, names.lists()))} names")
+    text = ("Dear team, the server of Anna Schmidt at 10.0.0.1 says: token expired, see the key. " * 13)[:1024]
+    begin = time.perf_counter()
+    for _ in range(200):
+        finder.find(text)
+    print(f"a message of 1 kB afterwards: {(time.perf_counter() - begin) / 200 * 1e6:.0f} us")
+
+
+def main() -> None:
+    """Print everything."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--number", type=int, default=300, help="values for each kind and locale")
+    parser.add_argument("--show", action="store_true", help="show everything that is found in the standard library")
+    options = parser.parse_args()
+    start_up()
+    finder = Finder(Options())
+    secrets(finder)
+    personal(finder, options.number)
+    false_positives(options.show)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""What redact finds and what it leaves: the edges between the two. How much it finds, bench/redact.py measures."""
+
+import subprocess
+import sys
+
+import pytest
+from ingle_plugins.redact import Options
+from ingle_plugins.redact.find import Finder
+from ingle_plugins.redact.spans import Span, merged
+
+NPM = "npm_" + "q8Rrvv3Kdplain77ZxCvBnMqWeRtYuIoPaS"
+
+
+@pytest.fixture(scope="module")
+def finder() -> Finder:
+    return Finder(Options())
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("Guido van Rossum wrote it", ["Guido van Rossum"]),
+        ("Dear Ms. Xyzzykova, thanks", ["Xyzzykova"]),
+        ("Hans-Dieter Kräßner-Lüdenscheidt rief an", ["Hans-Dieter Kräßner-Lüdenscheidt"]),
+        ("Tell Mary O'Neil and John F. Kennedy", ["Mary O'Neil", "John F. Kennedy"]),
+        ("call (731) 817-3296 x534 now", ["(731) 817-3296 x534"]),
+        ("Tel.: 0176 1234567", ["0176 1234567"]),
+        ("<bob@corp.de>, 'eve@corp.de'", ["bob@corp.de", "eve@corp.de"]),
+        ("jürgen@müller.de", ["jürgen@müller.de"]),
+        ("from 2001:4860:4860::8888 and 8.8.4.4.", ["2001:4860:4860::8888", "8.8.4.4"]),
+        ("8.8.8.8 8.8.4.4:53", ["8.8.8.8", "8.8.4.4"]),
+        ("7 4111 1111 1111 1111 4111111111111111", ["4111 1111 1111 1111", "4111111111111111"]),
+        ("+49 30 901820 12345678 +49 30 901821", ["+49 30 901820", "+49 30 901821"]),
+        ("ab11 DE89 3704 0044 0532 0130 00 und", ["DE89 3704 0044 0532 0130 00"]),
+        (f"{NPM}1 {NPM}2 {NPM}3", [f"{NPM}1", f"{NPM}2", f"{NPM}3"]),
+        ("IBAN GB82WEST12345698765432 please", ["GB82WEST12345698765432"]),
+        ("my token is 7yij4b4n0a9t8zrnivp9k14ijg17go8s", ["7yij4b4n0a9t8zrnivp9k14ijg17go8s"]),
+    ],
+)
+def test_found(finder: Finder, text: str, found: list[str]) -> None:
+    assert [text[start:end] for start, end, _ in finder.find(text)] == found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Hello World, The Python Tutorial says: On Windows use Visual Studio",
+        "version 1.2.3 of 2024-01-31, 10:30:00; 192.168.0.1 and 127.0.0.1 and fe80::1",
+        "4111 1111 1111 1112 is no card, DE88370400440532013000 no account",
+        "sha256: e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+        "550e8400-e29b-41d4-a716-446655440000",
+        "password = os.environ['PASSWORD'], token: str | None, key=lambda item: item.name",
+        "order 12345678, 1234567890 items, 1999-2008, 0123456789",
+        "user@localhost, foo@bar, @decorator",
+    ],
+)
+def test_left_alone(finder: Finder, text: str) -> None:
+    assert [text[start:end] for start, end, _ in finder.find(text)] == []
+
+
+def test_entropy_decides_of_words_without_a_name() -> None:
+    word = "Zx9Qw3Er7Ty1Ui5Op8As2Df4Gh6J"
+    assert Finder(Options()).find(word) == [Span(0, len(word), "secret")]
+    assert Finder(Options(entropy=0)).find(word) == []
+
+
+def test_places_that_overlap_are_one_place() -> None:
+    spans = [Span(5, 9, "name"), Span(0, 6, "email"), Span(9, 12, "ip")]
+    assert merged(spans, {"email": 1, "name": 2}) == [Span(0, 9, "email"), Span(9, 12, "ip")]
+
+
+def test_importing_it_loads_no_rules_and_no_lists() -> None:
+    program = "import ingle_plugins.redact, sys; print({'phonenumbers', 'stdnum', 'mimesis'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("set()\n", "")
