@@ -39,7 +39,7 @@ format: setup ## bring the sources into shape
 	$(VENV)/ruff format
 
 bench: setup ## measure, and print tables (bench/soak.py runs for half an hour, by itself)
-	for script in imports throughput worker_bench hostile; do echo "== $$script"; $(VENV)/python "bench/$$script.py" || exit 1; done
+	for script in imports throughput worker_bench hostile redact; do echo "== $$script"; $(VENV)/python "bench/$$script.py" || exit 1; done
 
 lock: ## pin the newest versions of everything anew
 	$(PYTHON) .ci/lock.py
