@@ -4,8 +4,8 @@ Secrets are generated from the formats of three rule sets: gitleaks' and CredSwe
 their recall says only that nothing gets lost between rule and placeholder), and detect-secrets', which it does not.
 Personal data comes from faker, false positives from the lines of Python's standard library.
 
-None of it is unseen: rules, ranges of numbers and words that are no names were added after looking at what was missed or
-found wrongly here. `docs/decisions/0005-how-redact-finds.md` has what data gave that nobody had looked at.
+None of it is unseen: rules, ranges of numbers and words that are no names were added after looking at what was missed
+or found wrongly here. `docs/decisions/0005-how-redact-finds.md` has what data gave that nobody had looked at.
 """
 
 import argparse

@@ -19,7 +19,7 @@ IBAN_LONGEST = 48
 """A little more than 34 characters with spaces between groups of four."""
 IPV4 = r"(?:[0-9]{1,3}\.){3}[0-9]{1,3}"
 IPV6 = r"(?i)(?:[0-9a-f]{0,4}:){2,7}[0-9a-f]{0,4}"
-PHONE = r"(?:\(?\+|\(|\b)[0-9](?:[ ./()-]{0,3}[0-9]){6,16}(?: ?(?:x|ext\.?) ?[0-9]{1,6})?\b"
+PHONE = r"(?:\(?\+ ?\(?|\(|\b)[0-9](?:[ ./()-]{0,3}[0-9]){6,16}(?: ?(?:x|ext\.?) ?[0-9]{1,6})?\b"
 CUES = (
     r"(?i)(?:\b(?:tel|tele?(?:ph|f)on\w*|tel[eé]fono|phone|mobile?|handy|cell|cellulare|fax|call|text|whatsapp|number|"
     r"n[uú]mero|portable|telemóvel|anrufen|ruf|rufnummer|appele[rz]?|llam\w+|puhelin)\b|☎|📞)"
@@ -151,7 +151,8 @@ MOST_GROUPS = 5
 def is_phone(number: str, cue: bool, regions: Sequence[str]) -> bool:
     """Tell whether this is a telephone's number; `cue`: a word before it says so."""
     if number.startswith(("+", "(+")):
-        return "." not in number and possible(number.lstrip("("), None)
+        fraction = number.count(".") == 1  # +3.14
+        return not fraction and possible("+" + number.lstrip("(+ "), None)
     if cue:
         return any(possible(number, region) for region in regions)
     if compiled(NO_PHONE).search(number):
