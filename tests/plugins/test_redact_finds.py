@@ -24,6 +24,7 @@ def finder() -> Finder:
         ("Hans-Dieter Kräßner-Lüdenscheidt rief an", ["Hans-Dieter Kräßner-Lüdenscheidt"]),
         ("Tell Mary O'Neil and John F. Kennedy", ["Mary O'Neil", "John F. Kennedy"]),
         ("call (731) 817-3296 x534 now", ["(731) 817-3296 x534"]),
+        ("+(370) 12113611 or +61.7.9682.3723", ["+(370) 12113611", "+61.7.9682.3723"]),
         ("Tel.: 0176 1234567", ["0176 1234567"]),
         ("<bob@corp.de>, 'eve@corp.de'", ["bob@corp.de", "eve@corp.de"]),
         ("jürgen@müller.de", ["jürgen@müller.de"]),

@@ -10,18 +10,16 @@ from collections.abc import Iterator, Sequence
 from ingle_plugins.redact.rules import compiled
 from ingle_plugins.redact.spans import Span
 
-EMAIL = (
-    r"[\p{L}\p{N}.!#$%&'*+/=?^_`{|}~-]{1,64}@"
-    r"(?:[\p{L}\p{N}](?:[\p{L}\p{N}-]{0,61}[\p{L}\p{N}])?\.){1,8}(?:xn--[A-Za-z0-9-]{2,59}|\p{L}{2,63})"
-)
-DIGITS = r"\b[0-9]+(?:[ -][0-9]+)*\b"
+LOCAL = r"[\p{L}\p{N}.!#$%&'*+/=?^_`{|}~-]{1,64}$"
+DOMAIN = r"^(?:[\p{L}\p{N}](?:[\p{L}\p{N}-]{0,61}[\p{L}\p{N}])?\.){1,8}(?:xn--[A-Za-z0-9-]{2,59}|\p{L}{2,63})"
+DIGITS = r"\b[0-9](?:[ -]?[0-9]){11,}\b"
 IBAN_BEGINS = r"(?i)\b[A-Z]{2}[0-9]{2}"
 IBAN = r"(?i)^[A-Z]{2}[0-9]{2}(?:[ -]?[A-Z0-9]{1,4}){3,10}"
 IBAN_LONGEST = 48
 """A little more than 34 characters with spaces between groups of four."""
 IPV4 = r"(?:[0-9]{1,3}\.){3}[0-9]{1,3}"
 IPV6 = r"(?i)(?:[0-9a-f]{0,4}:){2,7}[0-9a-f]{0,4}"
-PHONE = r"(?:\(?\+|\(|\b)[0-9](?:[ ./()-]{0,3}[0-9]){6,16}(?: ?(?:x|ext\.?) ?[0-9]{1,6})?\b"
+PHONE = r"(?:\(?\+ ?\(?|\(|\b)[0-9](?:[ ./()-]{0,3}[0-9]){6,16}(?: ?(?:x|ext\.?) ?[0-9]{1,6})?\b"
 CUES = (
     r"(?i)(?:\b(?:tel|tele?(?:ph|f)on\w*|tel[eé]fono|phone|mobile?|handy|cell|cellulare|fax|call|text|whatsapp|number|"
     r"n[uú]mero|portable|telemóvel|anrufen|ruf|rufnummer|appele[rz]?|llam\w+|puhelin)\b|☎|📞)"
@@ -39,11 +37,15 @@ AROUND = 60
 
 def find_emails(text: str) -> Iterator[Span]:
     """Yield where addresses of mail stand."""
-    if "@" in text:
-        for match in compiled(EMAIL).finditer(text):
-            before = len(match.group()) - len(match.group().lstrip("'*`{/=|.!#$%&?^~"))  # quoted, or in a path
-            if match.group()[before] != "@":
-                yield Span(match.start() + before, match.end(), "email")
+    at = text.find("@")
+    while at >= 0:
+        domain = compiled(DOMAIN).search(text[at + 1 : at + 256])
+        local = compiled(LOCAL).search(text[max(0, at - 64) : at]) if domain else None
+        if local and domain:
+            name = local.group().lstrip("'*`{/=|.!#$%&?^~")  # quoted, or in a path
+            if name:
+                yield Span(at - len(name), at + 1 + domain.end(), "email")
+        at = text.find("@", at + 1)
 
 
 def find_cards(text: str) -> Iterator[Span]:
@@ -109,7 +111,9 @@ def find_addresses(text: str) -> Iterator[Span]:
                 address = ipaddress.ip_address(match.group())
             except ValueError:
                 continue
-            if address.is_global and not address.is_multicast:
+            # Of version 6 only what is given out to anybody, 2000::/3: `[::2]` is a slice in many programs.
+            given_out = address.version == 4 or int(address) >> 125 == 1
+            if given_out and address.is_global and not address.is_multicast:
                 yield Span(start, end, "ip")
 
 
@@ -147,7 +151,8 @@ MOST_GROUPS = 5
 def is_phone(number: str, cue: bool, regions: Sequence[str]) -> bool:
     """Tell whether this is a telephone's number; `cue`: a word before it says so."""
     if number.startswith(("+", "(+")):
-        return "." not in number and possible(number.lstrip("("), None)
+        fraction = number.count(".") == 1  # +3.14
+        return not fraction and possible("+" + number.lstrip("(+ "), None)
     if cue:
         return any(possible(number, region) for region in regions)
     if compiled(NO_PHONE).search(number):
