@@ -18,6 +18,7 @@ VERBS = (
     "load",
     "unload",
     "events",
+    "verify",
     "rpc",
     "completion",
     "shutdown",
