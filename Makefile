@@ -10,6 +10,7 @@ MAKEFLAGS += --no-print-directory
 VENV := .venv/bin
 HOME_FOR_USE := $(PREFIX)/share/ingle
 UNITS := $(PREFIX)/share/systemd/user
+MEASUREMENTS := imports command forwarding crowd starts throughput
 
 help: ## say what there is (this)
 	awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,8 +39,8 @@ format: setup ## bring the sources into shape
 	$(VENV)/ruff check --fix
 	$(VENV)/ruff format
 
-bench: setup ## measure, and print tables (bench/soak.py runs for half an hour, by itself)
-	for script in imports throughput worker_bench hostile; do echo "== $$script"; $(VENV)/python "bench/$$script.py" || exit 1; done
+bench: setup ## measure, and print tables: 20 minutes, or a few with BENCH=--quick (docs/performance.md)
+	for script in $(MEASUREMENTS); do echo "== $$script"; $(VENV)/python -m "bench.$$script" $(BENCH) || exit 1; done
 
 lock: ## pin the newest versions of everything anew
 	$(PYTHON) .ci/lock.py

@@ -44,9 +44,7 @@ CUDA_REQUIREMENTS = ("vllm==0.32.0", "torch===2.13.0")
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 
 # What ingle and its shipped plugins need themselves; vLLM's own needs are vLLM's to say where pip resolves them.
-OURS = (
-    r"(msgpack|msgspec|pluggy|pyzmq|watchdog|cffi|cryptography|google-re2|pycparser|tree-sitter|tree-sitter-bash)=="
-)
+OURS = r"(msgpack|msgspec|pluggy|pyzmq|watchdog|cffi|cryptography|google-re2|pycparser|tree-sitter|tree-sitter-bash)=="
 
 STAMP = "ingle-setup.json"
 UNFINISHED = "ingle-setup.unfinished"

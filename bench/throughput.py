@@ -1,271 +1,286 @@
-"""Tokens per second and time to the first token: raw AsyncLLM, `ingled`, and `vllm serve`, in one run.
+"""Raw AsyncLLM, ingle, and `vllm serve` with its front end in Python and in Rust: one table for each load, in one run.
 
-    python bench/throughput.py [--streams 1 64] [--requests 16 256] [--tokens 128] [--without-serve]
+    python -m bench.throughput                    the default loads, about twelve minutes on two cores
+    python -m bench.throughput --quick            two loads, two short rounds
+    python -m bench.throughput --concurrency 64 --prompts short long --answers streamed whole
+    python -m bench.throughput --shape 8b --apart --concurrency 1 64 256     on a GPU, without a download
 
-The same model (ember), options and prompts for each, one after the other on the same machine; greedy, to the full
-number of tokens. The clients of `ingled` and `vllm serve` are one process with one connection (or session) each, and
-take their share of the same cores. Prints a table with ratios to raw AsyncLLM.
+Every row runs the same model with the same options, and answers the same prompts greedily to 128 tokens. The rows take
+turns: each round measures all of them for one load after the other, and each round begins with another row. What is
+disturbed by other processes is measured again. What the columns mean, and what the figures were, is in
+docs/performance.md.
 """
 
 import argparse
-import asyncio
+import contextlib
 import json
-import multiprocessing
-import os
-import signal
-import socket
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ingled.models.builtin import EMBER_OPTIONS, ember_path
-from ingled.testing import DaemonFixture, Wire
+from bench.contenders import BASES, CONTENDERS, Contender
+from bench.load import Load, Outcome
+from bench.record import Record, options
+from bench.rust_front import NoRustFront
+from bench.shapes import SHAPES, TINY, make
+from bench.spread import LIMIT, Figure, figure, ratio_text
 
-OPTIONS = EMBER_OPTIONS | {"max_num_seqs": 256}
-START_S = 300.0
-
-
-@dataclass(frozen=True)
-class Row:
-    """One measurement."""
-
-    streams: int
-    tokens_s: float
-    first_p50_ms: float
-    first_p99_ms: float
-
-
-@dataclass(frozen=True)
-class Load:
-    """What is asked."""
-
-    streams: int
-    requests: int
-    tokens: int
-
-    def prompt(self, index: int) -> str:
-        """Return a prompt that shares no long prefix with the others."""
-        return f"{index} Hello, please tell me a story about a small lamp."
-
-
-def summarise(load: Load, seconds: float, firsts: list[float]) -> Row:
-    """Return the row of a measurement; `firsts` are seconds to the first token."""
-    firsts.sort()
-    p50, p99 = firsts[len(firsts) // 2], firsts[min(len(firsts) - 1, int(len(firsts) * 0.99))]
-    return Row(load.streams, load.requests * load.tokens / seconds, p50 * 1000, p99 * 1000)
-
-
-async def drive(load: Load, ask: Callable[[str, int], AsyncIterator[None]]) -> Row:
-    """Keep `load.streams` streams busy; `ask` yields once for each piece of an answer."""
-    gate = asyncio.Semaphore(load.streams)
-    firsts: list[float] = []
-
-    async def one(index: int) -> None:
-        async with gate:
-            begin, first = time.perf_counter(), True
-            async for _ in ask(load.prompt(index), load.tokens):
-                if first:
-                    firsts.append(time.perf_counter() - begin)
-                    first = False
-
-    begin = time.perf_counter()
-    await asyncio.gather(*[one(index) for index in range(load.requests)])
-    return summarise(load, time.perf_counter() - begin, firsts)
+DEFAULT = (
+    (1, "short", True),
+    (8, "short", True),
+    (64, "short", True),
+    (256, "short", True),
+    (1, "long", True),
+    (64, "long", True),
+    (64, "short", False),
+)
+"""Concurrency, prompts, streamed."""
+QUICK = ((1, "short", True), (64, "short", True))
+REQUESTS = {1: 12, 8: 64, 64: 384, 256: 512}
+DISTURBED = 0.25
+"""Cores that something else kept busy, from which on a measurement is done again."""
+TRIES = 5
+PAUSE_S = 3.0
+COLUMNS = (
+    ("tokens/s", "tokens_s", 0),
+    ("first ms p50", "first_p50_ms", 1),
+    ("p99", "first_p99_ms", 1),
+    ("between ms p50", "between_p50_ms", 2),
+    ("p99", "between_p99_ms", 1),
+    ("CPU s/1k: front", "front_cpu_s_per_1k", 3),
+    ("core", "core_cpu_s_per_1k", 3),
+    ("client", "client_cpu_s_per_1k", 3),
+    ("RSS MB: front", "front_rss_mb", 0),
+    ("core", "core_rss_mb", 0),
+    ("PSS MB: all", "pss_mb", 0),
+)
+SUMMARY = (
+    ("tokens/s", "tokens_s", 0, 1),
+    ("first ms p50", "first_p50_ms", 1, 1),
+    ("p99", "first_p99_ms", 1, 1),
+    ("between ms p50", "between_p50_ms", 2, 1),
+    ("p99", "between_p99_ms", 1, 1),
+    ("front us/token", "front_cpu_s_per_1k", 1, 1000),
+    ("core us/token", "core_cpu_s_per_1k", 1, 1000),
+    ("client us/token", "client_cpu_s_per_1k", 1, 1000),
+)
+Results = dict[Load, dict[str, list[Outcome]]]
+"""By load (of round 0) and row, one outcome a round."""
 
 
-# ---------------------------------------------------------------- raw AsyncLLM
+def requests(concurrency: int, prompt: str, quick: bool) -> int:
+    """Return how many requests a measurement has: some seconds' worth, and a few for each that runs at a time."""
+    number = REQUESTS.get(concurrency) or max(8, concurrency * 3)
+    if prompt == "long":
+        number = max(concurrency, number // 2)
+    return max(concurrency, number // 2) if quick else number
 
 
-def raw(loads: list[Load], out: Any) -> None:
-    """Measure AsyncLLM in this process, and send the rows."""
-    from ingled.nursery.environment import set_environment
-
-    set_environment()
-    import uvloop
-    from vllm import SamplingParams
-    from vllm.engine.arg_utils import AsyncEngineArgs
-    from vllm.renderers.params import ChatParams
-    from vllm.sampling_params import RequestOutputKind
-    from vllm.v1.engine.async_llm import AsyncLLM
-
-    async def main() -> list[Row]:
-        config = AsyncEngineArgs(model=str(ember_path()), **OPTIONS).create_engine_config()
-        os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
-        engine = await asyncio.to_thread(AsyncLLM.from_vllm_config, config)
-        count = 0
-
-        async def ask(prompt: str, tokens: int) -> AsyncIterator[None]:
-            nonlocal count
-            count += 1
-            params = SamplingParams(
-                max_tokens=tokens, temperature=0, ignore_eos=True, output_kind=RequestOutputKind.DELTA
-            )
-            how = ChatParams(chat_template_kwargs={"add_generation_prompt": True})
-            chat: Any = [{"role": "user", "content": prompt}]
-            limit = engine.renderer.default_chat_tok_params
-            _, (ready,) = await engine.renderer.render_chat_async([chat], how, limit)
-            async for _ in engine.generate(ready, params, f"r{count}"):
-                yield
-
-        await drive(Load(8, 8, 16), ask)
-        rows = [await drive(load, ask) for load in loads]
-        engine.shutdown()
-        return rows
-
-    out.send(uvloop.run(main()))
+def loads(args: argparse.Namespace) -> list[Load]:
+    """Return what is to be measured."""
+    chosen: Sequence[tuple[int, str, bool]] = QUICK if args.quick else DEFAULT
+    if args.concurrency or args.prompts or args.answers:
+        chosen = [
+            (concurrency, prompt, answer == "streamed")
+            for prompt in args.prompts or ["short"]
+            for answer in args.answers or ["streamed"]
+            for concurrency in args.concurrency or [1, 8, 64, 256]
+        ]
+    return [
+        Load(concurrency, args.requests or requests(concurrency, prompt, args.quick), prompt, streamed, args.tokens)
+        for concurrency, prompt, streamed in chosen
+    ]
 
 
-def measure_raw(loads: list[Load]) -> list[Row]:
-    """Measure AsyncLLM in a process of its own."""
-    context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe()
-    with tempfile.TemporaryDirectory(prefix="ingle-bench-") as folder:  # vLLM leaves its sockets behind
-        os.environ["VLLM_RPC_BASE_PATH"] = folder
-        process = context.Process(target=raw, args=(loads, there))
-        process.start()
-        if not here.poll(START_S):
-            raise RuntimeError("raw AsyncLLM gave nothing")
-        rows: list[Row] = here.recv()
-        process.join()
-    return rows
+@contextlib.contextmanager
+def running(rows: Sequence[Contender]) -> Iterator[None]:
+    """Start servers one after the other, warm them, and end them all."""
+    try:
+        for row in rows:
+            print(f"starting {row.name}", file=sys.stderr, flush=True)
+            row.start()
+            row.measure(Load(8, 16, tokens=16, round=999))
+            row.measure(Load(64, 64, tokens=16, round=999))
+        yield
+    finally:
+        for row in rows:
+            row.stop()
 
 
-# ---------------------------------------------------------------- ingled
+def measure(rows: Sequence[Contender], wanted: Sequence[Load], rounds: int, apart: bool) -> Results:
+    """Measure every load with every row, in rounds."""
+    results: Results = {load: defaultdict(list) for load in wanted}
+
+    def take(row: Contender, load: Load, number: int) -> None:
+        outcome = undisturbed(row, Load(**(load.plain() | {"round": number})))
+        results[load][row.name].append(outcome)
+        speed = outcome.tokens / outcome.seconds
+        print(f"round {number + 1}: {load.title}: {row.name}: {speed:.0f} tokens/s", file=sys.stderr, flush=True)
+
+    if apart:
+        for number in range(rounds):
+            for row in turned(rows, number):
+                with running([row]):
+                    for load in wanted:
+                        take(row, load, number)
+    else:
+        with running(rows):
+            for number in range(rounds):
+                for load in wanted:
+                    for row in turned(rows, number):
+                        take(row, load, number)
+    return results
 
 
-def measure_ingled(loads: list[Load]) -> list[Row]:
-    """Measure the daemon over its public socket."""
-    config = '[models.ember]\nsource = "builtin:ember"\nmax_sequences = 256\n'
-    with DaemonFixture(config, engine="vllm") as daemon, Wire(daemon.socket) as client:
-        client.call("load", model="ember")
-        _stream(client, Load(8, 8, 16))
-        return [_stream(client, load) for load in loads]
+def undisturbed(row: Contender, load: Load, pause_s: float = PAUSE_S) -> Outcome:
+    """Measure, and again while other processes keep cores busy; returns the least disturbed of the tries.
+
+    The result itself has no say in this, so that it favours nobody.
+    """
+    best: Outcome | None = None
+    for number in range(TRIES):
+        outcome = row.measure(Load(**(load.plain() | {"round": load.round + number * 100})))
+        if best is None or outcome.others < best.others:
+            best = outcome
+        if best.others <= DISTURBED:
+            break
+        print(f"disturbed: {outcome.others:.2f} cores were busy with something else", file=sys.stderr, flush=True)
+        time.sleep(pause_s)
+    assert best is not None
+    return best
 
 
-def _stream(client: Wire, load: Load) -> Row:
-    firsts: list[float] = []
-    begun: dict[str, float] = {}
-    waiting: dict[int, float] = {}
-    used: dict[str, int] = {}
-    offsets: dict[str, int] = {}
-    sent = ended = 0
-    begin = time.perf_counter()
-    while ended < load.requests:
-        while sent < load.requests and sent - ended < load.streams:
-            body = {"messages": [{"role": "user", "content": load.prompt(sent)}], "max_tokens": load.tokens}
-            body |= {"temperature": 0, "ignore_eos": True}
-            waiting[sent] = time.perf_counter()
-            client.send({"t": "request", "ref": sent, "op": "chat", "body": body, "credit": 64})
-            sent += 1
-        message = client.receive()
-        kind, id = message["t"], message.get("id", "")
-        if kind == "accepted":
-            begun[id] = waiting.pop(message["ref"])
-            used[id] = offsets[id] = 0
-        elif kind == "chunk":
-            if id in begun:
-                firsts.append(time.perf_counter() - begun.pop(id))
-            used[id] += 1
-            offsets[id] += len(message["x"].encode())
-            if used[id] == 32:
-                client.send({"t": "credit", "id": id, "n": 32, "ack": offsets[id]})
-                used[id] = 0
-        elif kind == "done":
-            assert message["usage"]["completion"] == load.tokens
-            ended += 1
-        elif kind == "failed":
-            raise RuntimeError(message)
-    return summarise(load, time.perf_counter() - begin, firsts)
+def turned(rows: Sequence[Contender], number: int) -> list[Contender]:
+    """Return the rows with another one first in each round."""
+    at = number % len(rows)
+    return [*rows[at:], *rows[:at]]
 
 
-# ---------------------------------------------------------------- vllm serve
+def figures(outcomes: Sequence[Outcome]) -> dict[str, Figure]:
+    """Return each quantity over the rounds."""
+    rounds = [outcome.figures() for outcome in outcomes]
+    return {name: figure([one[name] for one in rounds]) for name in rounds[0]}
 
 
-def measure_serve(loads: list[Load]) -> list[Row]:
-    """Measure vLLM's own server over HTTP."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    from ingled.nursery.environment import DEFAULTS
+def tables(record: Record, load: Load, found: dict[str, dict[str, Figure]], limit: float) -> None:
+    """Print the tables of one load."""
+    bases = [CONTENDERS[key].name for key in BASES if CONTENDERS[key].name in found]
+    head = ["", *(title for title, _, _ in COLUMNS)]
+    lines = []
+    for name, its in found.items():
+        lines.append([name, *(its[key].text(digits) for _, key, digits in COLUMNS)])
+    record.table(f"### {load.title}", head, lines)
+    if not bases:
+        return
+    compared = [(title, key) for title, key in (("tokens/s", "tokens_s"), ("first p50", "first_p50_ms"))]
+    head = ["", *(f"{title} / {base}" for base in bases for title, _ in compared)]
+    lines = [
+        [name, *(ratio_text(its[key], found[base][key], limit) for base in bases for _, key in compared)]
+        for name, its in found.items()
+    ]
+    record.table(f"Ratios, where the middle half of the rounds is within {limit:.0%} on both sides:", head, lines)
+    parts = [
+        [f"{name}: {key.partition(':')[2]}", its[key].text(1)]
+        for name, its in found.items()
+        for key in its
+        if key.startswith("cpu_us_per_token:")
+    ]
+    record.table("Where the servers' CPU goes:", ["", "us per token"], parts)
+    others = figure([value for its in found.values() for value in its["other_cores"].values])
+    record.say(f"Cores that were busy with something else meanwhile: {others.text(2)}.")
 
-    flags = [f"--{key.replace('_', '-')}" if value is True else f"--{key.replace('_', '-')}={value}"
-             for key, value in OPTIONS.items()]  # fmt: skip
-    command = [sys.executable, "-m", "vllm.entrypoints.launchers.api_server.entry", "--model", str(ember_path())]
-    command += ["--served-model-name", "ember", "--host", "127.0.0.1", "--port", str(port), *flags]
-    command += ["--disable-uvicorn-access-log"]
-    environ = DEFAULTS | dict(os.environ) | {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // 2))}
-    with tempfile.TemporaryDirectory() as folder, Path(folder, "log").open("w+") as log:
-        environ["VLLM_RPC_BASE_PATH"] = folder
-        server = subprocess.Popen(command, env=environ, stdout=log, stderr=log, start_new_session=True)
+
+def summary(load: Load, found: dict[str, dict[str, Figure]]) -> list[list[str]]:
+    """Return the lines of a load in the table of all loads: medians alone."""
+    return [
+        [load.title, name, *(its[key].short(digits, scale) for _, key, digits, scale in SUMMARY)]
+        for name, its in found.items()
+    ]
+
+
+def check_prompts(load: Load, found: dict[str, dict[str, Figure]]) -> None:
+    """Raise RuntimeError when the rows have not read the same prompts."""
+    counted = {name: set(its["prompt_tokens"].values) for name, its in found.items()}
+    if len({number for numbers in counted.values() for number in numbers}) > len(next(iter(counted.values()))):
+        raise RuntimeError(f"{load.title}: the rows count other tokens in the same prompts: {counted}")
+
+
+def main() -> int:
+    """Measure and print; returns the exit status."""
+    parser = options(__doc__)
+    parser.add_argument("--rows", nargs="+", choices=list(CONTENDERS), default=list(CONTENDERS))
+    parser.add_argument("--concurrency", type=int, nargs="+")
+    parser.add_argument("--prompts", nargs="+", choices=("short", "long"))
+    parser.add_argument("--answers", nargs="+", choices=("streamed", "whole"))
+    parser.add_argument("--requests", type=int, help="in each measurement; by default some seconds' worth")
+    parser.add_argument("--tokens", type=int, default=128, help="of each answer")
+    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--limit", type=float, default=LIMIT, help="widest spread for which a ratio is printed")
+    parser.add_argument("--shape", choices=[TINY, *SHAPES], default=TINY)
+    parser.add_argument("--apart", action="store_true", help="start each server anew in each round, alone")
+    parser.add_argument("--eager", action=argparse.BooleanOptionalAction, help="the engine's mode, for all rows")
+    parser.add_argument("--kv-gb", type=float, help="size of the KV cache")
+    parser.add_argument("--show", type=Path, metavar="JSON", help="measure nothing: print the tables of a result")
+    args = parser.parse_args()
+    if args.show:
+        kept = json.loads(args.show.read_text())
+        record = Record("throughput", args.label, kept.pop("machine"), kept)
+    else:
+        record = Record("throughput" if args.shape == TINY else f"throughput-{args.shape}", args.label)
         try:
-            return asyncio.run(_http(loads, port, server))
-        except Exception as error:
-            log.seek(0)
-            raise RuntimeError(f"vllm serve: {error}\n{log.read()[-3000:]}") from error
-        finally:
-            os.killpg(server.pid, signal.SIGTERM)
-            server.wait()
+            record.data |= run(args)
+        except NoRustFront as error:
+            print(f"{error}\nleave its row out with --rows raw ingle serve", file=sys.stderr)
+            return 1
+    report(record, args.limit)
+    if not args.show:
+        print(record.write())
+    return 0
 
 
-async def _http(loads: list[Load], port: int, server: "subprocess.Popen[bytes]") -> list[Row]:
-    import aiohttp
-
-    base = f"http://127.0.0.1:{port}"
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-        begin = time.monotonic()
-        while True:
-            try:
-                async with session.get(f"{base}/health") as answer:
-                    if answer.status == 200:
-                        break
-            except aiohttp.ClientError:
-                pass
-            if server.poll() is not None or time.monotonic() - begin > START_S:
-                raise RuntimeError("it did not start")
-            await asyncio.sleep(0.2)
-
-        async def ask(prompt: str, tokens: int) -> AsyncIterator[None]:
-            body = {"model": "ember", "messages": [{"role": "user", "content": prompt}], "max_tokens": tokens}
-            body |= {"temperature": 0, "ignore_eos": True, "stream": True}
-            async with session.post(f"{base}/v1/chat/completions", json=body) as answer:
-                answer.raise_for_status()
-                async for line in answer.content:
-                    if line.startswith(b"data: {") and json.loads(line[6:])["choices"][0]["delta"].get("content"):
-                        yield
-
-        await drive(Load(8, 8, 16), ask)
-        return [await drive(load, ask) for load in loads]
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure; returns the figures as they are kept."""
+    wanted = loads(args)
+    with tempfile.TemporaryDirectory(prefix="igb-model-") as folder:
+        kv_bytes = int(args.kv_gb * (1 << 30)) if args.kv_gb else None
+        most = max(64, *(load.concurrency for load in wanted))
+        model = make(args.shape, Path(folder), most, eager=args.eager, kv_bytes=kv_bytes)
+        rows = [CONTENDERS[key](model) for key in args.rows]
+        results = measure(rows, wanted, args.rounds or (2 if args.quick else 5), args.apart)
+    return {
+        "model": args.shape,
+        "options": model.options,
+        "loads": [
+            {"load": load.plain(), "rows": plain({row.name: figures(outcomes[row.name]) for row in rows})}
+            for load, outcomes in results.items()
+        ],
+    }
 
 
-def main() -> None:
-    """Measure all and print the table."""
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--streams", type=int, nargs="+", default=[1, 64])
-    options.add_argument("--requests", type=int, nargs="+", default=[16, 256])
-    options.add_argument("--tokens", type=int, default=128)
-    options.add_argument("--without-serve", action="store_true")
-    args = options.parse_args()
-    loads = [Load(s, n, args.tokens) for s, n in zip(args.streams, args.requests, strict=True)]
-    measures = {"raw AsyncLLM": measure_raw, "ingled": measure_ingled}
-    if not args.without_serve:
-        measures["vllm serve"] = measure_serve
-    print(f"{'':<14}{'streams':>8}{'tokens/s':>10}{'ratio':>7}{'first p50 ms':>14}{'p99 ms':>9}", flush=True)
-    base: dict[int, float] = {}
-    for name, measure in measures.items():
-        for row in measure(loads):
-            ratio = row.tokens_s / base.setdefault(row.streams, row.tokens_s)
-            print(
-                f"{name:<14}{row.streams:>8}{row.tokens_s:>10.0f}{ratio:>7.2f}"
-                f"{row.first_p50_ms:>14.1f}{row.first_p99_ms:>9.1f}",
-                flush=True,
-            )
+def report(record: Record, limit: float) -> None:
+    """Print all tables of what was measured."""
+    data = record.data
+    record.begin(f"Throughput, model {data['model']}")
+    record.say(f"Options of every row: {data['options']}. Figures are the median (smallest..largest) of the rounds.")
+    summaries: list[list[str]] = []
+    for one in data["loads"]:
+        load = Load(**one["load"])
+        found = {name: {key: Figure(tuple(values)) for key, values in its.items()} for name, its in one["rows"].items()}
+        check_prompts(load, found)
+        tables(record, load, found, limit)
+        summaries += summary(load, found)
+    head = ["", "", *(title for title, _, _, _ in SUMMARY)]
+    record.table("### All loads: medians", head, summaries)
+
+
+def plain(found: dict[str, dict[str, Figure]]) -> dict[str, Any]:
+    """Return figures for JSON: each quantity's values, one a round."""
+    return {name: {key: list(one.values) for key, one in its.items()} for name, its in found.items()}
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

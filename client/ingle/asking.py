@@ -20,6 +20,10 @@ class Options(TypedDict, total=False):
     """Wait that long for this client to come back before cancelling."""
     priority: int
     """From -100 to 100; smaller runs earlier, where the model is configured for it."""
+    context: Sequence[Mapping[str, str]]
+    """What a tool offers beside the messages: items of `kind`, `text` and perhaps `name`, for hooks to use."""
+    trace: bool
+    """The answer's `hooks` say what each of them was shown and made of it."""
     max_tokens: int
     temperature: float
     top_p: float
@@ -37,7 +41,7 @@ class Options(TypedDict, total=False):
 
 
 Op = Literal["chat", "complete"]
-_ENVELOPE = ("model", "deadline_ms", "detach", "grace_ms", "priority")
+_ENVELOPE = ("model", "deadline_ms", "detach", "grace_ms", "priority", "context", "trace")
 
 
 def turns(messages: Messages, system: str | None = None) -> list[dict[str, Any]]:

@@ -48,11 +48,15 @@ class Line:
         name: str = "ingle",
         tags: Sequence[str] = (),
         timeout: float = 10.0,
+        patience: float | None = None,
     ) -> None:
+        """`patience`: seconds that a daemon which was there may be away, if not `timeout` too; inf: for ever."""
         self.path = address.find(socket)
         self.timeout = timeout
         self.session = Session(name, version=__version__, tags=tags, patience=timeout)
         self._inbox: dict[int, deque[Message]] = {}
+        self._heard: list[tuple[int, Message]] | None = None
+        """While `hear` waits: what it will return."""
         self._dealer: Dealer | None = None
         self._dead: IngleError | None = None
         self.session.start(monotonic())
@@ -67,6 +71,8 @@ class Line:
         except BaseException:
             self._hang_up()
             raise
+        if patience is not None:
+            self.session.patience = patience
 
     def __enter__(self) -> Self:
         return self
@@ -89,6 +95,20 @@ class Line:
     def subscribe(self, topics: Sequence[str]) -> int:
         """Ask for events."""
         return self._expect(self.session.subscribe(topics))
+
+    def hear(self, timeout: float | None, bell: int | None = None) -> list[tuple[int, Message]]:
+        """Return all that has arrived for whatever ref, in order, waiting for something to happen.
+
+        For who offers hooks, and asks nothing else on this line. `bell` is a descriptor that ends the waiting too.
+        """
+        self._heard = []
+        self._turn(None if timeout is None else monotonic() + timeout, bell)
+        heard, self._heard = self._heard, None
+        return heard
+
+    def flush(self) -> None:
+        """Write what the session wants to say, as far as the socket takes it."""
+        self._flush()
 
     def call(
         self,
@@ -167,7 +187,7 @@ class Line:
         except OSError:
             self._hang_up()
 
-    def _turn(self, until: float | None) -> None:
+    def _turn(self, until: float | None, bell: int | None = None) -> None:
         """Wait for the next thing to happen, at most until then, and do it."""
         if self._dead is not None:
             raise self._dead
@@ -184,7 +204,7 @@ class Line:
         try:
             for data in self.session.take():
                 dealer.send(data)
-            if not dealer.wait(None if soonest is None else soonest - now):
+            if not dealer.wait(None if soonest is None else soonest - now, bell):
                 return
             dealer.flush()
             arrived = dealer.receive()
@@ -204,6 +224,9 @@ class Line:
         except IngleError as error:
             raise self._die(error) from error.__cause__
         for ref, message in arrivals:
+            if self._heard is not None:
+                self._heard.append((ref, message))
+                continue
             inbox = self._inbox.get(ref)
             if inbox is not None:
                 inbox.append(message)

@@ -12,9 +12,12 @@ every open stream at the offset that it has, and asks again what was not yet acc
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Literal
 
 from ingle.errors import ProtocolError, Refused, from_failed
+from ingle.offers import HOOKS, Offers
+from ingle.sizes import check_schema, packed
+from ingle.streams import Arrival, Call, Stream, failure, trim
 from ingle.wire.codec import Message, Unreadable, pack, unpack
 from ingle.wire.limits import CREDIT, DEFAULT_CREDIT, FRAME_BYTES, OPEN_REQUESTS, PROTOCOL, SCHEMA_BYTES
 
@@ -22,48 +25,7 @@ FIRST_RETRY = 0.01
 LAST_RETRY = 0.5
 ONLY_ONCE = frozenset(("shutdown",))
 """Verbs that must not be asked a second time when the connection broke before the answer."""
-
-
-class Arrival(NamedTuple):
-    """A message of the daemon and what it belongs to. A tuple, as importing dataclasses takes 15 ms."""
-
-    ref: int
-    message: Message
-
-
-class _Stream:
-    """A request, attach or subscription that has not ended."""
-
-    __slots__ = ("accepted", "first", "freed", "id", "offset", "ref", "stopping", "waiting")
-
-    def __init__(self, ref: int, first: Message) -> None:
-        self.ref = ref
-        self.first = first
-        """The message that opened it."""
-        self.id: str | None = first.get("id")
-        self.accepted = False
-        self.offset: int | None = first.get("offset") if first["t"] == "attach" else 0
-        """How far the answer is here, in its UTF-8 bytes; None: from where the daemon still has it, which the first
-        chunk tells.
-        """
-        self.waiting = 0
-        """Chunks that have arrived and that nobody has taken."""
-        self.freed = 0
-        """Chunks taken for which no new credit has been given. Credit at the daemon + waiting + freed =
-        window.
-        """
-        self.stopping = False
-
-
-class _Call:
-    """A question to the daemon that has not been answered."""
-
-    __slots__ = ("message", "sent")
-
-    def __init__(self, message: Message, sent: bool) -> None:
-        self.message = message
-        self.sent = sent
-        """It went out on some connection, and may have been carried out."""
+BROKE = "the connection broke before the daemon answered"
 
 
 class Session:
@@ -94,19 +56,21 @@ class Session:
         if key is not None:
             self._hello["key"] = key
         self._window = window
-        self._patience = patience
+        self.patience = patience
+        """Seconds without the daemon after which it counts as gone."""
         self._delay = FIRST_RETRY
         self._last_ref = 0
-        self._streams: dict[int, _Stream] = {}
-        self._by_id: dict[str, _Stream] = {}
-        self._calls: dict[int, _Call] = {}
+        self._streams: dict[int, Stream] = {}
+        self._by_id: dict[str, Stream] = {}
+        self._calls: dict[int, Call] = {}
         self._outgoing: list[bytes] = []
+        self._offers = Offers()
 
     # ------------------------------------------------------------ the connection
 
     def start(self, now: float) -> None:
         """A connection is being made for the first time."""
-        self.deadline = now + self._patience
+        self.deadline = now + self.patience
 
     def connected(self) -> None:
         """A fresh connection is there: say hello."""
@@ -116,7 +80,7 @@ class Session:
     def disconnected(self, now: float) -> None:
         """The connection broke, or could not be made; `retry_at` says when to try again."""
         if self.deadline is None:
-            self.deadline = now + self._patience
+            self.deadline = now + self.patience
         self.state = "down"
         self._outgoing = []
         self.retry_at = now + self._delay
@@ -148,11 +112,11 @@ class Session:
         detach: bool = False,
         grace_ms: int = 0,
         priority: int = 0,
+        context: Sequence[Message] = (),
+        trace: bool = False,
     ) -> int:
-        """Run a model; chunks, progress and the end arrive under the ref. Raises Refused when over a
-        limit.
-        """
-        self._check_body(body)
+        """Run a model; chunks, progress and the end arrive under the ref. Raises Refused when over a limit."""
+        check_schema(body, self._limit("schema", SCHEMA_BYTES))
         message: Message = {"t": "request", "op": op, "body": body, "stream": stream, "credit": self._room()}
         optional: Message = {
             "model": model,
@@ -160,6 +124,8 @@ class Session:
             "detach": detach or None,
             "grace_ms": grace_ms or None,
             "priority": priority or None,
+            "context": list(context) or None,
+            "trace": trace or None,
         }
         message.update((key, value) for key, value in optional.items() if value is not None)
         return self._open(message)
@@ -181,6 +147,32 @@ class Session:
         """End a request of the same account, wherever it was started."""
         return self._ask({"t": "cancel", "id": id})
 
+    def offer(self, offer: Message) -> int:
+        """Offer a hook, now and after each reconnect: its fields of `hook_offer`. Each time a `result` or `failed`
+        arrives under the ref; its calls arrive under `HOOKS`.
+        """
+        message = {"t": "hook_offer", **offer, "ref": self._next_ref()}
+        self._packed(message)
+        self._offers.add(message["ref"], message)
+        self._send(message)
+        return int(message["ref"])
+
+    def withdraw(self, name: str) -> int:
+        """Offer a hook no more; a `result` or `failed` arrives under the ref."""
+        self._offers.drop(name)
+        return self._ask({"t": "hook_withdraw", "name": name})
+
+    def reply(self, call: Message, results: list[Message], value: Message | None = None) -> bool:
+        """Say what became of a `hook_call`. False when nobody waits for that any more. Raises Refused."""
+        message: Message = {"t": "hook_reply", "call": call["call"], "results": results}
+        if value is not None:
+            message["value"] = value
+        data = self._packed(message)
+        if not self._offers.may_reply(call):
+            return False
+        self._outgoing.append(data)
+        return True
+
     def stop(self, ref: int) -> None:
         """Cancel what this session opened under the ref, even before the daemon has accepted it.
 
@@ -192,9 +184,7 @@ class Session:
             self._cancel(stream)
 
     def taken(self, ref: int) -> None:
-        """The client has taken one chunk or event: the daemon may send more once half of the window is
-        free.
-        """
+        """The client has taken one chunk or event: more may be sent once half of the window is free."""
         stream = self._streams.get(ref)
         if stream is None or not stream.waiting:
             return
@@ -237,6 +227,10 @@ class Session:
                 return [] if stream is None else [Arrival(stream.ref, message)]
             case "done" | "failed" | "result":
                 return self._ended(message)
+            case "hook_call":
+                return [Arrival(HOOKS, self._offers.called(message))]
+            case "hook_end":
+                return [Arrival(HOOKS, message)]
             case _:  # a newer daemon may say more than we know
                 return []
 
@@ -248,6 +242,8 @@ class Session:
             raise ProtocolError("the daemon's welcome has no limits")
         self.state, self.welcome, self.deadline, self._delay = "open", message, None, FIRST_RETRY
         self._hello["token"] = message["token"]
+        for offer in self._offers.opened():
+            self._send(offer)
         arrivals = self._calls_again()
         for stream in list(self._streams.values()):
             arrivals += self._open_again(stream)
@@ -258,14 +254,13 @@ class Session:
         for ref, call in list(self._calls.items()):
             if call.sent and call.message.get("verb") in ONLY_ONCE:
                 del self._calls[ref]
-                text = "the connection broke before the daemon answered"
-                arrivals.append(_failure(ref, "internal", text, "see `ingle status` for what became of it"))
+                arrivals.append(failure(ref, "internal", BROKE, "see `ingle status` for what became of it"))
             else:
                 self._send(call.message)
                 call.sent = True
         return arrivals
 
-    def _open_again(self, stream: _Stream) -> list[Arrival]:
+    def _open_again(self, stream: Stream) -> list[Arrival]:
         """Send a stream's opening message on a fresh connection: the first time, or from where we are."""
         stream.freed = 0
         credit = self._room() - stream.waiting
@@ -275,7 +270,7 @@ class Session:
         elif stream.stopping:
             del self._streams[stream.ref]
             text = "cancelled before the daemon took it"
-            return [_failure(stream.ref, "cancelled", text, "", fault="client")]
+            return [failure(stream.ref, "cancelled", text, "", fault="client")]
         else:
             stream.accepted = False
             self._send(stream.first | {"credit": credit})
@@ -314,7 +309,7 @@ class Session:
             if end <= stream.offset:
                 self.taken(stream.ref)
                 return []
-            message = _trim(message, stream.offset - at)
+            message = trim(message, stream.offset - at)
         stream.offset = end
         return [Arrival(stream.ref, message)]
 
@@ -331,10 +326,12 @@ class Session:
             return [Arrival(stream.ref, message)]
         ref = message.get("ref")
         if ref is None:
-            if message["t"] == "failed" and "id" not in message:  # about the connection as a whole
+            if message["t"] == "failed" and "id" not in message:  # about a hook's reply, or the connection as a whole
+                if self._offers.replied:
+                    return [Arrival(HOOKS, message)]
                 raise from_failed(message)
             return []
-        if self._calls.pop(ref, None) is not None:
+        if self._calls.pop(ref, None) is not None or self._offers.answered(ref, message):
             return [Arrival(ref, message)]
         stream = self._streams.pop(ref, None)
         if stream is None:
@@ -349,7 +346,7 @@ class Session:
                 return self._open_again(stream)
             text = f"the daemon has been restarted and no longer knows request {stream.id}"
             hint = "ask again" + (f"; the answer had arrived up to offset {stream.offset}" if stream.offset else "")
-            return [_failure(ref, "no_such_request", text, hint, id=stream.id)]
+            return [failure(ref, "no_such_request", text, hint, id=stream.id)]
         return [Arrival(ref, message)]
 
     # ------------------------------------------------------------ sending
@@ -371,25 +368,25 @@ class Session:
             raise Refused("over_limit", f"{limit} requests are open already", "wait until one has ended")
         ref = self._next_ref()
         message["ref"] = ref
-        self._check_size(message)
-        self._streams[ref] = _Stream(ref, message)
+        self._packed(message)
+        self._streams[ref] = Stream(ref, message)
         self._send(message)
         return ref
 
     def _ask(self, message: Message) -> int:
         ref = self._next_ref()
         message["ref"] = ref
-        self._check_size(message)
-        self._calls[ref] = _Call(message, sent=self.state == "open")
+        self._packed(message)
+        self._calls[ref] = Call(message, sent=self.state == "open")
         self._send(message)
         return ref
 
-    def _cancel(self, stream: _Stream) -> None:
+    def _cancel(self, stream: Stream) -> None:
         if stream.id is not None and stream.accepted:
             # Nobody waits for the result: the stream's own end says how it went.
             self._send({"t": "cancel", "ref": self._next_ref(), "id": stream.id})
 
-    def _grant(self, stream: _Stream) -> None:
+    def _grant(self, stream: Stream) -> None:
         if self.state == "open" and stream.accepted:
             self._send({"t": "credit", "id": stream.id, "n": stream.freed, "ack": stream.offset or 0})
             stream.freed = 0
@@ -399,47 +396,9 @@ class Session:
         if self.state == "open":
             self._outgoing.append(pack(message))
 
-    def _check_size(self, message: Message) -> None:
-        try:
-            size = len(pack(message))
-        except Unreadable as error:
-            code = "too_large" if "limit" in str(error) else "bad_value"
-            raise Refused(code, str(error), "send less, or plainer values") from error
-        limit = self._limit("frame", FRAME_BYTES)
-        if size > limit:
-            raise Refused("too_large", f"message has {size} bytes, the limit is {limit}", "send less text")
-
-    def _check_body(self, body: Message) -> None:
-        shape: Any = body.get("response_format")
-        schema: Any = shape.get("json_schema", {}).get("schema") if isinstance(shape, dict) else None
-        if schema is None:
-            return
-        limit = self._limit("schema", SCHEMA_BYTES)
-        size = len(pack({"t": "schema", "schema": schema}))
-        if size > limit:
-            at = "body.response_format.json_schema.schema"
-            text = f"the JSON schema has {size} bytes, the limit is {limit}"
-            raise Refused("too_large", text, "use a smaller one", at=at)
+    def _packed(self, message: Message) -> bytes:
+        return packed(message, self._limit("frame", FRAME_BYTES))
 
     def open_refs(self) -> Iterable[int]:
         """Return what has not ended: streams and calls."""
         return [*self._streams, *self._calls]
-
-
-def _trim(message: Message, cut: int) -> Message:
-    """Return a chunk without its first `cut` bytes. Reasoning comes before text; token details are
-    dropped.
-    """
-    reasoning, text = str(message.get("r", "")).encode(), str(message.get("x", "")).encode()
-    rest: Message = {"t": "chunk", "id": message["id"], "o": message["o"] + cut}
-    if cut < len(reasoning):
-        rest["r"] = reasoning[cut:].decode()
-    text = text[max(0, cut - len(reasoning)) :]
-    if text:
-        rest["x"] = text.decode()
-    return rest
-
-
-def _failure(ref: int, code: str, message: str, hint: str, *, fault: str = "daemon", id: str | None = None) -> Arrival:
-    failed: Message = {"t": "failed", "code": code, "message": message, "hint": hint, "fault": fault}
-    return Arrival(ref, failed | ({"ref": ref} if id is None else {"id": id}))

@@ -22,6 +22,7 @@ MORE, LONG, COMMAND = 1, 2, 4
 GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32)
 READ_BYTES = 1 << 16
 CONNECT_TIMEOUT = 5.0
+FOREVER = float("inf")
 
 
 class BrokenPeer(ConnectionError):
@@ -179,11 +180,16 @@ class Dealer:
         self.flush()
         return messages
 
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait until there is something to read or room to write what is queued; False when time is up."""
+    def wait(self, timeout: float | None = None, bell: int | None = None) -> bool:
+        """Wait until there is something to read or room to write what is queued; False when time is up, or when only
+        the descriptor `bell` can be read.
+        """
         poll = select.poll()
         poll.register(self.fileno(), select.POLLIN | (select.POLLOUT if self.wants_write else 0))
-        return bool(poll.poll(None if timeout is None else max(0, timeout * 1000)))
+        if bell is not None:
+            poll.register(bell, select.POLLIN)
+        ready = poll.poll(None if timeout is None or timeout == FOREVER else max(0, timeout * 1000))
+        return any(descriptor != bell for descriptor, _ in ready)
 
     def close(self) -> None:
         """Close the socket; closing twice is fine."""

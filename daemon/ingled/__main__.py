@@ -9,7 +9,9 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
+from ingled import link
 from ingled.config import ENGINES, Config, ConfigError, load
+from ingled.link import Plugin
 
 EPILOG = """\
 Without options ingled runs for this user, with the built-in model, and listens at
@@ -94,7 +96,25 @@ def check(config: Config) -> int:
         else:
             bad = True
             print(f"ingled: models.{name}: {reason}", file=sys.stderr)
+    for plugin in _plugins(config):
+        if plugin.problem:
+            bad = True
+            print(f"ingled: plugins.{plugin.name}: {plugin.problem}", file=sys.stderr)
+        else:
+            print(f"plugins.{plugin.name}: good")
     return EX_CONFIG if bad else 0
+
+
+def _plugins(config: Config) -> list[Plugin]:
+    """Return what a throw-away hook host says of the plugins."""
+    command = [sys.executable, "-P", "-m", "ingled.hooks", "--check"]
+    done = subprocess.run(command, input=link.encode(config.setup), capture_output=True, check=False)
+    try:
+        offers = link.decode_from_peer(done.stdout)
+    except ValueError:
+        why = done.stderr.decode(errors="replace").strip().splitlines()
+        return [Plugin("*", problem=f"the hook host cannot be asked: {why[-1] if why else done.returncode}")]
+    return offers.plugins if isinstance(offers, link.Offers) else []
 
 
 def _default_file() -> Path | None:

@@ -4,6 +4,7 @@ Every error names the path of its key and what is allowed there. Nothing here re
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -12,10 +13,12 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_t
 
 import msgspec
 from ingle.address import runtime_dir
+from ingle.wire.hook_schema import Select
+from ingle.wire.limits import HOOK_DEADLINE_MS
 from ingle.wire.schema import Sampling
 from msgspec import Meta, Struct
 
-from ingled.link import Spec
+from ingled.link import Choice, Setup, Spec
 from ingled.models.builtin import EMBER_OPTIONS, ember_path
 
 Engine = Literal["vllm", "echo"]
@@ -44,6 +47,8 @@ class Daemon(Struct, frozen=True, forbid_unknown_fields=True):
     """Seconds for which the answer of a detached request is held."""
     keep_bytes: Annotated[int, Meta(ge=0)] = 64 << 20
     """Most bytes of such answers."""
+    plugin_memory: Annotated[int, Meta(ge=128 << 20)] = 1 << 30
+    """Most bytes of memory that a host of plugins may have."""
 
 
 class Model(Struct, frozen=True, forbid_unknown_fields=True):
@@ -67,6 +72,37 @@ class Model(Struct, frozen=True, forbid_unknown_fields=True):
     """Options of the echo engine, for tests."""
 
 
+class Plugin(Struct, frozen=True, forbid_unknown_fields=True):
+    """Table `[plugins.NAME]`: a plugin that takes part in requests; what is not said is as its author has it."""
+
+    enabled: bool = True
+    order: Annotated[int, Meta(ge=0, le=1000)] | None = None
+    deadline_ms: Annotated[int, Meta(ge=1, le=HOOK_DEADLINE_MS)] | None = None
+    on_error: Literal["refuse", "skip"] | None = None
+    trial: bool = False
+    """It runs and is reported, and changes nothing."""
+    models: list[str] = []
+    accounts: list[str] = []
+    tags: list[str] = []
+    options: dict[str, Any] = {}
+
+    @property
+    def choice(self) -> Choice:
+        """Return what its host is told."""
+        select = Select(self.models, self.accounts, self.tags)
+        return Choice(self.enabled, self.order, self.deadline_ms, self.on_error, self.trial, select, self.options)
+
+
+class Hook(Struct, frozen=True, forbid_unknown_fields=True):
+    """Table `[hooks.NAME]`: what a hook that a client offers under this name may do."""
+
+    account: str | None = None
+    """Only this account may offer it, such as `uid:1000`."""
+    order: Annotated[int, Meta(ge=0, le=1000)] | None = None
+    scope_all: bool = False
+    """It may see the requests of all accounts."""
+
+
 FIELDS = {
     "context": "max_model_len",
     "dtype": "dtype",
@@ -75,6 +111,9 @@ FIELDS = {
     "tensor_parallel": "tensor_parallel_size",
 }
 """Our names of launch options and the fields of `AsyncEngineArgs` that they set."""
+
+PATHS = ("socket", "state_dir", "plugin_folder")
+"""Keys of `[daemon]` that are paths."""
 
 RESERVED = ("model", "served_model_name", "tokenizer_mode", "load_format", "disable_log_stats", "enable_log_requests")
 """Fields of `AsyncEngineArgs` that the daemon sets itself."""
@@ -90,6 +129,16 @@ class Config(Struct, frozen=True):
     models: dict[str, Model]
     engine: Engine = "vllm"
     file: Path | None = None
+    plugins: dict[str, Plugin] = {}
+    hooks: dict[str, Hook] = {}
+    plugin_folder: Path | None = None
+
+    @property
+    def setup(self) -> Setup:
+        """Return what a host of plugins is told."""
+        plugins = {name: plugin.choice for name, plugin in self.plugins.items()}
+        folder = None if self.plugin_folder is None else str(self.plugin_folder)
+        return Setup(plugins, folder, memory=self.daemon.plugin_memory)
 
     @property
     def default_model(self) -> str:
@@ -136,6 +185,7 @@ def load(
     where = str(file) if file else "configuration"
     try:
         daemon, models, paths = _read(table, file)
+        plugins, hooks = _read_hooks(table)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
     home = Path(environ.get("HOME") or "/")
@@ -145,7 +195,10 @@ def load(
         runtime = socket.parent / f"{socket.name}.d"
     default_state = Path(environ.get("XDG_STATE_HOME") or home / ".local/state") / "ingle"
     state = state or paths.get("state_dir") or default_state
-    config = Config(socket.absolute(), runtime.absolute(), state.absolute(), daemon, models, engine, file)
+    folder = paths.get("plugin_folder") or Path(environ.get("XDG_CONFIG_HOME") or home / ".config") / "ingle/plugins"
+    config = Config(
+        socket.absolute(), runtime.absolute(), state.absolute(), daemon, models, engine, file, plugins, hooks, folder
+    )
     longest = max(len(os.fsencode(path)) for path in (config.socket, config.runtime / "link.sock"))
     if longest > 107:
         raise ConfigError(f"{where}: socket path {config.socket} is too long: a unix socket has at most 107 bytes")
@@ -153,16 +206,16 @@ def load(
 
 
 def _read(table: dict[str, Any], file: Path | None) -> tuple[Daemon, dict[str, Model], dict[str, Path]]:
-    _known(table, ("daemon", "models"), "")
+    _known(table, ("daemon", "models", "plugins", "hooks"), "")
     head = _table(table.get("daemon", {}), "daemon")
     paths: dict[str, Path] = {}
-    for key in ("socket", "state_dir"):
+    for key in PATHS:
         if key in head:
             value = head.pop(key)
             if not isinstance(value, str) or not Path(value).expanduser().is_absolute():
                 raise ConfigError(f"daemon.{key} is {value!r}: expected an absolute path")
             paths[key] = Path(value).expanduser()
-    daemon = _convert(head, Daemon, "daemon", extra=("socket", "state_dir"))
+    daemon = _convert(head, Daemon, "daemon", extra=PATHS)
     models: dict[str, Model] = {}
     for name, value in _table(table.get("models", {}), "models").items():
         at = f"models.{name}"
@@ -172,6 +225,28 @@ def _read(table: dict[str, Any], file: Path | None) -> tuple[Daemon, dict[str, M
         models["ember"] = Model(source=BUILTIN, default=True, preload=True)
     _check_names(models)
     return daemon, models, paths
+
+
+def _read_hooks(table: dict[str, Any]) -> tuple[dict[str, Plugin], dict[str, Hook]]:
+    """Read plugins and the rules for what clients offer."""
+    plugins: dict[str, Plugin] = {}
+    hooks: dict[str, Hook] = {}
+    for name, value in _table(table.get("plugins", {}), "plugins").items():
+        at = f"plugins.{name}"
+        _check_hook(name, at)
+        plugins[name] = _convert(_table(value, at), Plugin, at)
+    for name, value in _table(table.get("hooks", {}), "hooks").items():
+        at = f"hooks.{name}"
+        _check_hook(name, at)
+        hooks[name] = _convert(_table(value, at), Hook, at)
+        if hooks[name].scope_all and hooks[name].account is None:
+            raise ConfigError(f"{at}.account is missing: who may offer a hook that sees all accounts must be named")
+    return plugins, hooks
+
+
+def _check_hook(name: str, at: str) -> None:
+    if re.fullmatch("[a-z0-9][a-z0-9_.-]{0,63}", name) is None:
+        raise ConfigError(f"{at}: a hook's name has small letters, digits, '_', '.' and '-', and at most 64 of them")
 
 
 def _model(model: Model, at: str, file: Path | None) -> Model:

@@ -29,6 +29,9 @@ NURSERY_FILE = "nursery.pid"
 HOST_SLOTS = 64
 """Threads of a hook host."""
 
+UNANSWERED = (1 << 64) - 1
+"""In the table of a hook host, the number of calls that want no answer; the index is then the plugin's in `Offers`."""
+
 SOCKET_FILE = "link.sock"
 """The private socket, in the runtime folder (mode 0600)."""
 
@@ -36,8 +39,8 @@ SOCKET_FILE = "link.sock"
 def host_table(runtime: Path, pid: int) -> Path:
     """Return the file in which a hook host notes what each of its threads is at, for when it dies or hangs.
 
-    `HOST_SLOTS` slots of 16 bytes: the number of the call (8 bytes, little-endian; 0: idle), the index of the hook
-    within it (4), and four of padding.
+    `HOST_SLOTS` slots of 16 bytes, little-endian: the number of the call (8 bytes; 0: idle), the index of the hook
+    within it (4), and the thread's id (4). A call without number, as for observers, stands there as `UNANSWERED`.
     """
     return runtime / "hosts" / f"{pid}.at"
 
@@ -86,6 +89,33 @@ class Info(Struct, frozen=True, forbid_unknown_fields=True):
 # ---------------------------------------------------------------- worker -> broker
 
 
+class Choice(Struct, frozen=True, forbid_unknown_fields=True):
+    """A plugin that the configuration names: None leaves the plugin's own default."""
+
+    enabled: bool = True
+    order: int | None = None
+    deadline_ms: int | None = None
+    on_error: OnError | None = None
+    trial: bool = False
+    select: Select = Select()
+    options: dict[str, Any] = {}
+
+
+class Setup(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="setup"):
+    """Host: run these plugins. The answer is `Offers`."""
+
+    plugins: dict[str, Choice]
+    """By name; of those that are installed but not named here none runs. Files of the folder run unless disabled."""
+    folder: str | None = None
+    """Drop-in folder."""
+    only: list[str] | None = None
+    """Run of these plugins no others."""
+    without: list[str] = []
+    """Plugins that run in a host of their own."""
+    memory: int = 1 << 30
+    """Most bytes of memory that the host may have."""
+
+
 class Held(Struct, frozen=True, forbid_unknown_fields=True):
     """A request that a worker runs, or has ended and not been told to release."""
 
@@ -115,10 +145,12 @@ class Attach(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag
     version: int = VERSION
     spec: Spec | None = None
     held: list[Held] = []
+    setup: Setup | None = None
+    """What a host runs, once it has been told."""
 
 
 class Alive(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="alive"):
-    """Sent every second by every peer; an unknown sender is answered with `Who`."""
+    """Sent every second by every peer, by hosts every quarter; an unknown sender is answered with `Who`."""
 
 
 class Loading(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="loading"):
@@ -264,33 +296,6 @@ class Stale(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag=
 
 
 # ---------------------------------------------------------------- broker -> hook host
-
-
-class Choice(Struct, frozen=True, forbid_unknown_fields=True):
-    """A plugin that the configuration names: None leaves the plugin's own default."""
-
-    enabled: bool = True
-    order: int | None = None
-    deadline_ms: int | None = None
-    on_error: OnError | None = None
-    trial: bool = False
-    select: Select = Select()
-    options: dict[str, Any] = {}
-
-
-class Setup(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="setup"):
-    """Host: run these plugins. The answer is `Offers`."""
-
-    plugins: dict[str, Choice]
-    """By name; of those that are installed but not named here none runs. Files of the folder run unless disabled."""
-    folder: str | None = None
-    """Drop-in folder."""
-    only: list[str] | None = None
-    """Run of these plugins no others."""
-    without: list[str] = []
-    """Plugins that run in a host of their own."""
-    memory: int = 1 << 30
-    """Most bytes of memory that the host may have."""
 
 
 class HookCalls(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="hook_calls"):

@@ -1,16 +1,22 @@
 """A broker's end of the private link, played by a test: real socket, real messages, no broker."""
 
 import contextlib
+import os
+import signal
+import struct
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import msgspec
 import zmq
+from ingle.wire.hook_schema import HookCall, HookReply, Point
 
 from ingled import link
 
@@ -88,6 +94,17 @@ class LinkBroker:
                 return got[0], got[1]
         raise TimeoutError(f"no {kind.__name__} in {timeout} s; seen: {[message for _, message in self.seen][-10:]}")
 
+    def beats(self, seconds: float) -> int:
+        """Return how often a peer says in so many seconds that it lives; other messages are lost."""
+        found = 0
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0 and self._socket.poll(int(left * 1000) + 1):
+            peer, data = self._socket.recv_multipart()
+            if isinstance(link.decode_from_peer(data), link.Alive):
+                found += 1
+                self.send(peer, link.Lease(self.grace))
+        return found
+
     def quiet(self, seconds: float) -> None:
         """Fail when anything but the news of the engine's load arrives for so long."""
         until = time.monotonic() + seconds
@@ -130,6 +147,106 @@ def start_nursery(runtime: Path, engine: str) -> subprocess.Popen[bytes]:
             stderr=out,
             start_new_session=True,
         )
+
+
+def start_host(runtime: Path, name: str = "main") -> subprocess.Popen[bytes]:
+    """Start a hook host as the broker does; its output goes to `logs/hooks.log`."""
+    (runtime / "logs").mkdir(mode=0o700, exist_ok=True)
+    with (runtime / "logs" / "hooks.log").open("ab") as out:
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", "ingled.hooks", "--runtime", str(runtime), "--name", name],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
+
+
+ABOUT: dict[str, Any] = {
+    "account": "uid:1000",
+    "model": "m",
+    "op": "chat",
+    "stream": True,
+    "client": "test",
+    "tags": ["shell"],
+    "context": [{"kind": "file", "name": "a", "text": "b"}],
+}
+"""What hooks are told of a request."""
+
+
+@dataclass
+class HostBench:
+    """A hook host with plugins in a folder, and the double of the broker that it serves."""
+
+    runtime: Path
+    broker: LinkBroker
+    folder: Path
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    peer: bytes = b""
+    number: int = 0
+    replies: dict[int, HookReply] = field(default_factory=dict)
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        """Return the host that was started last."""
+        return self.processes[-1]
+
+    def write(self, name: str, text: str) -> Path:
+        """Write a plugin into the folder; it has all of `ingled.hooks` in its names."""
+        path = self.folder / f"{name}.py"
+        path.write_text("from ingled.hooks import *\n" + textwrap.dedent(text))
+        return path
+
+    def begin(self, **setup: Any) -> None:
+        """Start a host and tell it what to run."""
+        self.processes.append(start_host(self.runtime))
+        self.peer, attach = self.broker.wait(link.Attach)
+        assert (attach.role, attach.pid, attach.setup) == ("host", self.process.pid, None)
+        self.broker.send(self.peer, link.Setup(**{"plugins": {}, "folder": str(self.folder)} | setup))
+
+    def start(self, **setup: Any) -> dict[str, link.Plugin]:
+        """Start a host; returns what it tells of its plugins, by name."""
+        self.begin(**setup)
+        return {plugin.name: plugin for plugin in self.broker.wait(link.Offers)[1].plugins}
+
+    def call(self, point: Point, hooks: list[str], value: dict[str, Any], **more: Any) -> int:
+        """Send a call; returns its number. `about` changes what hooks are told of the request."""
+        self.number += 1
+        value = {"call": ABOUT | more.pop("about", {}), **value}
+        number, id = more.pop("call", self.number), more.pop("id", "r")
+        self.broker.send(self.peer, link.HookCalls([HookCall(number, point, hooks, value, id, **more)]))
+        return int(number)
+
+    def reply(self, number: int, timeout: float = 10) -> HookReply:
+        """Return the reply to a call."""
+        while number not in self.replies:
+            for reply in self.broker.wait(link.HookReplies, timeout)[1].replies:
+                self.replies[reply.call] = reply
+        return self.replies.pop(number)
+
+    def ask(self, point: Point, hooks: list[str], value: dict[str, Any], **more: Any) -> HookReply:
+        """Send a call and return its reply."""
+        return self.reply(self.call(point, hooks, value, **more))
+
+    def prompt(self, *hooks: str, text: str = "hello", **more: Any) -> HookReply:
+        """Send a call at `prompt` and return its reply."""
+        return self.ask("prompt", list(hooks), {"messages": [{"role": "user", "content": text}]}, **more)
+
+    def table(self) -> list[tuple[int, int, int]]:
+        """Return what the threads of the host are at: call, hook, thread."""
+        data = link.host_table(self.runtime, self.process.pid).read_bytes()
+        return [slot for slot in struct.iter_unpack("<QII", data) if slot[0]]
+
+    def log(self) -> str:
+        """Return what the hosts have written."""
+        return (self.runtime / "logs" / "hooks.log").read_text()
+
+    def end(self) -> None:
+        """Kill the hosts."""
+        for process in self.processes:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait(30)
 
 
 def group_members(group: int) -> list[int]:

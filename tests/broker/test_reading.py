@@ -48,7 +48,6 @@ def test_valid_messages_are_read() -> None:
     ("message", "code", "at", "words"),
     [
         ({"t": "nonsense", "ref": 7}, "bad_message", "t", "t is 'nonsense': expected one of hello, request"),
-        ({"t": "hook_offer", "ref": 7}, "unsupported", "t", "does not offer"),
         ({"t": "cancel", "ref": 7, "id": "a", "x": 1}, "unknown_field", "x", "x: there is no such field"),
         ({"t": "cancel", "ref": 7}, "bad_value", "id", "id is missing"),
         ({"t": "cancel", "ref": 7, "id": 5}, "bad_value", "id", "id is 5: expected str, got int"),

@@ -12,10 +12,12 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+import msgspec
 import pytest
 import zmq
 from ingle.wire.codec import Message, pack, unpack
 from ingle.wire.limits import CREDIT
+from ingle.wire.schema import FromClient
 
 PIECES = ["Once ", "upon ", "a ", "tïme ", "there ", "was ", "a ", "fire."] * 6
 TEXT = "".join(PIECES)
@@ -30,6 +32,15 @@ MODELS: list[Message] = [
         "tokens_s": 12.34, "cached_tokens": 0, "prompt_tokens": 5, "idle_s": 75.0, "load_s": 1.5,
     },
     {"name": "cold-one", "aliases": [], "default": False, "state": "cold"},
+]  # fmt: skip
+
+TRACE: list[Message] = [
+    {
+        "name": "shout", "version": "0", "point": "prompt", "verdict": "changed", "us": 40, "note": {"words": 2},
+        "before": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hi\nyou \x1b[31m"}],
+        "after": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "HI\nyou \x1b[31m"}],
+    },
+    {"name": "late", "version": "0", "point": "answer", "verdict": "error", "us": 900, "why": "deadline"},
 ]  # fmt: skip
 
 
@@ -47,6 +58,7 @@ class Answer:
         self.begin = 0
         """Where the text that is still held begins."""
         self.streamed = True
+        self.trace = False
         self.closed = False
 
     def offset(self) -> int:
@@ -68,6 +80,14 @@ class FakeDaemon:
         self.kept: set[str] = set()
         """Ids of requests that are over."""
         self.limits: dict[str, int] = {}
+        self.offers: dict[str, Message] = {}
+        """Hooks that are offered, each with the `peer` that did."""
+        self.refused_offers: dict[str, str] = {}
+        """Names that are not taken, and with which code."""
+        self.hook_list: list[Message] = []
+        self.wrong: list[str] = []
+        """Messages about hooks that the daemon would not have taken."""
+        self._calls = 0
         self._news = threading.Condition()
         self._todo: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._context = zmq.Context()
@@ -136,6 +156,21 @@ class FakeDaemon:
 
         self.do(send)
 
+    def hook_call(self, point: str, value: Message, *hooks: str, wait: bool = True, **fields: Any) -> Message:
+        """Call hooks, by default all that are offered, and return the reply."""
+        names = list(hooks or self.offers)
+        if wait:
+            self._calls += 1
+        message = {"t": "hook_call", "call": self._calls if wait else 0, "point": point, "hooks": names, "id": "r1"}
+        about = {"account": "uid:0", "model": "tiny", "op": "chat", "stream": True, "client": "t", "tags": ["shell"]}
+        message |= {"value": {"call": about | {"context": []}} | value, "deadline_ms": 9000} | fields
+        self.do(lambda: self._send(self.offers[names[0]]["peer"], message))
+        return self.wait_for("hook_reply", call=self._calls) if wait else {}
+
+    def hook_end(self, name: str, id: str = "r1") -> None:
+        """Let a hook forget a stream."""
+        self.do(lambda: self._send(self.offers[name]["peer"], {"t": "hook_end", "id": id}))
+
     def raw(self, *frames: bytes) -> None:
         """Send anything to whoever said something last."""
 
@@ -183,6 +218,7 @@ class FakeDaemon:
         if self._router is not None:
             self._router.close(0)
             self._router = None
+        self.offers.clear()
         Path(self.path).unlink(missing_ok=True)
 
     def _send(self, peer: bytes, message: Message) -> None:
@@ -194,6 +230,11 @@ class FakeDaemon:
         peer, data = self._router.recv_multipart()
         self._last = peer
         message = unpack(data)
+        if message["t"].startswith("hook_"):
+            try:
+                msgspec.msgpack.decode(data, type=FromClient)
+            except msgspec.ValidationError as error:
+                self.wrong.append(f"{error}: {message}")
         with self._news:  # who has seen the reply finds the message in `received`
             if message["t"] not in self.silent:
                 handler: Callable[[bytes, Message], None] = getattr(self, "_" + message["t"])
@@ -214,12 +255,14 @@ class FakeDaemon:
             code = prompt.removeprefix("fail:")
             fault = "daemon" if code in ("internal", "load_failed") else "client"
             failed = {"t": "failed", "ref": message["ref"], "code": code, "message": f"it is {code}", "hint": "do x"}
-            self._send(peer, failed | {"fault": fault, "at": "body.messages"})
+            ran = {"hooks": TRACE} if code == "refused_by_hook" else {}
+            self._send(peer, failed | {"fault": fault, "at": "body.messages"} | ran)
             return
         id = f"r{len(self.answers) + 1}"
         pieces = [prompt.removeprefix("say:")] if prompt.startswith("say:") else list(PIECES)
         answer = Answer(id, peer, message.get("credit", 16), pieces, endless=prompt == "forever")
         answer.streamed = message.get("stream", True)
+        answer.trace = message.get("trace", False)
         self.answers[id] = answer
         self._send(peer, {"t": "accepted", "ref": message["ref"], "id": id})
         self._send(peer, {"t": "progress", "id": id, "phase": "loading", "percent": 40})
@@ -239,6 +282,8 @@ class FakeDaemon:
             "ms": {"queued": 0.1, "load": 0.0, "first": 4.5, "total": 50.0}, "model": {"name": "tiny"},
             "hooks": [{"name": "redact", "point": "prompt", "verdict": "unchanged", "us": 12}], "new_field": 1,
         }  # fmt: skip
+        if answer.trace:
+            done["hooks"] = TRACE
         if not answer.streamed:
             done["result"] = {"text": "".join(answer.pieces)}
         self._send(answer.peer, done)
@@ -285,6 +330,29 @@ class FakeDaemon:
         self.subscriptions[id] = Answer(id, peer, message["credit"], [], endless=True)
         self._send(peer, {"t": "accepted", "ref": message["ref"], "id": id})
 
+    def _hook_offer(self, peer: bytes, message: Message) -> None:
+        name = message["name"]
+        if name in self.refused_offers:
+            failed = {
+                "t": "failed",
+                "ref": message["ref"],
+                "code": self.refused_offers[name],
+                "message": "no",
+                "hint": "",
+            }
+            self._send(peer, failed | {"fault": "client"})
+            return
+        self.offers[name] = message | {"peer": peer}
+        value = {"name": name, "order": message.get("order", 500), "scope": "account", "points": message["points"]}
+        self._send(peer, {"t": "result", "ref": message["ref"], "value": value})
+
+    def _hook_withdraw(self, peer: bytes, message: Message) -> None:
+        known = self.offers.pop(message["name"], None) is not None
+        self._send(peer, {"t": "result", "ref": message["ref"], "value": {"withdrawn": known}})
+
+    def _hook_reply(self, peer: bytes, message: Message) -> None:
+        pass
+
     def _bye(self, peer: bytes, message: Message) -> None:
         pass
 
@@ -311,6 +379,12 @@ class FakeDaemon:
             "load": {"model": args.get("model"), "state": "ready"},
             "unload": {"model": args.get("model"), "state": "cold"},
             "shutdown": {"draining": True, "running": 2},
+            "hooks": {"hooks": self.hook_list, "problems": [{"plugin": "bad", "why": "bad.py:3: no hook"}]},
+            "hook_test": {
+                "results": [{"hook": args.get("hook"), "verdict": "changed", "us": 21, "note": {"words": 1}}],
+                "value": {"messages": [{"role": "user", "content": "HI"}]},
+                "us": 150,
+            },
         }
         if args.get("model") == "nobody":
             failed = {"t": "failed", "ref": message["ref"], "code": "no_such_model", "message": "no model 'nobody'"}
@@ -336,6 +410,7 @@ def daemon(folder: Path) -> Iterator[FakeDaemon]:
     fake = FakeDaemon(str(folder / "s"))
     yield fake
     fake.close()
+    assert fake.wrong == []
 
 
 class Command:

@@ -295,3 +295,12 @@ def test_what_is_public_can_be_imported() -> None:
     assert set(ingle.__all__) <= set(dir(ingle))
     with pytest.raises(AttributeError):
         _ = ingle.nothing
+
+
+def test_context_goes_along_and_a_trace_comes_back(daemon: Any) -> None:
+    with Client(daemon.path, tags=["editor"]) as client:
+        answer = client.chat("hi", context=[{"kind": "file", "text": "x", "name": "a.py"}], trace=True)
+    assert answer.hooks[0]["after"][1]["content"].startswith("HI")
+    request = daemon.wait_for("request", trace=True)
+    assert request["context"] == [{"kind": "file", "text": "x", "name": "a.py"}]
+    assert daemon.wait_for("hello")["client"]["tags"] == ["editor"]

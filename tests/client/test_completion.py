@@ -58,7 +58,7 @@ def unquoted(words: list[str]) -> list[str]:
     return ran.stdout.splitlines()
 
 
-def test_bash_runs_nothing_and_quotes(ingle: Any, bin: dict[str, str]) -> None:
+def test_bash_runs_nothing_and_quotes(ingle: Any, daemon: Any, bin: dict[str, str]) -> None:
     script = ingle("completion", "bash").stdout
     said = complete_in_bash("ingle show ", bin, script)
     shown = [*NASTY[:-1], "\\x1b[31mred"]
@@ -72,6 +72,12 @@ def test_bash_runs_nothing_and_quotes(ingle: Any, bin: dict[str, str]) -> None:
     assert complete_in_bash("ingle help sho", bin, script) == ["show"]
     assert complete_in_bash("ingle models --na", bin, script) == ["--names"]
     assert complete_in_bash("ingle cancel ", bin, script) == [""]
+    assert complete_in_bash("ingle hook ", bin, script) == ["run"]
+    assert complete_in_bash("ingle hook run --dea", bin, script) == ["--deadline-ms"]
+    assert complete_in_bash("ingle hooks t", bin, script) == ["test", "trace"]
+    daemon.hook_list = [{"name": name} for name in ("redact", "$(pwned)", "shout")]
+    assert unquoted(complete_in_bash("ingle hooks test ", bin, script)) == ["redact", "$(pwned)", "shout"]
+    assert complete_in_bash("ingle completion b", bin, script) == ["bash"]
 
 
 def test_fish_runs_nothing(ingle: Any, bin: dict[str, str]) -> None:
@@ -87,6 +93,8 @@ def test_fish_runs_nothing(ingle: Any, bin: dict[str, str]) -> None:
     assert complete("ingle ask -m ti") == ["tiny"]
     assert complete("ingle sho") == ["show"]
     assert complete("ingle models --na") == ["--names"]
+    assert complete("ingle hook ") == ["run"]
+    assert complete("ingle hooks ") == ["test", "trace"]
 
 
 def typed_in_zsh(zsh: str, environment: dict[str, str], script: Path, keys: str, wanted: str) -> str:

@@ -56,7 +56,7 @@ def test_a_socket_of_ones_own_has_a_runtime_folder_of_its_own(tmp_path: Path) ->
     ("text", "words"),
     [
         ("x = [", "not TOML"),
-        ("[demon]", "demon: unknown key; did you mean 'daemon'? (allowed: daemon, models)"),
+        ("[demon]", "demon: unknown key; did you mean 'daemon'? (allowed: daemon, models, plugins, hooks)"),
         ("[daemon]\nlog_levl = 1", "daemon.log_levl: unknown key; did you mean 'log_level'?"),
         ("[daemon]\nlog_level = 'loud'", "daemon.log_level is 'loud': invalid enum value 'loud' (allowed: 'debug', "),
         ("[daemon]\ndrain = -1", "daemon.drain is -1: expected `float` >= 0"),

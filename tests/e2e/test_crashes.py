@@ -163,7 +163,7 @@ def test_without_a_new_broker_everything_ends_and_leaves_nothing(daemon: DaemonF
     wait_for(lambda: not any(psutil.pid_exists(pid) for pid in pids), 60)
     runtime = Path(f"{daemon.socket}.d")
     assert list((runtime / "workers").iterdir()) == []
-    assert {path.name for path in runtime.iterdir()} == {"ingled.lock", "logs", "workers"}
+    assert {path.name for path in runtime.iterdir()} == {"ingled.lock", "logs", "workers", "hosts"}
     assert not daemon.socket.exists()
     daemon.start()
     with Wire(daemon.socket) as client:

@@ -19,18 +19,33 @@ RULES = {
     "ingle.session": ("asyncio", "msgspec", "zmq", *CLIENT),
     "ingle.zmtp": ("asyncio", "msgspec", "zmq", *CLIENT),
     "ingle.client": ("asyncio", *CLIENT),
+    "ingle.hooks": ("asyncio", "msgspec", "zmq", *CLIENT),
     "ingle.cli": ("asyncio", "msgspec", "zmq", *CLIENT),
     "ingle.aio": CLIENT,
     "ingled.core": PURE,
     "ingled.link": PURE,
     "ingled.broker": ("pluggy", "ingled.worker", "ingled.nursery", "ingle_plugins", *HEAVY),
+    "ingled.line": ("zmq", "asyncio", "pluggy", "ingled.broker", "ingled.core", *HEAVY),
+    "ingled.hooks": (
+        "zmq",
+        "asyncio",
+        "sqlite3",
+        "ingled.broker",
+        "ingled.core",
+        "ingled.worker",
+        "ingled.nursery",
+        "ingled.config",
+        "ingled.models",
+        "ingle_plugins",
+        *HEAVY,
+    ),
     "ingled.models": ("zmq", "pluggy", "ingled.broker", "ingled.worker", *HEAVY),
     "ingled.nursery": ("pluggy", "sqlite3", "ingled.broker", "ingled.core", "ingle_plugins", *HEAVY),
     "ingled.worker": ("pluggy", "sqlite3", "ingled.broker", "ingled.core", "ingle_plugins", *HEAVY),
 }
 
 # Modules of a part that must obey the part's rule as well, because the part itself may import little.
-SUBMODULES = ("ingled.core", "ingled.broker", "ingle.cli")
+SUBMODULES = ("ingled.core", "ingled.broker", "ingled.hooks", "ingle.cli")
 
 PROGRAM = """
 import importlib, pkgutil, sys

@@ -8,6 +8,7 @@ from typing import Any, get_args
 import msgspec
 import pytest
 from ingle.wire import codec
+from ingle.wire import hook_schema as h
 from ingle.wire import schema as s
 from msgspec import Raw, Struct
 
@@ -26,15 +27,17 @@ GOLDEN: dict[str, tuple[Struct, str]] = {
     ),
     "request": (
         s.Request(1, "chat", BODY, "ember", credit=8),
-        "8ba174a772657175657374a372656601a26f70a463686174a4626f647982a86d657373616765739182a4726f6c65a4757365"
+        "8da174a772657175657374a372656601a26f70a463686174a4626f647982a86d657373616765739182a4726f6c65a4757365"
         "72a7636f6e74656e74a26869aa6d61785f746f6b656e7305a56d6f64656ca5656d626572a673747265616dc3a66372656469"
-        "7408ab646561646c696e655f6d73c0a6646574616368c2a867726163655f6d7300a87072696f7269747900",
+        "7408ab646561646c696e655f6d73c0a6646574616368c2a867726163655f6d7300a87072696f7269747900a7636f6e746578"
+        "7490a57472616365c2",
     ),
     "request_detached": (
         s.Request(2, "chat", BODY, stream=False, deadline_ms=9000, detach=True, grace_ms=500, priority=-1),
-        "8ba174a772657175657374a372656602a26f70a463686174a4626f647982a86d657373616765739182a4726f6c65a4757365"
+        "8da174a772657175657374a372656602a26f70a463686174a4626f647982a86d657373616765739182a4726f6c65a4757365"
         "72a7636f6e74656e74a26869aa6d61785f746f6b656e7305a56d6f64656cc0a673747265616dc2a663726564697410ab6465"
-        "61646c696e655f6d73cd2328a6646574616368c3a867726163655f6d73cd01f4a87072696f72697479ff",
+        "61646c696e655f6d73cd2328a6646574616368c3a867726163655f6d73cd01f4a87072696f72697479ffa7636f6e74657874"
+        "90a57472616365c2",
     ),
     "credit": (
         s.GiveCredit("ab2c", 8, 1234),
@@ -146,6 +149,86 @@ GOLDEN: dict[str, tuple[Struct, str]] = {
         s.Event("ev1", "model", {"model": "ember", "state": "ready"}, 2),
         "85a174a56576656e74a26964a3657631a5746f706963a56d6f64656ca576616c756582a56d6f64656ca5656d626572a57374"
         "617465a57265616479a46c6f737402",
+    ),
+    "request_with_context": (
+        s.Request(
+            3, "chat", BODY, context=[s.ContextItem("diff", "+x"), s.ContextItem("file", "y", "a.py")], trace=True
+        ),
+        "8da174a772657175657374a372656603a26f70a463686174a4626f647982a86d657373616765739182a4726f6c65a4757365"
+        "72a7636f6e74656e74a26869aa6d61785f746f6b656e7305a56d6f64656cc0a673747265616dc3a663726564697410ab6465"
+        "61646c696e655f6d73c0a6646574616368c2a867726163655f6d7300a87072696f7269747900a7636f6e746578749283a46b"
+        "696e64a464696666a474657874a22b78a46e616d65c083a46b696e64a466696c65a474657874a179a46e616d65a4612e7079"
+        "a57472616365c3",
+    ),
+    "hook_offer": (
+        h.HookOffer(7, "shout", ["prompt"]),
+        "84a174aa686f6f6b5f6f66666572a372656607a46e616d65a573686f7574a6706f696e747391a670726f6d7074",
+    ),
+    "hook_offer_in_full": (
+        h.HookOffer(
+            8,
+            "mask",
+            ["prompt", "chunk"],
+            "1.2",
+            300,
+            h.Select(["ember"], ["uid:1000"], ["shell"]),
+            500,
+            "refuse",
+            True,
+            "all",
+            h.Hold(64, 250),
+            True,
+        ),
+        "8da174aa686f6f6b5f6f66666572a372656608a46e616d65a46d61736ba6706f696e747392a670726f6d7074a56368756e6b"
+        "a776657273696f6ea3312e32a56f72646572cd012ca673656c65637483a66d6f64656c7391a5656d626572a86163636f756e"
+        "747391a87569643a31303030a47461677391a57368656c6cab646561646c696e655f6d73cd01f4a86f6e5f6572726f72a672"
+        "6566757365a5747269616cc3a573636f7065a3616c6ca4686f6c6482a5636861727340a26d73ccfaa87365637572697479c3",
+    ),
+    "hook_withdraw": (
+        h.HookWithdraw(9, "shout"),
+        "83a174ad686f6f6b5f7769746864726177a372656609a46e616d65a573686f7574",
+    ),
+    "hook_reply": (
+        h.HookReply(
+            3,
+            [h.HookResult("a"), h.HookResult("mask", "changed", us=40, state=b"\x00k", note={"found": 1})],
+            {"messages": [{"role": "user", "content": "HI"}]},
+        ),
+        "84a174aa686f6f6b5f7265706c79a463616c6c03a7726573756c74739281a4686f6f6ba16185a4686f6f6ba46d61736ba776"
+        "657264696374a76368616e676564a2757328a57374617465c402006ba46e6f746581a5666f756e6401a576616c756581a86d"
+        "657373616765739182a4726f6c65a475736572a7636f6e74656e74a24849",
+    ),
+    "hook_reply_refused": (
+        h.HookReply(4, [h.HookResult("mask", "refuse", "no")]),
+        "83a174aa686f6f6b5f7265706c79a463616c6c04a7726573756c74739183a4686f6f6ba46d61736ba776657264696374a672"
+        "6566757365a6726561736f6ea26e6f",
+    ),
+    "hook_reply_chunk": (
+        h.HookReply(5, [h.HookResult("mask", "changed", held=2)], {"text": "a"}),
+        "84a174aa686f6f6b5f7265706c79a463616c6c05a7726573756c74739183a4686f6f6ba46d61736ba776657264696374a763"
+        "68616e676564a468656c6402a576616c756581a474657874a161",
+    ),
+    "hook_call": (
+        h.HookCall(
+            3, "prompt", ["a", "mask"], {"call": {}, "messages": []}, "ab2c", states={"mask": b"k"}, deadline_ms=500
+        ),
+        "88a174a9686f6f6b5f63616c6ca463616c6c03a5706f696e74a670726f6d7074a5686f6f6b7392a161a46d61736ba576616c"
+        "756582a463616c6c80a86d6573736167657390a26964a461623263a673746174657381a46d61736bc4016bab646561646c69"
+        "6e655f6d73cd01f4",
+    ),
+    "hook_call_chunk": (
+        h.HookCall(5, "chunk", ["mask"], {"text": "ab"}, "ab2c", 2, True, True),
+        "89a174a9686f6f6b5f63616c6ca463616c6c05a5706f696e74a56368756e6ba5686f6f6b7391a46d61736ba576616c756581"
+        "a474657874a26162a26964a461623263a373657102a46c617374c3a5666c757368c3",
+    ),
+    "hook_end": (
+        h.HookEnd("ab2c"),
+        "82a174a8686f6f6b5f656e64a26964a461623263",
+    ),
+    "failed_with_hooks": (
+        s.Failed("refused_by_hook", "no", "", "hook:a", id="ab2c", hooks=[{"name": "a", "verdict": "refuse"}]),
+        "87a174a66661696c6564a4636f6465af726566757365645f62795f686f6f6ba76d657373616765a26e6fa468696e74a0a566"
+        "61756c74a6686f6f6b3a61a26964a461623263a5686f6f6b739182a46e616d65a161a776657264696374a6726566757365",
     ),
 }
 

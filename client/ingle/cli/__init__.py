@@ -19,6 +19,8 @@ VERBS = (
     "unload",
     "events",
     "verify",
+    "hooks",
+    "hook",
     "rpc",
     "completion",
     "shutdown",

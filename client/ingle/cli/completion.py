@@ -38,6 +38,20 @@ _ingle() {{
             {models}) mapfile -t names < <(ingle models --names 2>/dev/null) ;;
             {requests}) mapfile -t names < <(ingle requests --names 2>/dev/null) ;;
             help) names=({verbs}) ;;
+            completion) names=(bash zsh fish) ;;
+            hooks)
+                if (( last == 2 )); then
+                    names=(test trace)
+                elif (( last == 3 )) && [[ ${{words[2]}} == test ]]; then
+                    mapfile -t names < <(ingle hooks --names 2>/dev/null)
+                fi ;;
+            hook)
+                names=(run)
+                if (( last > 2 )); then
+                    compopt -o filenames
+                    mapfile -t COMPREPLY < <(compgen -f -- "${{COMP_WORDS[COMP_CWORD]}}")
+                    return
+                fi ;;
         esac
     fi
     # Bash takes a colon for the end of a word, and replaces only what is behind it.
@@ -75,6 +89,19 @@ _ingle() {{
             {models}) names=("${{(@f)$(ingle models --names 2>/dev/null)}}") ;;
             {requests}) names=("${{(@f)$(ingle requests --names 2>/dev/null)}}") ;;
             help) names=({verbs}) ;;
+            completion) names=(bash zsh fish) ;;
+            hooks)
+                if (( CURRENT == 3 )); then
+                    names=(test trace)
+                elif (( CURRENT == 4 )) && [[ ${{words[3]}} == test ]]; then
+                    names=("${{(@f)$(ingle hooks --names 2>/dev/null)}}")
+                fi ;;
+            hook)
+                if (( CURRENT > 3 )); then
+                    _files
+                    return
+                fi
+                names=(run) ;;
         esac
     fi
     compadd -- "${{(@)names:#}}"
@@ -140,6 +167,12 @@ def _fish() -> str:
         if verb.name in MODELS + REQUESTS:
             list_them = "models" if verb.name in MODELS else "requests"
             lines.append(f"complete -c ingle {here} -a '(ingle {list_them} --names 2>/dev/null)'")
+    seen = "complete -c ingle -n '__fish_seen_subcommand_from"
+    lines.append(f"{seen} completion' -a 'bash zsh fish'")
+    lines.append(f"{seen} hooks; and not __fish_seen_subcommand_from test trace' -a 'test trace'")
+    lines.append(f"{seen} hooks; and __fish_seen_subcommand_from test' -a '(ingle hooks --names 2>/dev/null)'")
+    lines.append(f"{seen} hook; and not __fish_seen_subcommand_from run' -a run")
+    lines.append(f"{seen} hook; and __fish_seen_subcommand_from run' -F")
     return "\n".join(lines) + "\n"
 
 

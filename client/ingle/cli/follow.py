@@ -1,6 +1,7 @@
 """Follow an answer to its end on the terminal: what `ask` and `attach` have in common."""
 
 import sys
+from collections.abc import Iterable
 from time import monotonic
 from typing import IO, Any
 
@@ -26,6 +27,8 @@ class Follower:
         self._stream = stream
         self._verbose = verbose
         self._status = StatusLine()
+        self.hooks: list[Message] = []
+        """What took part, once it has ended."""
         self._text: list[str] = []
         self._reasoning: list[str] = []
 
@@ -36,6 +39,9 @@ class Follower:
                 message = line.next(ref)
                 if message["t"] == "failed":
                     self._break_line()
+                    self.hooks = message.get("hooks") or []
+                    if self._verbose and not self._json:
+                        note(_aside(map(hook_line, self.hooks)))
                     raise from_failed(message)
                 if self._json and self._stream:
                     print_json(message, line=True)
@@ -69,6 +75,7 @@ class Follower:
                     write(text)
 
     def _end(self, done: Message) -> None:
+        self.hooks = done["hooks"]
         result = done.get("result") or {}
         text = result.get("text", "".join(self._text))
         if self._json:
@@ -127,14 +134,21 @@ def account_of(done: Message) -> str:
         f"tokens  {usage['prompt']} prompt ({usage['cached']} cached), {usage['completion']} answer{rate}",
         f"ms      {ms['queued']:.0f} queued, {ms['load']:.0f} load, {ms['first']:.0f} to first token,"
         f" {ms['total']:.0f} total",
-        *(f"hook    {_hook(hook)}" for hook in done["hooks"]),
+        *map(hook_line, done["hooks"]),
     ]
-    return "\n".join(paint(visible(text), "dim", sys.stderr) for text in lines) + "\n"
+    return _aside(lines)
 
 
-def _hook(hook: dict[str, Any]) -> str:
+def hook_line(hook: dict[str, Any]) -> str:
+    """Return what one hook did, for people."""
     why = f": {hook['why']}" if hook.get("why") else ""
-    return f"{hook.get('name')} at {hook.get('point')}: {hook.get('verdict')}, {hook.get('us', 0)} us{why}"
+    noted = ", ".join(f"{key} {value}" for key, value in (hook.get("note") or {}).items())
+    said = f"{hook.get('verdict')}, {hook.get('us', 0)} us" + (f" ({noted})" if noted else "")
+    return f"hook    {hook.get('name')} at {hook.get('point')}: {said}{why}"
+
+
+def _aside(lines: Iterable[str]) -> str:
+    return "".join(paint(visible(text), "dim", sys.stderr) + "\n" for text in lines)
 
 
 class Reading:

@@ -16,6 +16,9 @@ _ESCAPED_IN_JSON = {n: f"\\u{n:04x}" for n in range(127, 160)}
 """JSON itself escapes only those below 32."""
 
 
+_STYLES = {"bold": 1, "dim": 2, "red": 31, "green": 32}
+
+
 class CannotWrite(Exception):
     """Standard output does not take what is printed."""
 
@@ -76,11 +79,11 @@ def is_terminal(stream: Any) -> bool:
 
 
 def paint(text: str, style: str, stream: Any = None) -> str:
-    """Return the text in bold or dim, where that is wanted and can be seen."""
+    """Return the text in a style, where that is wanted and can be seen."""
     plain = "NO_COLOR" in os.environ or os.environ.get("TERM", "dumb") == "dumb"
     if plain or not is_terminal(stream or sys.stdout):
         return text
-    return f"\x1b[{1 if style == 'bold' else 2}m{text}\x1b[0m"
+    return f"\x1b[{_STYLES[style]}m{text}\x1b[0m"
 
 
 def write(text: str) -> None:
@@ -94,11 +97,19 @@ def write_aside(text: str) -> None:
 
 
 def print_json(value: Any, *, line: bool = False) -> None:
-    """Print a value as JSON: indented for people, or on one line of a stream."""
+    """Print a value as JSON: indented for people, or on one line of a stream. Bytes become base64."""
     import json
 
-    text = json.dumps(value, ensure_ascii=False, indent=None if line else 2)
+    text = json.dumps(value, ensure_ascii=False, indent=None if line else 2, default=_base64)
     put(text.translate(_ESCAPED_IN_JSON) + "\n")
+
+
+def _base64(value: Any) -> str:
+    if not isinstance(value, bytes):
+        raise TypeError(f"{value!r} has no form in JSON")
+    from binascii import b2a_base64
+
+    return b2a_base64(value, newline=False).decode()
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> None:

@@ -6,6 +6,7 @@ import os
 import select
 import sys
 from collections import Counter, deque
+from collections.abc import Sequence
 from time import monotonic, sleep
 from typing import Any
 
@@ -25,8 +26,11 @@ STDIN = 0
 LINE_BYTES = 6 * FRAME_BYTES
 """Longest line; JSON may write one byte as six, such as \\u0000."""
 
-ASKING = ("request", "attach", "call", "cancel", "subscribe")
+ASKING = ("request", "attach", "call", "cancel", "subscribe", "hook_offer", "hook_withdraw")
 """Messages with a ref."""
+
+OURS = MAX_REF
+"""Ref of what the bridge asks by itself, whose answers nobody is told."""
 
 
 class Wrong(Exception):
@@ -53,10 +57,29 @@ def read_line(line: bytes) -> tuple[Message, bytes]:
         text = f"ref is {json.dumps(ref)[:80]}: expected an integer from 0 to {MAX_REF}"
         raise Wrong("bad_value", text, at="ref")
     try:
-        return message, pack(message)
+        return message, pack(_with_states(message) if message["t"] == "hook_reply" else message)
     except Unreadable as error:
         code = "too_large" if "limit" in str(error) else "bad_message"
         raise Wrong(code, f"cannot be sent: {error}", **({} if ref is None else {"ref": ref})) from error
+
+
+def _with_states(reply: Message) -> Message:
+    """Return a `hook_reply` with the bytes that its states are: JSON has none, so they come as base64."""
+    results = reply.get("results")
+    if not isinstance(results, list):
+        return reply
+    from binascii import Error, a2b_base64
+
+    decoded = []
+    for index, result in enumerate(results):
+        if isinstance(result, dict) and isinstance(state := result.get("state"), str):
+            try:
+                result = result | {"state": a2b_base64(state, strict_mode=True)}
+            except (Error, ValueError) as error:
+                at = f"results[{index}].state"
+                raise Wrong("bad_value", f"{at} is not base64: {error}", at=at) from error
+        decoded.append(result)
+    return reply | {"results": decoded}
 
 
 class Running:
@@ -65,6 +88,8 @@ class Running:
     def __init__(self) -> None:
         self.refs: Counter[Any] = Counter()
         self.ids: set[Any] = set()
+        self.hooks: set[Any] = set()
+        """Names that were offered. They are not waited for."""
         self._subscriptions: set[Any] = set()
 
     def __bool__(self) -> bool:
@@ -75,6 +100,12 @@ class Running:
         match message["t"]:
             case "request" | "attach" | "call" | "cancel":
                 self.refs[message["ref"]] += 1
+            case "hook_offer":
+                self.refs[message["ref"]] += 1
+                self.hooks.add(str(message.get("name")))
+            case "hook_withdraw":
+                self.refs[message["ref"]] += 1
+                self.hooks.discard(str(message.get("name")))
             case "subscribe":  # never ends, and so is not waited for
                 self._subscriptions.add(message["ref"])
 
@@ -99,10 +130,10 @@ class Running:
 class Bridge:
     """Carries messages between standard input and output and the daemon."""
 
-    def __init__(self, path: str, *, linger: bool) -> None:
+    def __init__(self, path: str, *, linger: bool, tags: Sequence[str] = ()) -> None:
         self._path = path
         self._linger = linger
-        self._session = Session("ingle-rpc", version=__version__, patience=PATIENCE)
+        self._session = Session("ingle-rpc", version=__version__, tags=tags, patience=PATIENCE)
         self._running = Running()
         self._typed = bytearray()
         self._skipping = False
@@ -137,6 +168,7 @@ class Bridge:
                     self._lines.popleft()
                 if not self._reading:
                     self._feed()
+                    self._withdraw()
             except OSError:  # the daemon's socket: standard output has errors of its own
                 self._reconnect()
         self._dealer.send(pack({"t": "bye"}))
@@ -185,6 +217,8 @@ class Bridge:
                 message = unpack(frames[0])
             except Unreadable as error:
                 raise ProtocolError(f"the daemon sent something unreadable: {error}") from error
+            if message.get("ref") == OURS and OURS not in self._running.refs:
+                continue
             self._running.answered(message)
             print_json(message, line=True)
             if message["t"] in ("chunk", "event") and not self._reading:
@@ -225,6 +259,12 @@ class Bridge:
             self._fed.add(id)
             self._credit(id, DEFAULT_CREDIT, 0)
 
+    def _withdraw(self) -> None:
+        """Nobody is left to answer for the hooks, and requests would wait for them in vain."""
+        while self._running.hooks:
+            withdraw = {"t": "hook_withdraw", "ref": OURS, "name": self._running.hooks.pop()}
+            self._dealer.send(pack(withdraw))
+
     def _credit(self, id: str, n: int, ack: int) -> None:
         self._dealer.send(pack({"t": "credit", "id": id, "n": n, "ack": ack}))
 
@@ -233,7 +273,7 @@ def run(given: Given) -> int:
     """Carry messages."""
     if sys.stdin is None:  # it was closed when we started, and its number may be another file's by now
         raise OSError(errno.EBADF, os.strerror(errno.EBADF), "standard input")
-    return Bridge(find(given.value("socket")), linger=given.switch("linger")).run()
+    return Bridge(find(given.value("socket")), linger=given.switch("linger"), tags=given.all("tag")).run()
 
 
 VERB = Verb(
@@ -249,17 +289,28 @@ VERB = Verb(
     protocol.
 
     When the daemon restarts, the bridge connects again within 10 seconds, resumes the session and prints the
-    new `welcome`: the caller then attaches again to what it was reading.
+    new `welcome`: the caller then attaches again to what it was reading, and offers its hooks again.
+
+    Hooks are offered, called and answered with the same messages as everywhere: `hook_offer`, and then a
+    `hook_reply` for each `hook_call` whose `call` is not 0. Their `state`, which is bytes, is base64 here.
 
     At the end of the input the bridge stays until everything that was asked has ended, giving credit
-    itself; then it says `bye` and exits. Subscriptions are not waited for.
+    itself; then it says `bye` and exits. Subscriptions are not waited for, and hooks are withdrawn.
     """,
-    options=(Option(("--linger",), "Stay after the end of the input, until killed or the daemon is gone."),),
+    options=(
+        Option(("--linger",), "Stay after the end of the input, until killed or the daemon is gone."),
+        Option(("--tag",), "Say what asks, such as `editor`: hooks select by it. May be repeated.", "TAG", many=True),
+    ),
     examples=(
         (
             'echo \'{"t":"request","ref":1,"op":"chat","body":{"messages":[{"role":"user","content":"hi"}]}}\' |\n'
             "    ingle rpc",
             "Prints welcome, accepted, chunks and done.",
+        ),
+        (
+            "mkfifo in; ingle rpc --tag editor < in | ...\n"
+            '{"t":"hook_offer","ref":1,"name":"mine","points":["prompt"]}',
+            "An editor offers a hook, and answers what it is called for.",
         ),
         ("ssh host ingle rpc", "Speaks to the daemon of another machine."),
     ),

@@ -93,6 +93,8 @@ class Request(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", ta
     grace_ms: Millis = 0
     priority: Annotated[int, Meta(ge=-100, le=100)] = 0
     context: Annotated[list[ContextItem], Meta(max_length=CONTEXT_ITEMS)] = []
+    trace: bool = False
+    """`done.hooks` is to show what each hook was given and what it made of it."""
 
 
 class GiveCredit(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="credit"):

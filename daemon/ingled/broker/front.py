@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import assert_never
 
 import msgspec
@@ -14,6 +14,7 @@ from ingle.wire.limits import (
     CREDIT,
     DEPTH,
     FRAME_BYTES,
+    HOOKS,
     OPEN_REQUESTS,
     PROTOCOL,
     SCHEMA_BYTES,
@@ -74,6 +75,8 @@ class Connection:
     admin: bool
     client: ClientInfo
     token: str
+    hooks: set[str] = field(default_factory=set)
+    """Names that it has offered."""
 
     @property
     def caller(self) -> on.Caller:
@@ -100,12 +103,14 @@ class Front:
         grant: Callable[[str, int, int], None],
         delivered: Callable[[str], None],
         call: Callable[[Connection, Call], None],
+        replied: Callable[[str, HookReply], None],
         verbs: list[str],
         daemon: dict[str, str],
         own_uid: int,
     ) -> None:
         self._loop, self._flow, self._subscriptions = loop, flow, subscriptions
         self._dispatch, self._grant, self._delivered, self._call = dispatch, grant, delivered, call
+        self._replied = replied
         self._verbs, self._daemon, self._own_uid = verbs, daemon, own_uid
         self.router = Router(
             context, loop, self._receive, self._gone, frame_bytes=OVERSIZE, queue=QUEUE, backlog_bytes=BACKLOG_BYTES
@@ -123,13 +128,15 @@ class Front:
 
     # ------------------------------------------------------------ out
 
-    def send(self, conn: int, message: ToClient) -> None:
-        """Send a message to a connection; nothing happens when it has gone."""
+    def send(self, conn: int, message: ToClient) -> bool:
+        """Send a message to a connection; returns False when it has gone."""
         connection = self.connections.get(conn)
-        if connection is not None:
-            data = _encode(message)
-            assert len(data) <= FRAME_BYTES, "no message of the daemon is larger than a client takes"
-            self.router.send(connection.peer, data)
+        if connection is None:
+            return False
+        data = _encode(message)
+        assert len(data) <= FRAME_BYTES, "no message of the daemon is larger than a client takes"
+        self.router.send(connection.peer, data)
+        return True
 
     def send_bytes(self, conn: int, data: bytes) -> None:
         """Send packed bytes for which the reader has credit; nothing happens when it has gone."""
@@ -182,10 +189,12 @@ class Front:
                 self._subscribe(connection, message)
             case Bye():
                 self._forget(connection, left=True)
-            case HookOffer() | HookWithdraw():
-                self.fail(connection.number, message.ref, "unsupported", "this daemon takes no hooks yet")
+            case HookOffer():
+                self._offer(connection, message)
+            case HookWithdraw():
+                self._dispatch(on.HookWithdrawn(self._loop.time(), connection.caller, message.ref, message.name))
             case HookReply():
-                pass
+                self._replied(f"conn:{connection.number}", message)
             case _:
                 assert_never(message)
 
@@ -245,8 +254,21 @@ class Front:
                 detach=request.detach,
                 grace_ms=request.grace_ms,
                 priority=request.priority,
+                client=connection.client.name,
+                tags=tuple(connection.client.tags),
+                context=tuple(msgspec.to_builtins(item) for item in request.context),
+                trace=request.trace,
             )
         )
+
+    def _offer(self, connection: Connection, offer: HookOffer) -> None:
+        """Take an offer to the core, if it is not one too many."""
+        connection.hooks.add(offer.name)
+        if len(connection.hooks) > HOOKS:
+            text = f"this connection has offered {HOOKS} hooks, the limit"
+            self.fail(connection.number, offer.ref, "over_limit", text, "put several into one")
+            return
+        self._dispatch(on.HookOffered(self._loop.time(), connection.caller, connection.client.name, offer))
 
     def _credit(self, connection: Connection, credit: GiveCredit) -> None:
         if self._subscriptions.credit(connection.number, credit.id, credit.n):

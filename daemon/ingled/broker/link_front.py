@@ -17,6 +17,8 @@ import zmq
 
 from ingled import link
 from ingled.broker import carried
+from ingled.broker.hook_front import HookFront
+from ingled.broker.hosts import Host, Hosts
 from ingled.broker.router import Peer, Router
 from ingled.core import events as on
 from ingled.core.flow import Flow, Sends
@@ -67,6 +69,7 @@ class LinkFront:
         lease: link.Lease,
         specs: dict[str, link.Spec],
         folders: Path,
+        hosts: Hosts,
         dispatch: Callable[[on.Event], None],
         send: Callable[[int, bytes], None],
     ) -> None:
@@ -75,6 +78,9 @@ class LinkFront:
         self.router = Router(
             context, loop, self._receive, self._gone, frame_bytes=FRAME_BYTES, queue=0, backlog_bytes=FRAME_BYTES
         )
+        self.hosts = hosts
+        self.hooks: HookFront
+        """Set by the owner, before anything is received."""
         self.workers: dict[str, Worker] = {}
         """Workers that have attached and whose process lives, by its id in words."""
         self.problems: dict[str, str] = {}
@@ -161,6 +167,10 @@ class LinkFront:
         if isinstance(message, link.Attach):
             self._attach(peer, message)
             return
+        host = self.hosts.by_peer(peer)
+        if host is not None:
+            self._host(host, peer, message)
+            return
         worker = self._by_route.get(peer.route)
         if worker is None and peer is not self.nursery:
             self.router.send(peer, link.encode(link.Who()))
@@ -218,7 +228,7 @@ class LinkFront:
                     self.problems[model] = message.reason
                     log.error("model '%s': the engine refuses its options: %s", model, message.reason)
             case link.Offers() | link.HookReplies() | link.Stale():
-                pass
+                log.error("private socket: pid %d is no hook host", peer.pid)
             case _:
                 assert_never(message)
 
@@ -240,6 +250,9 @@ class LinkFront:
             self.nursery, self.nursery_pid = peer, attach.pid
             self._dispatch(on.NurseryAttached(now))
             return
+        if attach.role == "host":
+            self.hosts.attached(peer, attach)
+            return
         if attach.spec is None or not self._wanted(attach.spec, bool(attach.held)):
             self.router.send(peer, link.encode(link.Stop()))
             return
@@ -253,6 +266,22 @@ class LinkFront:
         for held in attach.held:
             self._adopt(name, held)
         self._dispatch(on.RequestsMissed(now, model, attach.pid, frozenset(held.id for held in attach.held)))
+
+    def _host(self, host: Host, peer: Peer, message: link.FromPeer) -> None:
+        """Take a message of a hook host."""
+        self.hosts.heard(host)
+        match message:
+            case link.Alive():
+                self._lease(peer)
+            case link.Offers():
+                self.hosts.offered(host, message.plugins)
+            case link.HookReplies():
+                for reply in message.replies:
+                    self.hooks.reply(f"pid:{host.pid}", reply)
+            case link.Stale():
+                self.hosts.changed(host)
+            case _:
+                log.error("hook host %d sent what none sends: %s", host.pid, type(message).__name__)
 
     def _wanted(self, spec: link.Spec, busy: bool) -> bool:
         """Return whether a worker may stay: its model exists, and it runs what the configuration says by now."""
@@ -282,6 +311,7 @@ class LinkFront:
 
     def kill_the_silent(self, seconds: float) -> None:
         """End the process groups of workers that have not said for so long that they live."""
+        self.hosts.kill_the_silent()
         now = self._loop.time()
         for worker in self.workers.values():
             if now - worker.heard_at > seconds and worker.pid in self._pidfds:
@@ -293,6 +323,7 @@ class LinkFront:
         """Do not count time in which the broker itself did not run as the workers' silence."""
         for worker in self.workers.values():
             worker.heard_at += seconds
+        self.hosts.forgive(seconds)
 
     def _lease(self, peer: Peer) -> None:
         self.router.send(peer, link.encode(self._lease_terms))
@@ -305,10 +336,15 @@ class LinkFront:
 
     def _chunks(self, message: link.Chunks) -> None:
         sends: Sends = []
+        handled: list[tuple[str, str]] = []
         for piece in message.pieces:
-            self._flow.chunk(piece.id, piece.offset, piece.size, piece.tokens, piece.payload, sends)
+            text = self._flow.chunk(piece.id, piece.offset, piece.size, piece.tokens, piece.payload, sends)
+            if text is not None:
+                handled.append((piece.id, text))
         for conn, data in sends:
             self._send_client(conn, data)
+        for id, text in handled:
+            self.hooks.feed(id, text)
 
     def _stats(self, now: float, worker: Worker, stats: link.Stats) -> None:
         if worker.stats is not None and now > worker.stats_at:
@@ -322,6 +358,7 @@ class LinkFront:
 
     def _gone(self, peer: Peer) -> None:
         """A link broke; a worker may come back by itself, its process decides whether it lives."""
+        self.hosts.gone(peer)
         if peer is self.nursery:
             self.nursery = None
             self.nursery_phase = "gone"

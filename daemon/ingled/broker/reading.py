@@ -9,9 +9,6 @@ from ingle.wire.limits import FRAME_BYTES, SCHEMA_BYTES
 from ingle.wire.schema import BODIES, Body, Code, Failed, FromClient, Request
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-RESERVED = frozenset({"hook_offer", "hook_withdraw", "hook_reply"})
-"""Messages of the protocol that this daemon does not take yet."""
-
 RESERVED_OPS = frozenset({"embed", "score", "tokens", "render"})
 
 VALUE_BYTES = 64 << 10
@@ -44,9 +41,6 @@ def read(data: bytes | memoryview) -> FromClient | Failed | None:
     if len(data) > FRAME_BYTES:
         return _refuse(head, "too_large", f"the message has {len(data)} bytes: the limit is {FRAME_BYTES}", "send less")
     if head.t not in _types:
-        if head.t in RESERVED:
-            hint = "use a daemon that has hooks"
-            return _refuse(head, "unsupported", f"t is '{head.t}': this daemon does not offer it", hint, at="t")
         allowed = ", ".join(_types)
         return _refuse(head, "bad_message", f"t is '{head.t[:64]}': expected one of {allowed}", "", at="t")
     try:

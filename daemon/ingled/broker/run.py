@@ -57,7 +57,7 @@ def run(config: Config, *, replace: bool = False) -> int:
 def _run(config: Config, replace: bool) -> int:
     runtime = config.runtime
     with lock(runtime / link.LOCK_FILE, HAND_OVER_S if replace else 0.0):
-        for name in ("logs", "workers"):
+        for name in ("logs", "workers", "hosts"):
             private_folder(runtime / name)
         try:
             config.state.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -143,11 +143,15 @@ async def _adopt(shell: Shell) -> None:
                 expected.add(entry.name)
             else:
                 shutil.rmtree(entry, ignore_errors=True)
-    nursery = shell.nursery.adopt()
+    nursery, hosts = shell.nursery.adopt(), shell.hosts.adopt()
     deadline = time.monotonic() + ADOPT_S
     while time.monotonic() < deadline:
         settled = {name for name, worker in shell.workers.workers.items() if worker.settled}
-        if expected <= settled and (not nursery or shell.workers.nursery is not None):
+        if (
+            expected <= settled
+            and hosts <= set(shell.hosts.pids())
+            and (not nursery or shell.workers.nursery is not None)
+        ):
             break
         await asyncio.sleep(0.005)
     for name in expected - set(shell.workers.workers):
@@ -159,6 +163,7 @@ async def _adopt(shell: Shell) -> None:
         log.info("adopted %d workers and %d requests", len(expected), len(shell.control.requests.records))
     if not nursery or shell.workers.nursery is None:
         shell.nursery.start()
+    shell.hosts.begin(hosts)
 
 
 def _alive(pid: int) -> bool:
@@ -191,6 +196,7 @@ async def _stop_all(shell: Shell) -> None:
     for pid in shell.workers.alive():
         log.error("worker %d did not leave in %.0f s: killing it", pid, STOP_S)
         kill_group(pid)
+    await shell.hosts.stop_all()
     # A nursery that still imports has forked nothing and would notice only after its import.
     await shell.nursery.stop(STOP_S if shell.workers.nursery_phase == "ready" else 0)
 

@@ -4,16 +4,20 @@ import asyncio
 import logging
 import time
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 from typing import assert_never
 
 import msgspec
 import zmq
+from ingle.wire.hook_schema import HookReply
 from ingle.wire.schema import Call
 
 from ingled import link
 from ingled.broker import carried, verbs
 from ingled.broker.front import Connection, Front
+from ingled.broker.hook_front import HookFront
+from ingled.broker.hosts import Hosts
 from ingled.broker.link_front import LinkFront
 from ingled.broker.nursery_child import NurseryChild
 from ingled.broker.subscriptions import Subscriptions
@@ -23,7 +27,8 @@ from ingled.core import effects as do
 from ingled.core import events as on
 from ingled.core.control import Control
 from ingled.core.desk import Limits
-from ingled.core.flow import Flow
+from ingled.core.flow import Flow, Sends
+from ingled.core.pipeline import Pipeline, Rule
 from ingled.core.residency import IllegalTransition, Model
 
 log = logging.getLogger(__name__)
@@ -58,7 +63,16 @@ class Shell:
         ]
         limits = Limits(queue=daemon.queue, keep_s=daemon.keep, keep_bytes=daemon.keep_bytes)
         self.flow = Flow()
-        self.control = Control(models, config.default_model, limits, self.flow.held)
+        self.hosts = Hosts(
+            loop,
+            config.runtime,
+            config.setup,
+            send=lambda peer, message: self.workers.router.send(peer, link.encode(message)),
+            dispatch=self.dispatch,
+        )
+        rules = {name: Rule(hook.account, hook.order, hook.scope_all) for name, hook in config.hooks.items()}
+        pipeline = Pipeline(rules, waiting=self.hosts.needed)
+        self.control = Control(models, config.default_model, limits, self.flow.held, pipeline)
         self.timers = Timers(loop, self._timer)
         self.subscriptions = Subscriptions()
         self._pending: deque[do.Effect] = deque()
@@ -72,6 +86,7 @@ class Shell:
             grant=self._grant,
             delivered=self._delivered,
             call=self._call,
+            replied=self._hook_replied,
             verbs=list(verbs.VERBS),
             daemon=identity,
             own_uid=own_uid,
@@ -84,8 +99,20 @@ class Shell:
             lease=link.Lease(daemon.adopt_grace, daemon.stuck),
             specs=self.specs,
             folders=config.runtime / "workers",
+            hosts=self.hosts,
             dispatch=self.dispatch,
             send=self.front.send_bytes,
+        )
+        self.hooks = self.workers.hooks = HookFront(
+            loop,
+            self.flow,
+            self.hosts,
+            dispatch=self.dispatch,
+            perform=self._perform_all,
+            send=self.front.send,
+            send_text=self._send_text,
+            grant=self._grant_handled,
+            where=self._provider_of,
         )
         self.nursery = NurseryChild(
             loop, config.runtime, config.engine, own_socket, self._nursery_was_ready, self._nursery_failed
@@ -119,6 +146,10 @@ class Shell:
         finally:
             self._performing = False
 
+    def _perform_all(self, effects: Sequence[do.Effect]) -> None:
+        for effect in effects:
+            self._perform(effect)
+
     def _perform(self, effect: do.Effect) -> None:
         match effect:
             case do.Send():
@@ -138,8 +169,8 @@ class Shell:
                     carried.pack(record),
                     record.priority,
                     stream.tokens,
-                    stream.end,
-                    [link.Piece(record.id, at, size, [], message) for at, size, message in stream.chunks],
+                    stream.made,
+                    [link.Piece(record.id, at, size, [], message) for at, size, message in stream.of_engine],
                 )
                 self.workers.run(effect.worker, run)
             case do.AbortRequest():
@@ -164,6 +195,18 @@ class Shell:
                 self.flow.detach(effect.id)
             case do.AttachStream():
                 self.front.attached(effect.id, effect.conn, effect.ref, effect.offset, effect.credit)
+            case do.CallHooks():
+                self.hooks.call(effect)
+            case do.OpenStages():
+                self.hooks.open(effect.record, effect.hops)
+            case do.FeedText():
+                self.hooks.give(effect.id, effect.text)
+            case do.FinishStages():
+                self.hooks.finish(effect.id)
+            case do.ProviderGone():
+                self.hooks.provider_gone(effect.provider)
+            case do.ForgetHooks():
+                self.hooks.forget(effect.id)
             case do.StartWorker():
                 self.workers.start(effect.model)
             case do.StopWorker():
@@ -185,7 +228,21 @@ class Shell:
     def _grant(self, id: str, n: int, ack: int) -> None:
         stream = self.flow.streams[id]
         if stream.worker is not None:
-            self.workers.grant(stream.worker, id, n, 0 if stream.keep else ack)
+            self.workers.grant(stream.worker, id, n, 0 if stream.keep or stream.watched else ack)
+
+    def _grant_handled(self, id: str, n: int) -> None:
+        self._grant(id, n, 0)
+
+    def _provider_of(self, key: str) -> str | None:
+        entry = self.control.pipeline.registry.entries.get(key)
+        return None if entry is None else entry.provider
+
+    def _send_text(self, sends: Sends) -> None:
+        for conn, data in sends:
+            self.front.send_bytes(conn, data)
+
+    def _hook_replied(self, provider: str, reply: HookReply) -> None:
+        self.hooks.reply(provider, reply)
 
     def _delivered(self, id: str) -> None:
         self.dispatch(on.Delivered(self.loop.time(), id))

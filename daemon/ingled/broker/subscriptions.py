@@ -6,7 +6,7 @@ from typing import Any
 from ingle.wire.limits import CREDIT
 from ingle.wire.schema import Event
 
-TOPICS = ("model", "request", "daemon")
+TOPICS = ("model", "request", "daemon", "hook")
 MOST = 16
 """Most subscriptions of one connection."""
 

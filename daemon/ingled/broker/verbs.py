@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+from ingle.wire.hook_schema import HookReply, Point
 from ingle.wire.limits import PROTOCOL
 from ingle.wire.schema import Call, Failed, Result
 from msgspec import Struct
@@ -93,6 +95,7 @@ def _status(shell: "Shell", connection: Connection, ref: int, args: Nothing) -> 
             "failed": states.count(State.FAILED),
         },
         "requests": {
+            "filtering": len(control.requests.at(Stage.FILTERING)),
             "running": len(control.requests.at(Stage.RUNNING)),
             "queued": len(control.requests.at(Stage.QUEUED)),
             "ending": len(control.requests.at(Stage.ENDING)),
@@ -222,6 +225,59 @@ def _shutdown(shell: "Shell", connection: Connection, ref: int, args: ShutdownAr
         shell.drain()
 
 
+def _hooks(shell: "Shell", connection: Connection, ref: int, args: Nothing) -> None:
+    now, own = shell.loop.time(), (None, connection.account)
+    entries = [
+        one for one in shell.control.pipeline.registry.entries.values() if connection.admin or one.account in own
+    ]
+    entries.sort(key=lambda one: (one.offer.order, one.name, one.key))
+    found = []
+    for one in entries:
+        host = shell.hosts.current(one.provider.partition(":")[2]) if one.account is None else None
+        found.append(
+            one.describe(now, connection.admin or one.account is not None) | {"pid": host.pid if host else None}
+        )
+    problems = [{"plugin": name, "why": why} for name, why in sorted(shell.hosts.problems.items())]
+    shell.front.send(connection.number, Result(ref, {"hooks": found, "problems": problems}))
+
+
+class HookTestArgs(Struct, frozen=True, forbid_unknown_fields=True):
+    """Arguments of `hook_test`."""
+
+    hook: str
+    point: Point
+    value: dict[str, Any]
+
+
+def _hook_test(shell: "Shell", connection: Connection, ref: int, args: HookTestArgs) -> None:
+    entries = shell.control.pipeline.registry.entries
+    entry = entries.get(f"{connection.account}/{args.hook}") or entries.get(args.hook)
+    front, number = shell.front, connection.number
+    if entry is None:
+        text = f"args.hook is '{args.hook[:64]}': there is no such hook"
+        front.fail(number, ref, "bad_value", text, "see `ingle hooks`", at="args.hook")
+        return
+    if entry.broken or args.point not in entry.offer.points or args.point in ("observe", "model"):
+        why = entry.broken or f"hook '{entry.name}' answers at {', '.join(entry.offer.points)}"
+        front.fail(number, ref, "bad_value", f"args.point is '{args.point}': {why}", "", at="args.point")
+        return
+    about = {"account": connection.account, "model": "", "op": "chat", "stream": True, "context": []}
+    about |= {"client": connection.client.name, "tags": list(connection.client.tags)}
+    began = time.perf_counter()
+
+    def answer(reply: HookReply | str) -> None:
+        if isinstance(reply, str):
+            front.fail(number, ref, "hook_failed", f"hook '{args.hook}': {reply}", "see `ingle hooks`")
+            return
+        results = [msgspec.to_builtins(result, builtin_types=(bytes,)) for result in reply.results]
+        for result in results:
+            result.pop("state", None)  # it may hold what the hook has taken out
+        us = round((time.perf_counter() - began) * 1e6)
+        front.send(number, Result(ref, {"results": results, "value": reply.value, "us": us}))
+
+    shell.hooks.test(entry, args.point, {"call": about, **args.value}, answer)
+
+
 def rss_bytes() -> int:
     """Return the resident memory of this process."""
     with open("/proc/self/statm", encoding="ascii") as file:
@@ -235,11 +291,13 @@ VERBS: dict[str, tuple[type[Struct], bool, Verb]] = {
     "requests": (Nothing, False, _requests),
     "load": (LoadArgs, True, _load),
     "unload": (UnloadArgs, True, _unload),
+    "hooks": (Nothing, False, _hooks),
+    "hook_test": (HookTestArgs, False, _hook_test),
     "shutdown": (ShutdownArgs, True, _shutdown),
 }
 """Verb -> arguments, whether only administrators may, function."""
 
 RESERVED = frozenset(
-    {"plan", "pin", "unpin", "sleep", "wake", "want", "yield", "pull", "hooks", "usage", "reload", "doctor", "verify"}
+    {"plan", "pin", "unpin", "sleep", "wake", "want", "yield", "pull", "usage", "reload", "doctor", "verify"}
 )
 """Verbs that later versions of the protocol will have."""

@@ -7,8 +7,7 @@ logs it, calls `abandon` for that model and keeps serving.
 from collections.abc import Callable, Sequence
 from typing import assert_never
 
-from ingle.wire.schema import Accepted, Code, Progress, Result
-from msgspec import UNSET, UnsetType
+from ingle.wire.schema import Accepted, Progress, Result
 from msgspec.structs import replace
 
 from ingled.core import effects as do
@@ -16,6 +15,8 @@ from ingled.core import events as on
 from ingled.core.desk import Desk, Limits
 from ingled.core.naming import Names
 from ingled.core.outcomes import failed, refuse, request_event, why_failed
+from ingled.core.passage import Passage, Refusal
+from ingled.core.pipeline import Pipeline
 from ingled.core.requests import Record, Stage
 from ingled.core.residency import CRASHES, Cause, Model, State
 
@@ -35,6 +36,7 @@ class Control:
         default: str,
         limits: Limits | None = None,
         held: Callable[[str], int] = lambda id: 0,
+        pipeline: Pipeline | None = None,
     ) -> None:
         """`held` tells how many bytes are held of a request's answer (`Flow.held`)."""
         self.models = {model.name: model for model in models}
@@ -42,6 +44,8 @@ class Control:
         self.limits = limits or Limits()
         self.desk = Desk(self.models, self.limits, held)
         self.requests = self.desk.requests
+        self.pipeline = pipeline or Pipeline({}, waiting=False)
+        self.passage = Passage(self.pipeline, self.desk, self._admit, self._give)
         self.draining = False
         self._loads: list[tuple[str, int, int]] = []
         """Calls of `load` that wait: model, connection, ref."""
@@ -67,7 +71,8 @@ class Control:
                 return self._unload(event)
             case on.ConnectionGone():
                 self._loads = [load for load in self._loads if load[1] != event.conn]
-                return self.desk.connection_gone(event)
+                gone = self.pipeline.provider_gone(f"conn:{event.conn}")
+                return [*gone, *self.desk.connection_gone(event)]
             case on.Delivered():
                 return self.desk.delivered(event)
             case on.WorkerForked():
@@ -95,9 +100,27 @@ class Control:
             case on.NurseryFailed():
                 return self._nursery_failed(event)
             case on.RunEnded():
-                return self.desk.run_ended(event)
+                return self.passage.run_ended(event)
             case on.RunFailed():
                 return self.desk.run_failed(event)
+            case on.HookOffered():
+                return self.pipeline.offer(event)
+            case on.HookWithdrawn():
+                return self.pipeline.withdraw(event)
+            case on.PluginsOffered():
+                return self.passage.plugins(event)
+            case on.HookReplied():
+                return self.passage.replied(event)
+            case on.HookFailed():
+                return self.passage.failed(event)
+            case on.HookAgain():
+                return self.passage.again(event)
+            case on.StagesEnded():
+                return self.passage.stages_ended(event)
+            case on.StageStopped():
+                return self.passage.stage_stopped(event)
+            case on.StageFailed():
+                return self.passage.stage_failed(event)
             case on.TimerFired():
                 return self._restart(event) if event.key[0] == "restart" else self.desk.timer(event)
             case on.DrainAsked():
@@ -110,41 +133,68 @@ class Control:
                 assert_never(event)
 
     def _request(self, e: on.RequestArrived) -> list[do.Effect]:
-        def no(code: Code, message: str, hint: str, at: str | UnsetType = UNSET) -> list[do.Effect]:
-            return [refuse(e.caller.conn, e.ref, code, message, hint, at=at)]
-
+        conn, account = e.caller.conn, e.caller.account
         if self.draining:
-            return no("draining", "the daemon is shutting down", "try again when it is back")
-        name = self.names.find(e.model)
-        if name is None:
-            return no("no_such_model", *self.names.explain(e.model or ""), at="model")
-        model = self.models[name]
-        if self.requests.open_of(e.caller.account) >= self.limits.open_requests:
+            return [refuse(conn, e.ref, "draining", "the daemon is shutting down", "try again when it is back")]
+        if self.requests.open_of(account) >= self.limits.open_requests:
             n = self.limits.open_requests
-            return no("over_limit", f"account {e.caller.account} has {n} open requests, the limit", "let some end")
-        waiting = self.requests.at(Stage.QUEUED, name)
-        if len(waiting) >= self.limits.queue:
-            return no("queue_full", f"{len(waiting)} requests wait for model '{name}'", "try again later")
-        if model.state is State.FAILED and e.now < model.retry_at:
-            return [refuse(e.caller.conn, e.ref, *why_failed(model), retry=model.retry_at - e.now)]
-        record = Record(
-            e.id, e.caller.account, e.caller.conn, name, e.op, e.body, e.stream, e.detach, e.grace_ms, e.priority, e.now
-        )
+            return [
+                refuse(conn, e.ref, "over_limit", f"account {account} has {n} open requests, the limit", "let some end")
+            ]
+        model = self.names.find(e.model) or e.model or ""
+        record = Record(e.id, account, conn, model, e.op, e.body, e.stream, e.detach, e.grace_ms, e.priority, e.now)
+        record.origin, record.client, record.tags, record.trace = conn, e.client, e.tags, e.trace
+        record.context = list(e.context)
         if e.deadline_ms is not None:
             record.deadline_at = e.now + e.deadline_ms / 1000
-        self.requests.add(record)
-        out: list[do.Effect] = [do.OpenStream(e.id, e.caller.account, e.caller.conn, e.credit, e.detach)]
+        opened: list[do.Effect] = [do.OpenStream(e.id, account, conn, e.credit, e.detach)]
         if record.deadline_at is not None:
-            out.append(do.SetTimer(("deadline", e.id), record.deadline_at))
-        accepted = do.Send(e.caller.conn, Accepted(e.ref, e.id))
+            opened.append(do.SetTimer(("deadline", e.id), record.deadline_at))
+        accepted = do.Send(conn, Accepted(e.ref, e.id))
+        filtered = self.passage.arrives(e.now, record, e.model)
+        if filtered is not None:
+            self.requests.add(record)
+            return [*opened, accepted, *filtered]
+        refusal = self._admit(e.now, record, e.model)
+        if refusal is not None:
+            code, message, hint, at, retry = refusal
+            return [refuse(conn, e.ref, code, message, hint, at=at, retry=retry)]
+        self.requests.add(record)
+        return [*opened, *self.passage.prompt(e.now, record, accepted)]
+
+    def _admit(self, now: float, record: Record, wanted: str | None) -> Refusal | None:
+        """Settle the model of a request, or say why it cannot be run."""
+        name = self.names.find(wanted)
+        if name is None:
+            return Refusal("no_such_model", *self.names.explain(wanted or ""), at="model")
+        model = self.models[name]
+        waiting = len(self.requests.at(Stage.QUEUED, name))
+        if waiting >= self.limits.queue:
+            return Refusal("queue_full", f"{waiting} requests wait for model '{name}'", "try again later")
+        if model.state is State.FAILED and now < model.retry_at:
+            return Refusal(*why_failed(model), retry=model.retry_at - now)
+        record.model = name
+        return None
+
+    def _give(self, now: float, record: Record, accepted: do.Effect | None) -> list[do.Effect]:
+        """Run a request, or let it wait for its model."""
+        told = [accepted] if accepted else []
+        first, end = self.passage.watch(now, record)
+        if end is not None:
+            return [*told, *end]
+        model = self.models[record.model]
         if model.state is State.READY:
-            given, told = self.desk.run(e.now, record)
-            return [*out, given, accepted, told]  # what is accepted is with the worker, should this process die now
-        out.append(accepted)
-        record.waited = True
+            given, event = self.desk.run(now, record)
+            return [*first, given, *told, event]  # what is accepted is with the worker, should this process die now
+        record.waited, position = True, len(self.requests.at(Stage.QUEUED, model.name))
+        if record.stage is Stage.QUEUED:
+            position -= 1  # itself
+        record.stage = Stage.QUEUED
+        out = [*first, *told]
         if model.state in (State.COLD, State.FAILED) and model.restart_at is None:
-            out += self._start(e.now, model)
-        out.append(do.Send(e.caller.conn, self.desk.progress(record, len(waiting))))
+            out += self._start(now, model)
+        if record.conn is not None:
+            out.append(do.Send(record.conn, self.desk.progress(record, position)))
         out.append(request_event(record))
         return out
 
@@ -158,7 +208,8 @@ class Control:
         value = {"model": model.name, "state": new.value, "was": old.value, "why": model.why or cause.value}
         level = "error" if new is State.FAILED else "info"
         text = f"model '{model.name}': {old.value} -> {new.value} ({value['why']})"
-        return [do.Log(level, text), do.Publish("model", value)]  # type: ignore[arg-type]
+        told: list[do.Effect] = [do.Log(level, text), do.Publish("model", value)]  # type: ignore[arg-type]
+        return [*told, *self.pipeline.model_changed(now, value)]
 
     def _load(self, e: on.LoadAsked) -> list[do.Effect]:
         name = self.names.find(e.model)

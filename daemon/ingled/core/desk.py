@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from ingle.wire.limits import OPEN_REQUESTS
 from ingle.wire.schema import Code, Done, Failed, Finish, ModelRef, Progress, Result, Timings, Usage
 from msgspec import UNSET
+from msgspec.structs import replace
 
 from ingled.core import effects as do
 from ingled.core import events as on
+from ingled.core.chain import hops
 from ingled.core.outcomes import failed, ms, no_such_request, request_event
 from ingled.core.requests import Record, Requests, Stage
 from ingled.core.residency import Model, State
@@ -87,7 +89,7 @@ class Desk:
     def end_now(self, record: Record, end: Failed | None) -> list[do.Effect]:
         """End a request wherever it is; text that was not taken is dropped."""
         out: list[do.Effect] = []
-        if record.stage is Stage.RUNNING and record.worker is not None:
+        if record.stage in (Stage.RUNNING, Stage.FILTERING) and record.worker is not None:
             out.append(do.AbortRequest(record.worker, record.id))
             record.worker = None
         out.append(do.CutStream(record.id, end))
@@ -98,10 +100,12 @@ class Desk:
         del self.requests.records[record.id]
         if record.stage is not Stage.KEPT:
             self.requests.over(record)
-        if record.stage in (Stage.QUEUED, Stage.RUNNING):
-            self.requests.failed_total += failed
-        state = "cancelled" if failed and record.stage in (Stage.QUEUED, Stage.RUNNING) else "over"
+        alive = record.stage in (Stage.FILTERING, Stage.QUEUED, Stage.RUNNING)
+        self.requests.failed_total += failed and alive
+        state = "cancelled" if failed and alive else "over"
         out: list[do.Effect] = [do.ClearTimer((kind, record.id)) for kind in ("deadline", "grace", "keep")]
+        if record.hooked and alive:
+            out.append(do.ForgetHooks(record.id))
         if record.worker is not None:
             out.append(do.ReleaseRequest(record.worker, record.id))
         return [*out, request_event(record, state)]
@@ -162,16 +166,16 @@ class Desk:
                 out += [do.CutStream(oldest.id), *self.forget(oldest)]
         return out
 
-    def run_ended(self, e: on.RunEnded) -> list[do.Effect]:
-        """The engine is done with a request."""
+    def outcome(self, e: on.RunEnded) -> tuple[Record, Done | Failed] | None:
+        """Return the request that the engine is done with, and how it ended."""
         record = self.requests.records.get(e.id)
         if record is None or record.stage is not Stage.RUNNING:
-            return []
-        finish = FINISHES.get(e.finish)
+            return None
+        finish = "content_filter" if record.stopped is not None else FINISHES.get(e.finish)
         usage = Usage(e.prompt, e.cached, e.completion)
         if finish is None:
             message = f"the engine ended the request with '{e.finish}'"
-            return self.end(e.now, record, failed(e.id, "engine_error", message, "try again", "worker", usage=usage))
+            return record, failed(e.id, "engine_error", message, "try again", "worker", usage=usage)
         model = self.models[record.model]
         ready_at = max(record.arrived, min(model.since, record.run_at)) if record.waited else record.arrived
         times = Timings(
@@ -183,8 +187,7 @@ class Desk:
         ref = ModelRef(model.name, model.revision, model.license)
         stop = UNSET if e.stop is None else e.stop
         result = UNSET if e.result is None else e.result
-        done = Done(e.id, finish, usage, times, ref, [], stop, result, record.resumed)
-        return self.end(e.now, record, done)
+        return record, Done(e.id, finish, usage, times, ref, [], stop, result, record.resumed)
 
     def run_failed(self, e: on.RunFailed) -> list[do.Effect]:
         """The engine refused a request or failed at it."""
@@ -197,12 +200,16 @@ class Desk:
 
     def end(self, now: float, record: Record, end: Done | Failed) -> list[do.Effect]:
         """The request is over for the engine; its reader may still have to take text."""
-        record.stage = Stage.ENDING
+        record.stage, record.chain = Stage.ENDING, None
+        if record.ran:
+            end = replace(end, hooks=record.ran)
         if isinstance(end, Done):
             self.requests.done_total += 1
         else:
             self.requests.failed_total += 1
         out: list[do.Effect] = [do.CloseStream(record.id, end), do.ClearTimer(("deadline", record.id))]
+        if record.hooked:
+            out.append(do.ForgetHooks(record.id))
         if record.detach and record.conn is None:
             out += self.keep(now, record)
         out.append(request_event(record))
@@ -229,6 +236,8 @@ class Desk:
         self.requests.add(record)
         record.stage, record.conn = Stage.RUNNING, None
         out: list[do.Effect] = [do.AdoptStream(record, e.offset, e.tokens)]
+        if record.watched:
+            out.append(do.OpenStages(record, hops(record.handlers)))
         if record.deadline_at is not None:
             at = max(record.deadline_at, e.now + ADOPTED_TEXT_S)
             out.append(do.SetTimer(("deadline", record.id), at))
@@ -259,12 +268,12 @@ class Desk:
         record = self.requests.records.get(id)
         if record is None:
             return []
-        if kind == "deadline" and record.stage in (Stage.QUEUED, Stage.RUNNING):
+        if kind == "deadline" and record.stage in (Stage.FILTERING, Stage.QUEUED, Stage.RUNNING):
             ms = round((e.now - record.arrived) * 1000)
             message = f"the request's deadline passed after {ms} ms, while it was {record.stage.value}"
             end = failed(id, "deadline", message, "give it more time", "client")
             out: list[do.Effect] = []
-            if record.stage is Stage.RUNNING and record.worker is not None:
+            if record.stage in (Stage.RUNNING, Stage.FILTERING) and record.worker is not None:
                 out.append(do.AbortRequest(record.worker, id))
                 record.worker = None
             return [*out, *self.end(e.now, record, end)]

@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from ingle.wire.hook_schema import Point
 from ingle.wire.schema import Accepted, Done, Failed, Progress, Result
 
+from ingled.core.chain import Hop
 from ingled.core.requests import Record
 
 
@@ -95,6 +97,58 @@ class AttachStream:
 
 
 @dataclass(frozen=True, slots=True)
+class CallHooks:
+    """Call hooks of a provider; with `reply` the shell reports `HookReplied` or `HookFailed`."""
+
+    provider: str
+    id: str
+    point: Point
+    hooks: tuple[str, ...]
+    value: dict[str, Any]
+    states: dict[str, bytes]
+    deadlines: tuple[int, ...]
+    """Milliseconds, for each hook."""
+    reply: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OpenStages:
+    """The text of this request passes these handlers from now on; without any it is only held whole."""
+
+    record: Record
+    hops: list[Hop]
+
+
+@dataclass(frozen=True, slots=True)
+class FeedText:
+    """Text of an answer that no worker streams."""
+
+    id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class FinishStages:
+    """The engine is done: the shell reports `StagesEnded` when all text has passed."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderGone:
+    """A connection that offered hooks has ended: its calls have failed."""
+
+    provider: str
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetHooks:
+    """A request is over: late replies are dropped, and chunk handlers told."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
 class StartWorker:
     """Have the nursery fork a worker for this model."""
 
@@ -158,6 +212,12 @@ Effect = (
     | CutStream
     | DetachStream
     | AttachStream
+    | CallHooks
+    | OpenStages
+    | FeedText
+    | FinishStages
+    | ForgetHooks
+    | ProviderGone
     | StartWorker
     | StopWorker
     | SetTimer

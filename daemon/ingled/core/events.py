@@ -6,8 +6,10 @@ Events are facts in the past. Each carries `now` (monotonic seconds), so that th
 from dataclasses import dataclass
 from typing import Any
 
+from ingle.wire.hook_schema import HookOffer, HookResult, Point
 from msgspec import Raw
 
+from ingled.core.registry import Entry
 from ingled.core.requests import Record
 
 
@@ -37,6 +39,10 @@ class RequestArrived:
     detach: bool
     grace_ms: int
     priority: int
+    client: str = ""
+    tags: tuple[str, ...] = ()
+    context: tuple[dict[str, Any], ...] = ()
+    trace: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +250,97 @@ class RunFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class HookOffered:
+    """A client wants to take part in requests."""
+
+    now: float
+    caller: Caller
+    client: str
+    offer: HookOffer
+
+
+@dataclass(frozen=True, slots=True)
+class HookWithdrawn:
+    """A client takes part no more."""
+
+    now: float
+    caller: Caller
+    ref: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class PluginsOffered:
+    """A host of plugins has loaded them; those that cannot run are `broken`."""
+
+    now: float
+    provider: str
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HookReplied:
+    """Hooks have answered a call for a request."""
+
+    now: float
+    id: str
+    point: Point
+    results: tuple[HookResult, ...]
+    value: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class HookFailed:
+    """Hooks have not answered: `blamed` were at work, all of the call where none is named."""
+
+    now: float
+    id: str
+    point: Point
+    blamed: tuple[str, ...]
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class HookAgain:
+    """The hooks that were called have lost their host through no fault of this call: it is made again."""
+
+    now: float
+    id: str
+    point: Point
+
+
+@dataclass(frozen=True, slots=True)
+class StagesEnded:
+    """All text of a request has passed its chunk handlers: the text, and what they did."""
+
+    now: float
+    id: str
+    text: str
+    handlers: tuple[dict[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StageStopped:
+    """A chunk handler wants no more of an answer."""
+
+    now: float
+    id: str
+    hook: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class StageFailed:
+    """A chunk handler failed whose policy is to refuse."""
+
+    now: float
+    id: str
+    hook: str
+    why: str
+    handlers: tuple[dict[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class TimerFired:
     """A timer that the core had set has run out."""
 
@@ -287,6 +384,15 @@ Event = (
     | NurseryFailed
     | RunEnded
     | RunFailed
+    | HookOffered
+    | HookWithdrawn
+    | PluginsOffered
+    | HookReplied
+    | HookFailed
+    | HookAgain
+    | StagesEnded
+    | StageStopped
+    | StageFailed
     | TimerFired
     | DrainAsked
     | DrainExpired

@@ -3,12 +3,15 @@
 A stream is a list of chunks that its reader has not acknowledged. A chunk goes out while the reader has credit; the
 worker may send as many as the reader's credit leaves room for, so that text waits in the engine, where it is merged,
 and not here. Offsets count UTF-8 bytes (docs/protocol.md, section 4).
+
+A watched stream is held whole, here and at its worker. If its text passes chunk handlers, what the engine made goes to
+them and what they give out is `put`: the offsets of the engine and those of the reader are two accounts then.
 """
 
 from dataclasses import dataclass, field
 
 from ingle.wire.codec import pack, unpack
-from ingle.wire.limits import CREDIT
+from ingle.wire.limits import CHUNK_BYTES, CREDIT
 
 UNLIMITED = 1 << 30
 """What a worker may send of a stream that is kept whole: as much as it likes."""
@@ -49,11 +52,27 @@ class Stream:
     closing: bytes | None = None
     closed: bool = False
     """The end has been sent to the present reader."""
+    made: int = 0
+    """Offset behind the last byte that the engine made: `end`, unless handlers change the text."""
+    watched: bool = False
+    through: bool = False
+    """Its text passes chunk handlers."""
+    raw: list[tuple[int, int, bytes]] = field(default_factory=list)
+    """Of a watched stream all chunks of the engine."""
+    inside: int = 0
+    """Chunks that are with the handlers."""
+    skip: int = 0
+    """The reader has all below this offset: it came back before the handlers had given it out again."""
 
     @property
     def begin(self) -> int:
         """Offset of the first byte that is still held."""
         return self.chunks[0][0] if self.chunks else self.end
+
+    @property
+    def of_engine(self) -> list[tuple[int, int, bytes]]:
+        """Return what the engine made and nobody has acknowledged to it: offset, size and message of each chunk."""
+        return self.raw if self.watched else self.chunks
 
     def send(self, sends: Sends) -> bool:
         """Add what may go out now; returns True when that includes the end."""
@@ -83,7 +102,7 @@ class Stream:
 
     def grant(self) -> int:
         """Return how many more chunks the worker may send, and count them as allowed."""
-        more = self.credit - (len(self.chunks) - self.next) - self.allowed
+        more = self.credit - (len(self.chunks) - self.next) - self.allowed - self.inside
         if more <= 0 or self.closing is not None:
             return 0
         self.allowed += more
@@ -103,32 +122,83 @@ class Flow:
     def adopt(self, id: str, account: str, worker: str, keep: bool, offset: int, tokens: list[int]) -> None:
         """Take over a stream that a worker runs already; what it holds from `offset` on follows as chunks."""
         stream = self.streams[id] = Stream(id, account, None, 0, keep, worker)
-        stream.end, stream.tokens = offset, tokens
+        stream.end = stream.made = offset
+        stream.tokens = tokens
         stream.allowed = UNLIMITED if keep else 0
 
     def run(self, id: str, worker: str) -> Stream:
         """The request runs on this worker now; the stream says with which credit, and behind which tokens."""
         stream = self.streams[id]
         stream.worker = worker
-        room = stream.credit - (len(stream.chunks) - stream.next)
+        room = stream.credit - (len(stream.chunks) - stream.next) - stream.inside
         stream.allowed = UNLIMITED if stream.keep else max(0, room)
         return stream
 
-    def chunk(self, id: str, offset: int, size: int, tokens: list[int], message: bytes, sends: Sends) -> None:
-        """Take a chunk from the worker; chunks of streams that were cut, and chunks sent again, are dropped."""
+    def watch(self, id: str, through: bool) -> None:
+        """Hold the stream whole from now on; `through`: its text passes handlers."""
+        stream = self.streams[id]
+        stream.watched, stream.through = True, through
+
+    def chunk(self, id: str, offset: int, size: int, tokens: list[int], message: bytes, sends: Sends) -> str | None:
+        """Take a chunk from the worker; chunks of streams that were cut, and chunks sent again, are dropped.
+
+        Returns its text where that is for handlers.
+        """
         stream = self.streams.get(id)
-        if stream is None or stream.closing is not None or offset != stream.end:
-            return
-        stream.chunks.append((offset, size, message))
-        stream.end += size
+        if stream is None or stream.closing is not None or offset != stream.made:
+            return None
+        stream.made += size
         stream.tokens += tokens
         stream.allowed = max(0, stream.allowed - 1)
+        if stream.watched:
+            stream.raw.append((offset, size, message))
+            if stream.through:
+                stream.inside += 1
+                return str(unpack(message).get("x", ""))
+        stream.chunks.append((offset, size, message))
+        stream.end += size
         if stream.conn is not None and stream.credit > 0 and stream.next == len(stream.chunks) - 1:
             sends.append((stream.conn, message))  # the hot path: nothing waits before it
             stream.next += 1
             stream.credit -= 1
         elif stream.conn is not None:
             stream.send(sends)
+        return None
+
+    def put(self, id: str, text: str, sends: Sends) -> None:
+        """Take text for the reader that no engine has sent so: of handlers, or of a filter that answered."""
+        stream = self.streams.get(id)
+        if stream is None or stream.closing is not None:
+            return
+        data, at = text.encode(), 0
+        while at < len(data):
+            stop = min(at + CHUNK_BYTES, len(data))
+            if stream.end + at < stream.skip < stream.end + stop:
+                stop = stream.skip - stream.end
+            while stop < len(data) and data[stop] & 0xC0 == 0x80:  # not inside a character
+                stop -= 1
+            piece, offset = data[at:stop], stream.end + at
+            message = pack({"t": "chunk", "id": id, "o": offset, "x": piece.decode()})
+            stream.chunks.append((offset, len(piece), message))
+            if offset + len(piece) <= stream.skip:
+                stream.next = len(stream.chunks)
+            at = stop
+        stream.end += len(data)
+        stream.forget(stream.skip)
+        stream.send(sends)
+
+    def settle(self, id: str) -> int | None:
+        """The handlers have nothing of this stream any more; returns the credit to pass on to the worker."""
+        stream = self.streams.get(id)
+        if stream is None or not stream.through:
+            return None
+        stream.inside = 0
+        return stream.grant()
+
+    def text(self, id: str) -> str:
+        """Return all that the engine has made of a watched stream."""
+        stream = self.streams.get(id)
+        return "" if stream is None else "".join(str(unpack(message).get("x", "")) for _, _, message in stream.raw)
 
     def credit(self, conn: int, id: str, n: int, ack: int) -> tuple[Sends, int | None, bool]:
         """The reader can take `n` more and has all up to `ack`.
@@ -167,6 +237,8 @@ class Flow:
     def check_offset(self, id: str, offset: int) -> None:
         """Raise BadOffset unless an attach at this offset can be served."""
         stream = self.streams[id]
+        if stream.through and offset > stream.end and stream.closing is None:
+            return  # the handlers give it out once more, after the death of a daemon
         if not stream.begin <= offset <= stream.end:
             raise BadOffset(f"text from offset {stream.begin} to {stream.end} is held, not from {offset}")
         for at, size, message in stream.chunks:
@@ -182,6 +254,7 @@ class Flow:
         """
         stream = self.streams[id]
         stream.conn, stream.credit, stream.closed = conn, credit, False
+        stream.skip = offset if offset > stream.end else 0
         index = 0
         for index, (at, size, message) in enumerate(stream.chunks):  # noqa: B007
             if offset < at + size:
@@ -203,7 +276,9 @@ class Flow:
     def held(self, id: str) -> int:
         """Return how many bytes are held of a stream."""
         stream = self.streams.get(id)
-        return 0 if stream is None else sum(len(message) + CHUNK_OVERHEAD for _, _, message in stream.chunks)
+        if stream is None:
+            return 0
+        return sum(len(message) + CHUNK_OVERHEAD for _, _, message in (*stream.chunks, *stream.raw))
 
 
 def _split(message: bytes, cut: int, offset: int) -> tuple[bytes, bytes]:

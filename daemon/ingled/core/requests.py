@@ -3,13 +3,20 @@
 from collections import Counter
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
+from ingle.wire.schema import Done
 from msgspec import Raw
+
+from ingled.core.chain import Chain
+from ingled.core.registry import Entry
 
 
 class Stage(Enum):
     """Where a request is."""
 
+    FILTERING = "filtering"
+    """With its hooks, before it runs or after."""
     QUEUED = "queued"
     """Waits for its model."""
     RUNNING = "running"
@@ -43,6 +50,27 @@ class Record:
     deadline_at: float | None = None
     resumed: int = 0
     """How often a worker died under it."""
+    origin: int | None = None
+    """The connection that it came from."""
+    client: str = ""
+    tags: tuple[str, ...] = ()
+    context: list[dict[str, Any]] = field(default_factory=list)
+    trace: bool = False
+    hooked: bool = False
+    """Some hook has seen it."""
+    chain: Chain | None = None
+    ran: list[dict[str, Any]] = field(default_factory=list)
+    """What `done.hooks` will say."""
+    states: dict[str, bytes] = field(default_factory=dict)
+    """By hook, what it keeps for this request."""
+    handlers: list[Entry] = field(default_factory=list)
+    """Chunk handlers of its answer."""
+    watched: bool = False
+    """Its text is held whole: hooks will want it."""
+    stopped: tuple[str, str] | None = None
+    """The handler that stopped it, and why."""
+    end: Done | None = None
+    """How it ended for the engine, while hooks look at the answer."""
 
 
 @dataclass(slots=True)

@@ -7,6 +7,8 @@ def ingled_prompt(messages):
     return changed([m | {"content": m["content"].replace("Bob", "B.")} for m in messages])
 """
 
+from ingle.wire.hook_schema import Hold
+
 from ingled.hooks.specs import Answer, Call, Change, Handler, Hook, Message, RequestValue, hookimpl
 from ingled.hooks.verdicts import Stop, Verdict, answered, changed, note, refuse
 
@@ -15,6 +17,7 @@ __all__ = [
     "Call",
     "Change",
     "Handler",
+    "Hold",
     "Hook",
     "Message",
     "RequestValue",

@@ -6,6 +6,7 @@ with `hookimpl`, and may say more about itself:
     HOOK = Hook(order=200, on_error="refuse")        # defaults that the configuration can override
     VERSION = "1.2"
     class Options(msgspec.Struct): ...               # its typed options, from the configuration
+    def check(options): ...                          # may raise ValueError for options that cannot be
 
 Every call has a deadline and runs in the hook host, never in the daemon itself. What a hook gets is its own copy.
 A function that raises has failed, and `on_error` says what becomes of the request.

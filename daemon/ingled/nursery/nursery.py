@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ingled import link
+from ingled.line import Line
 from ingled.nursery import child
 from ingled.nursery.environment import import_engine, native_threads
-from ingled.nursery.line import Line
 from ingled.worker import log_tail
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class Nursery:
         self._state = link.Loading("importing", 0)
         self._orders: list[link.ToPeer] = []
         self._leaving = False
-        self._line = Line(runtime)
+        self._line = Line(runtime, "nursery")
         self._line.on_attach = lambda: self._line.send(self._state)  # type: ignore[method-assign]
 
     def run(self) -> int:

@@ -1,4 +1,4 @@
-"""The nursery's end of the private link: it reconnects by itself, and counts the silence of the broker.
+"""The private link's end in a nursery or hook host: it reconnects by itself, and counts the silence of the broker.
 
 Without libzmq: its threads would make the nursery unfit to fork.
 """
@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 FIRST_GRACE = 30.0
 """Seconds that the broker has for its first answer."""
 TICK = 1.0
+FRAME_BYTES = 64 << 20
 MOST_SILENT_STEP = 2.0
 """A longer step was this process being paused, or importing: the broker is not to blame for it."""
 
@@ -24,7 +25,11 @@ MOST_SILENT_STEP = 2.0
 class Line:
     """A connection to whichever broker listens now."""
 
-    def __init__(self, runtime: Path) -> None:
+    def __init__(self, runtime: Path, role: str, beat: float = TICK) -> None:
+        """`beat` is the most time between two signs of life, in seconds."""
+        self.setup: link.Setup | None = None
+        """What a host has been told to run."""
+        self._role, self._beat = role, beat
         self.connection: Dealer | None = None
         self._runtime = runtime
         self._unsent: list[link.FromPeer] = []
@@ -41,7 +46,7 @@ class Line:
     @property
     def tick_s(self) -> float:
         """Return the time between two `tick`s."""
-        return min(TICK, self._grace / 4)
+        return min(self._beat, self._grace / 4)
 
     def send(self, message: link.FromPeer) -> None:
         """Send now, or when a broker is there again."""
@@ -93,7 +98,7 @@ class Line:
 
     def _connect(self) -> None:
         try:
-            self.connection = Dealer(str(self._runtime / link.SOCKET_FILE))
+            self.connection = Dealer(str(self._runtime / link.SOCKET_FILE), max_frame=FRAME_BYTES)
         except OSError as error:
             log.debug("no broker yet: %s", error)
             return
@@ -106,7 +111,7 @@ class Line:
         except OSError as error:
             self._lost(error)
             return
-        self._unsent.insert(0, link.Attach(secret, "nursery", os.getpid()))
+        self._unsent.insert(0, link.Attach(secret, self._role, os.getpid(), setup=self.setup))
         self._send_all()
         self.on_attach()
 

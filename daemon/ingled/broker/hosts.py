@@ -1,0 +1,496 @@
+"""The hook hosts: processes that run plugins. Started, adopted, replaced to reload them, killed when they hang.
+
+A host outlives the broker by its lease, as workers do. A fresh host takes over from the one before it when it has told
+what it offers; the one before it leaves when nothing is with it any more. A plugin that brought its host down twice
+gets a host of its own.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import re
+import signal
+import struct
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ingle.wire.hook_schema import HookCall, HookOffer
+
+from ingled import link
+from ingled.broker.nursery_child import tail
+from ingled.broker.router import Peer
+from ingled.core import events as on
+from ingled.core.registry import Entry
+
+log = logging.getLogger(__name__)
+
+MAIN = "main"
+SILENT_S = 0.75
+"""A host that has said nothing for so long while a call is late holds the interpreter lock somewhere."""
+DEAD_S = 5.0
+"""A host that has said nothing for so long is killed, whatever is with it."""
+SAMPLE_S = 0.05
+"""Over which it is seen which thread burns the processor."""
+STOP_S = 3.0
+STRIKES = 2
+"""Deaths or hangs of a host after which the plugin at fault gets one of its own."""
+TRIES = 3
+"""Starts in a row that may fail before the plugins count as broken."""
+START_S = 20.0
+"""Seconds that a host may take to tell what it offers."""
+
+
+@dataclass(slots=True)
+class Host:
+    """One process."""
+
+    group: str
+    pid: int
+    fd: int
+    setup: link.Setup
+    process: "subprocess.Popen[bytes] | None" = None
+    peer: Peer | None = None
+    plugins: list[link.Plugin] | None = None
+    heard_at: float = 0.0
+    draining: bool = False
+    judged: bool = False
+    stuck: set[int] = field(default_factory=set)
+    """Calls that are late, and at which it still is."""
+    calls: list[HookCall] = field(default_factory=list)
+    ended: list[str] = field(default_factory=list)
+    """What goes out at the end of this turn of the loop."""
+
+
+@dataclass(slots=True)
+class Group:
+    """The plugins that share a host, and their hosts."""
+
+    current: Host | None = None
+    fresh: Host | None = None
+    failures: int = 0
+    again: bool = False
+    """Something changed while a fresh host was starting."""
+
+
+class Hosts:
+    """All hook hosts of the daemon."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        runtime: Path,
+        setup: link.Setup,
+        *,
+        send: Callable[[Peer, link.ToPeer], None],
+        dispatch: Callable[[on.Event], None],
+    ) -> None:
+        self._loop, self._runtime, self._setup = loop, runtime, setup
+        self._send, self._dispatch = send, dispatch
+        self.problems: dict[str, str] = {}
+        """Plugins that cannot run as they are now, and why."""
+        self.groups: dict[str, Group] = {MAIN: Group()}
+        self._hosts: dict[int, Host] = {}
+        self._strikes: Counter[str] = Counter()
+        self._crashing: set[str] = set()
+        """Plugins whose import ends their host."""
+        self._stopping = False
+        self.on_ready: Callable[[str], None] = lambda group: None
+        self.on_drain: Callable[[int], None] = lambda pid: None
+        self.on_gone: Callable[[Host], None] = lambda host: None
+        self.on_hang: Callable[[Host, Sequence[int], str], list[str]] = lambda host, calls, why: []
+
+    @property
+    def needed(self) -> bool:
+        """Return whether there may be plugins at all."""
+        folder = self._setup.folder
+        return any(choice.enabled for choice in self._setup.plugins.values()) or (
+            folder is not None and Path(folder).is_dir()
+        )
+
+    # ------------------------------------------------------------ who is there
+
+    def of(self, pid: int | None) -> Host | None:
+        """Return a host that lives, by process id."""
+        return None if pid is None else self._hosts.get(pid)
+
+    def current(self, group: str) -> Host | None:
+        """Return the host that takes the calls for a group of plugins."""
+        found = self.groups.get(group)
+        host = None if found is None else found.current
+        return host if host is not None and host.peer is not None else None
+
+    def by_peer(self, peer: Peer) -> Host | None:
+        """Return the host at the other end of a link."""
+        return next((host for host in self._hosts.values() if host.peer is peer), None)
+
+    def pids(self) -> list[int]:
+        """Return the process ids of all hosts."""
+        return list(self._hosts)
+
+    # ------------------------------------------------------------ start and stop
+
+    def adopt(self) -> set[int]:
+        """Return the hosts of an earlier broker that live; they come by themselves."""
+        found = set()
+        for path in (self._runtime / "hosts").glob("*.at"):
+            pid = int(path.stem) if path.stem.isdigit() else 0
+            if pid and b"ingled.hooks" in _cmdline(pid):
+                found.add(pid)
+            else:
+                path.unlink(missing_ok=True)
+        return found
+
+    def begin(self, living: set[int]) -> None:
+        """Start what is needed; hosts of an earlier broker that have not come by now are killed."""
+        for pid in living - set(self._hosts):
+            log.error("hook host %d of an earlier broker does not answer: killing it", pid)
+            _kill(pid)
+        if self.needed and self.groups[MAIN].current is None:
+            self._start(MAIN)
+
+    def want(self, group: str) -> None:
+        """Somebody waits for a host of this group."""
+        found = self.groups.setdefault(group, Group())
+        if found.current is None and found.fresh is None:
+            self._start(group)
+
+    def _wanted(self, group: str) -> link.Setup:
+        alone = sorted({*(name[5:] for name in self.groups if name.startswith("solo:")), *self._crashing})
+        only = [group[5:]] if group.startswith("solo:") else None
+        return link.Setup(
+            self._setup.plugins, self._setup.folder, only, [] if only else alone, self._setup.memory
+        )  # fmt: skip
+
+    def _start(self, group: str) -> None:
+        if self._stopping:
+            return
+        found = self.groups.setdefault(group, Group())
+        if found.fresh is not None:
+            found.again = True
+            return
+        command = [sys.executable, "-P", "-m", "ingled.hooks", "--runtime", str(self._runtime), "--name", group]
+        folder = self._runtime / "hosts"
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+            with (self._runtime / "logs" / "hooks.log").open("ab") as out:
+                process = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, cwd=folder
+                )
+            fd = os.pidfd_open(process.pid)
+        except OSError as error:
+            log.error("a hook host cannot be started: %s", error)
+            self._failed(group, f"it cannot be started: {error}")
+            return
+        host = Host(group, process.pid, fd, self._wanted(group), process, heard_at=self._loop.time())
+        self._watch(host)
+        found.fresh, found.again = host, False
+        self._loop.call_later(START_S, self._too_slow, host)
+
+    def _watch(self, host: Host) -> None:
+        self._hosts[host.pid] = host
+        self._loop.add_reader(host.fd, self._ended, host)
+
+    def _too_slow(self, host: Host) -> None:
+        if host.plugins is None and host.pid in self._hosts:
+            log.error("hook host %d did not load its plugins within %.0f s: killing it", host.pid, START_S)
+            _kill(host.pid)
+
+    def stop(self, host: Host) -> None:
+        """Have a host leave; it is killed if it does not."""
+        if host.peer is not None:
+            self._send(host.peer, link.Stop())
+        self._loop.call_later(STOP_S, self._kill_if_alive, host)
+
+    def _kill_if_alive(self, host: Host) -> None:
+        if host.pid in self._hosts:
+            _kill(host.pid)
+
+    async def stop_all(self) -> None:
+        """End all hosts."""
+        self._stopping = True
+        for host in list(self._hosts.values()):
+            self.stop(host)
+        deadline = self._loop.time() + STOP_S
+        while self._hosts and self._loop.time() < deadline:
+            await asyncio.sleep(0.01)
+        for host in list(self._hosts.values()):
+            _kill(host.pid)
+            if host.process is not None:
+                host.process.wait()
+            self._forget(host)
+
+    # ------------------------------------------------------------ what hosts say
+
+    def attached(self, peer: Peer, attach: link.Attach) -> None:
+        """A host has connected, or again; one of an earlier broker stays if it runs what is configured now."""
+        host = self._hosts.get(attach.pid)
+        if host is None:
+            host = self._adopted(attach)
+        if host is None:
+            self._send(peer, link.Stop())
+            return
+        host.peer, host.heard_at = peer, self._loop.time()
+        if attach.setup is None:
+            self._send(peer, host.setup)
+
+    def _adopted(self, attach: link.Attach) -> Host | None:
+        if attach.setup is None or b"ingled.hooks" not in _cmdline(attach.pid):
+            return None
+        only = attach.setup.only
+        group = MAIN if only is None else f"solo:{only[0]}"
+        for name in attach.setup.without:
+            self.groups.setdefault(f"solo:{name}", Group())
+        found = self.groups.setdefault(group, Group())
+        if found.current is not None or attach.setup != self._wanted(group):
+            log.info("hook host %d runs what is not configured any more: it is told to stop", attach.pid)
+            return None
+        with contextlib.suppress(ProcessLookupError):
+            host = Host(group, attach.pid, os.pidfd_open(attach.pid), attach.setup)
+            self._watch(host)
+            found.fresh = host
+            return host
+        return None
+
+    def heard(self, host: Host) -> None:
+        """A host has said something."""
+        host.heard_at = self._loop.time()
+
+    def offered(self, host: Host, plugins: list[link.Plugin]) -> None:
+        """A host has loaded its plugins: it takes over, unless it lost some that the one before it has."""
+        found = self.groups[host.group]
+        if found.current is host:
+            return
+        if found.fresh is not host:
+            self.stop(host)
+            return
+        host.plugins = plugins
+        found.fresh, found.failures, before = None, 0, found.current
+        bad = {one.name: one.problem for one in plugins if one.problem}
+        good_before = {one.name for one in (before.plugins if before and before.plugins else []) if not one.problem}
+        for name, problem in bad.items():
+            log.error("plugin '%s': %s", name, problem)
+        mine = {one.name for one in plugins} | good_before
+        self.problems = {name: why for name, why in self.problems.items() if name not in mine} | bad
+        if before is not None and good_before & set(bad):
+            log.error("the plugins stay as they were until this is put right")
+            self.stop(host)
+        else:
+            found.current = host
+            self._dispatch_entries(host)
+            self.on_ready(host.group)
+            if before is not None:
+                before.draining = True
+                self._loop.call_soon(self.on_drain, before.pid)
+        if found.again:
+            self._start(host.group)
+
+    def _dispatch_entries(self, host: Host) -> None:
+        provider = f"group:{host.group}"
+        entries = []
+        for name in self._crashing if host.group == MAIN else ():
+            why = "its import ends the hook host"
+            if (broken := self._broken(name, why, "", provider)) is not None:
+                entries.append(broken)
+        for one in host.plugins or []:
+            if host.group == MAIN and f"solo:{one.name}" in self.groups:
+                continue  # it has a host of its own since this one was started
+            if one.offer is not None and not one.problem:
+                entries.append(Entry(one.offer, provider, source=one.source))
+            elif (broken := self._broken(one.name, one.problem, one.source, provider)) is not None:
+                entries.append(broken)
+        self._dispatch(on.PluginsOffered(self._loop.time(), provider, tuple(entries)))
+
+    def _broken(self, name: str, why: str, source: str, provider: str) -> Entry | None:
+        """Return what stands for a configured plugin that cannot run: it refuses requests, unless it may be skipped."""
+        choice = self._setup.plugins.get(name)
+        if choice is None or not choice.enabled:
+            return None
+        policy = choice.on_error or "refuse"
+        offer = HookOffer(0, name, ["request"], select=choice.select, on_error=policy, scope="all", trial=choice.trial)
+        return Entry(offer, provider, source=source, broken=f"the plugin cannot run: {why}")
+
+    def changed(self, host: Host) -> None:
+        """The drop-in folder of a host has changed."""
+        if not host.draining:
+            self._crashing.clear()
+            log.info("the folder of plugins has changed: a fresh hook host is started")
+            self._start(host.group)
+
+    # ------------------------------------------------------------ out
+
+    def send(self, host: Host, call: HookCall) -> None:
+        """Send a call; those of one turn of the loop travel together."""
+        self._flush_later(host)
+        host.calls.append(call)
+
+    def send_end(self, host: Host, id: str) -> None:
+        """Tell a host that a stream is over."""
+        self._flush_later(host)
+        host.ended.append(id)
+
+    def _flush_later(self, host: Host) -> None:
+        if not host.calls and not host.ended:
+            self._loop.call_soon(self._flush, host)
+
+    def _flush(self, host: Host) -> None:
+        calls, ended, host.calls, host.ended = host.calls, host.ended, [], []
+        if host.peer is not None and (calls or ended):
+            self._send(host.peer, link.HookCalls(calls, ended))
+
+    # ------------------------------------------------------------ hangs and deaths
+
+    def busy(self, host: Host) -> dict[int, int]:
+        """Return the calls that its threads are at, and the index of the hook within each."""
+        return {call: index for call, index, _ in self._table(host)}
+
+    def _table(self, host: Host) -> list[tuple[int, int, int]]:
+        try:
+            data = link.host_table(self._runtime, host.pid).read_bytes()
+        except OSError:
+            return []
+        slots = [struct.unpack_from("<QII", data, at) for at in range(0, len(data) - 15, 16)]
+        return [slot for slot in slots if slot[0]]
+
+    def _silent_work(self, host: Host) -> list[str]:
+        """Return the plugins that a dead host was at in calls that want no answer."""
+        plugins = host.plugins or []
+        found = [index for call, index, _ in self._table(host) if call == link.UNANSWERED]
+        return [plugins[index].name for index in found if index < len(plugins)]
+
+    def hangs(self, host: Host) -> bool:
+        """Return whether not even its heart beats."""
+        return self._loop.time() - host.heard_at > SILENT_S
+
+    def judge(self, host: Host) -> None:
+        """A host hangs: see which of its calls burns the processor, and kill it."""
+        if host.judged:
+            return
+        host.judged = True
+        before = {tid: _ticks(host.pid, tid) for _, _, tid in self._table(host)}
+        self._loop.call_later(SAMPLE_S, self._execute, host, before)
+
+    def _execute(self, host: Host, before: dict[int, int]) -> None:
+        if host.pid not in self._hosts:
+            return
+        table = self._table(host)
+        burnt = {call: _ticks(host.pid, tid) - before.get(tid, 0) for call, _, tid in table}
+        most = max(burnt.values(), default=0)
+        guilty = [call for call, ticks in burnt.items() if ticks == most]
+        log.error("hook host %d hangs: killing it", host.pid)
+        self._strike(host, self.on_hang(host, guilty, "it held the hook host up, which was killed"))
+        _kill(host.pid)
+
+    def kill_the_silent(self) -> None:
+        """Kill hosts that have said nothing for long."""
+        for host in list(self._hosts.values()):
+            if host.plugins is not None and self._loop.time() - host.heard_at > DEAD_S:
+                self.judge(host)
+
+    def forgive(self, seconds: float) -> None:
+        """Do not count time in which the broker itself did not run as their silence."""
+        for host in self._hosts.values():
+            host.heard_at += seconds
+
+    def replace(self, host: Host, why: str) -> None:
+        """A thread of a host does not come back: a fresh one takes over."""
+        if not host.draining and self.groups[host.group].fresh is None:
+            log.warning("hook host %d: %s: a fresh one takes over", host.pid, why)
+            self._start(host.group)
+        self._loop.call_later(DEAD_S, self._kill_if_alive, host)
+
+    def _strike(self, host: Host, names: Sequence[str]) -> None:
+        """Count what brought a host down; who does it twice is alone from then on."""
+        for name in names:
+            self._strikes[name] += 1
+            group = f"solo:{name}"
+            if self._strikes[name] >= STRIKES and group not in self.groups:
+                log.warning("plugin '%s' brought its host down %d times: it gets one of its own", name, STRIKES)
+                self.groups[group] = Group()
+                # Until its own host has come, its calls wait for that: no request may pass by it.
+                offers = [one for one in host.plugins or [] if one.name == name and one.offer is not None]
+                alone = tuple(Entry(one.offer, f"group:{group}", source=one.source) for one in offers if one.offer)
+                self._dispatch(on.PluginsOffered(self._loop.time(), f"group:{group}", alone))
+                self._start(group)
+
+    def gone(self, peer: Peer) -> None:
+        """A link broke: the process decides whether the host lives."""
+        if (host := self.by_peer(peer)) is not None:
+            host.peer = None
+
+    def _ended(self, host: Host) -> None:
+        status = host.process.wait() if host.process is not None else None
+        busy = [call for call in self.busy(host) if call != link.UNANSWERED]
+        self._forget(host)
+        found = self.groups[host.group]
+        was_current, was_fresh = found.current is host, found.fresh is host
+        if was_current:
+            found.current = None
+        if was_fresh:
+            found.fresh = None
+        if self._stopping:
+            return
+        words = "ended" if status is None else f"exit status {status}" if status >= 0 else f"signal {-status}"
+        if was_current or was_fresh:
+            log.error("hook host %d of '%s' ended: %s", host.pid, host.group, words)
+        self._strike(host, self._silent_work(host))
+        if busy and not host.judged:
+            self._hosts[host.pid] = host  # its table is still read
+            why = f"the hook host ended under it ({words})"
+            self._strike(host, self.on_hang(host, busy, why))
+            del self._hosts[host.pid]
+        link.host_table(self._runtime, host.pid).unlink(missing_ok=True)
+        self.on_gone(host)
+        if was_fresh and host.plugins is None:
+            lines = tail(self._runtime / "logs" / "hooks.log")
+            loading = re.search("loading plugin '([^']+)'", lines[-1] if lines else "")
+            if loading is not None and host.group == MAIN:
+                log.error("plugin '%s' ends the hook host at its import: it is left out", loading[1])
+                self._crashing.add(loading[1])
+                self.problems[loading[1]] = f"its import ends the hook host ({words})"
+            self._failed(host.group, f"the hook host ended ({words}): {lines[-1] if lines else '-'}")
+        elif was_current and found.fresh is None:
+            self._start(host.group)
+
+    def _forget(self, host: Host) -> None:
+        self._loop.remove_reader(host.fd)
+        os.close(host.fd)
+        self._hosts.pop(host.pid, None)
+
+    def _failed(self, group: str, why: str) -> None:
+        """A host could not be started; after some tries its plugins are broken until one can."""
+        found = self.groups[group]
+        found.failures += 1
+        if found.failures == TRIES and found.current is None:
+            only = self._wanted(group).only
+            names = [name for name in self._setup.plugins if only is None or name in only]
+            entries = [self._broken(name, why, "", f"group:{group}") for name in names]
+            found_entries = tuple(entry for entry in entries if entry is not None)
+            self.problems |= {entry.name: why for entry in found_entries}
+            self._dispatch(on.PluginsOffered(self._loop.time(), f"group:{group}", found_entries))
+        self._loop.call_later(min(60.0, 0.1 * 4 ** min(found.failures, 5)), self._start, group)
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def _cmdline(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def _ticks(pid: int, tid: int) -> int:
+    """Return the processor time of a thread, in clock ticks."""
+    try:
+        fields = Path(f"/proc/{pid}/task/{tid}/stat").read_text().rpartition(")")[2].split()
+        return int(fields[11]) + int(fields[12])
+    except (OSError, IndexError, ValueError):
+        return 0

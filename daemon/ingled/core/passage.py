@@ -1,0 +1,251 @@
+"""A request's way from its arrival to its end, past its hooks. Pure.
+
+    arrival -> `request` hooks -> admission on the final model -> `prompt` hooks -> the model, text through `chunk`
+    handlers -> `answer` hooks -> the end is told -> observers
+
+A request that meets no hook goes the same way and pays nothing for it.
+"""
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+from ingle.wire.schema import Code, Done, ModelRef, Timings, Usage
+from msgspec import UNSET, UnsetType
+from msgspec.structs import replace
+
+from ingled.core import chain as chains
+from ingled.core import effects as do
+from ingled.core import events as on
+from ingled.core import pipeline as hooks
+from ingled.core.chain import Outcome
+from ingled.core.desk import Desk
+from ingled.core.outcomes import failed, ms, request_event
+from ingled.core.pipeline import Pipeline
+from ingled.core.requests import Record, Stage
+
+
+class Refusal(NamedTuple):
+    """Why a request is not admitted; `retry` in seconds."""
+
+    code: Code
+    message: str
+    hint: str
+    at: str | UnsetType = UNSET
+    retry: float | None = None
+
+
+Admit = Callable[[float, Record, str | None], Refusal | None]
+Give = Callable[[float, Record, do.Effect | None], list[do.Effect]]
+
+
+class Passage:
+    """Drives requests past their hooks."""
+
+    def __init__(self, pipeline: Pipeline, desk: Desk, admit: Admit, give: Give) -> None:
+        """`admit` sets the record's model, or refuses; `give` runs or queues the request."""
+        self.pipeline, self.desk = pipeline, desk
+        self._admit, self._give = admit, give
+        self._parked: list[Record] = []
+        """Requests that came before it was known which hooks there are."""
+
+    # ------------------------------------------------------------ before the model
+
+    def arrives(self, now: float, record: Record, wanted: str | None) -> list[do.Effect] | None:
+        """Show an accepted request to its first hooks; None when there are none."""
+        if self.pipeline.waiting:
+            record.stage = Stage.FILTERING
+            self._parked.append(record)
+            return [request_event(record)]
+        entries = self.pipeline.select("request", record)
+        if not entries:
+            return None
+        record.stage = Stage.FILTERING
+        value = hooks.request_value(record, wanted)
+        effects, outcome = self.pipeline.start(now, record, "request", value, entries)
+        return [request_event(record), *effects, *self._decided(now, record, "request", outcome)]
+
+    def plugins(self, e: on.PluginsOffered) -> list[do.Effect]:
+        """It is known which plugins there are: requests that waited for that go on."""
+        out = self.pipeline.plugins(e)
+        self.pipeline.waiting = False
+        parked, self._parked = self._parked, []
+        for record in parked:
+            if self.desk.requests.records.get(record.id) is record and record.stage is Stage.FILTERING:
+                wanted = record.model or None
+                more = self.arrives(e.now, record, wanted)
+                out += self.admitted(e.now, record, wanted) if more is None else more
+        return out
+
+    def admitted(self, now: float, record: Record, wanted: str | None) -> list[do.Effect]:
+        """Admit a request that has been accepted already."""
+        refusal = self._admit(now, record, wanted)
+        if refusal is None:
+            return self.prompt(now, record, None)
+        retry = UNSET if refusal.retry is None else round(refusal.retry * 1000)
+        fault = {"queue_full": "daemon", "load_failed": "model"}.get(refusal.code, "client")
+        end = failed(record.id, refusal.code, refusal.message, refusal.hint, fault, at=refusal.at)
+        return self.desk.end(now, record, replace(end, retry_after_ms=retry))
+
+    def prompt(self, now: float, record: Record, accepted: do.Effect | None) -> list[do.Effect]:
+        """Show the messages of an admitted request to its filters, and give it to its model."""
+        entries = self.pipeline.select("prompt", record)
+        if not entries:
+            return self._give(now, record, accepted)
+        record.stage = Stage.FILTERING
+        out = [accepted] if accepted else []
+        value = {"messages": hooks.messages(record)}
+        effects, outcome = self.pipeline.start(now, record, "prompt", value, entries)
+        return [*out, request_event(record), *effects, *self._decided(now, record, "prompt", outcome)]
+
+    def replied(self, e: on.HookReplied) -> list[do.Effect]:
+        """Hooks have answered."""
+        record = self.desk.requests.records.get(e.id)
+        if record is None:
+            return []
+        effects, outcome = self.pipeline.replied(e, record)
+        return [*effects, *self._decided(e.now, record, e.point, outcome)]
+
+    def failed(self, e: on.HookFailed) -> list[do.Effect]:
+        """Hooks have not answered."""
+        record = self.desk.requests.records.get(e.id)
+        if record is None:
+            return []
+        effects, outcome = self.pipeline.failed(e, record)
+        return [*effects, *self._decided(e.now, record, e.point, outcome)]
+
+    def again(self, e: on.HookAgain) -> list[do.Effect]:
+        """Call the hooks that are due once more, wherever they are by now."""
+        record = self.desk.requests.records.get(e.id)
+        if record is None:
+            return []
+        effects, outcome = self.pipeline.again(e, record)
+        return [*effects, *self._decided(e.now, record, e.point, outcome)]
+
+    def _decided(self, now: float, record: Record, point: str, outcome: Outcome | None) -> list[do.Effect]:
+        if outcome is None:
+            return []
+        if outcome.kind == "refused":
+            return self._end(now, record, "refused_by_hook", "refused the request", outcome.hook, outcome.reason)
+        if outcome.kind == "failed":
+            return self._end(now, record, "hook_failed", "failed", outcome.hook, outcome.reason)
+        if outcome.kind == "answered":
+            return self._answered(now, record, outcome.value["text"])
+        match point:
+            case "request":
+                wanted, record.body = hooks.with_options(record, outcome.value["request"])
+                return self.admitted(now, record, wanted)
+            case "prompt":
+                record.body = hooks.with_messages(record, outcome.value["messages"])
+                return self._give(now, record, None)
+            case _:
+                return self._conclude(now, record, outcome.value["answer"]["text"])
+
+    def _end(
+        self, now: float, record: Record, code: Code, did: Literal["refused the request", "failed"], hook: str, why: str
+    ) -> list[do.Effect]:
+        out: list[do.Effect] = []
+        if record.stage is Stage.RUNNING and record.worker is not None:
+            out.append(do.AbortRequest(record.worker, record.id))
+            record.worker = None
+        hint = "ask differently" if code == "refused_by_hook" else "see `ingle hooks`; its on_error says so"
+        text = f"hook '{hook}' {did}: {why or 'it gave no reason'}"
+        return [*out, *self.desk.end(now, record, failed(record.id, code, text, hint, f"hook:{hook}"))]
+
+    # ------------------------------------------------------------ the answer
+
+    def watch(self, now: float, record: Record) -> tuple[list[do.Effect], list[do.Effect] | None]:
+        """Find who handles the answer: what to do first, and, where a handler is out of order, the request's end."""
+        pipeline = self.pipeline
+        entries = pipeline.select("chunk", record)
+        if not entries and not pipeline.select("answer", record) and not pipeline.select("observe", record):
+            return [], None
+        record.hooked = record.watched = True
+        chain, outcome = chains.start("chunk", {}, [one for one in entries if not one.offer.trial], now, False)
+        record.ran += chain.ran
+        if outcome is not None and outcome.kind == "failed":
+            return [], self._end(now, record, "hook_failed", "failed", outcome.hook, outcome.reason)
+        record.handlers = [entry for hop in chain.hops for entry in hop.entries]
+        return [do.OpenStages(record, chain.hops)], None
+
+    def _answered(self, now: float, record: Record, text: str) -> list[do.Effect]:
+        """A filter has given the answer: no model is asked, and handlers see it all the same."""
+        first, end = self.watch(now, record)
+        if end is not None:
+            return end
+        model = self.desk.models[record.model]
+        times = Timings(0.0, 0.0, 0.0, ms(now - record.arrived))
+        ref = ModelRef(model.name, model.revision, model.license)
+        result = UNSET if record.stream else {"text": text}
+        done = Done(record.id, "stop", Usage(0, 0, 0), times, ref, [], UNSET, result)
+        if record.stream or record.watched:
+            first.append(do.FeedText(record.id, text))
+        return [*first, *self._over(now, record, done)]
+
+    def run_ended(self, e: on.RunEnded) -> list[do.Effect]:
+        """The engine is done with a request."""
+        found = self.desk.outcome(e)
+        if found is None:
+            return []
+        record, end = found
+        if not isinstance(end, Done):
+            return self.desk.end(e.now, record, end)
+        if record.stopped is not None:
+            record.worker = None  # it was told to end it, and has forgotten it
+        if record.watched and end.result is not UNSET:
+            return [do.FeedText(record.id, end.result["text"]), *self._over(e.now, record, end)]
+        return self._over(e.now, record, end)
+
+    def _over(self, now: float, record: Record, done: Done) -> list[do.Effect]:
+        if not record.watched:
+            return self.desk.end(now, record, done)
+        record.stage, record.end = Stage.FILTERING, done
+        return [do.FinishStages(record.id), request_event(record)]
+
+    def stage_stopped(self, e: on.StageStopped) -> list[do.Effect]:
+        """A handler wants no more of an answer: its engine stops too."""
+        record = self.desk.requests.records.get(e.id)
+        if record is None or record.stage not in (Stage.RUNNING, Stage.FILTERING):
+            return []
+        record.stopped = (e.hook, e.why)
+        if record.end is not None:
+            record.end = replace(record.end, finish="content_filter")
+        elif record.worker is not None:
+            return [do.AbortRequest(record.worker, record.id)]
+        return []
+
+    def stage_failed(self, e: on.StageFailed) -> list[do.Effect]:
+        """A handler failed that says that the answer fails with it."""
+        record = self.desk.requests.records.get(e.id)
+        if record is None or record.stage not in (Stage.RUNNING, Stage.FILTERING, Stage.QUEUED):
+            return []
+        record.ran += e.handlers
+        return self._end(e.now, record, "hook_failed", "failed", e.hook, e.why)
+
+    def stages_ended(self, e: on.StagesEnded) -> list[do.Effect]:
+        """All text has passed: the hooks that want the whole answer are next."""
+        record = self.desk.requests.records.get(e.id)
+        if record is None or record.stage is not Stage.FILTERING or record.end is None:
+            return []
+        record.ran += e.handlers
+        entries = self.pipeline.select("answer", record)
+        if not entries:
+            return self._conclude(e.now, record, e.text)
+        value = hooks.answer_value(record, record.end, e.text, whole=False)
+        effects, outcome = self.pipeline.start(e.now, record, "answer", value, entries)
+        return [*effects, *self._decided(e.now, record, "answer", outcome)]
+
+    def _conclude(self, now: float, record: Record, text: str) -> list[do.Effect]:
+        """Tell the end, and then the observers."""
+        assert record.end is not None, "the engine is done"
+        done = record.end
+        if done.result is not UNSET:
+            rest = {key: value for key, value in done.result.items() if key != "logprobs" or not record.handlers}
+            done = replace(done, result={**rest, "text": text})
+        observers = self.pipeline.select("observe", record)
+        good = [entry for entry in observers if not entry.out_of_order(now)]
+        out: list[do.Effect] = []
+        if good:
+            value = hooks.answer_value(record, done, text, whole=True)
+            out = [hooks.call(record, "observe", hop, value, reply=False) for hop in chains.hops(good)]
+            record.ran += [chains.told(entry, "observe", "unchanged", 0) for entry in good]
+        return [*self.desk.end(now, record, done), *out]

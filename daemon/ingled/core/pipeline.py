@@ -1,0 +1,325 @@
+"""Requests and the hooks that they meet: which, with what value, and what becomes of the request. Pure.
+
+One chain for every request, whatever its entrance: `request` before admission, `prompt` before the template, `chunk`
+on the text (`ingled.core.stages`), `answer` before the end is told, `observe` behind it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from ingle.wire.hook_schema import HookOffer, HookResult, Point
+from ingle.wire.schema import BODIES, Code, Done, Result
+from msgspec import Raw
+from msgspec.structs import replace
+
+from ingled.core import chain as chains
+from ingled.core import effects as do
+from ingled.core import events as on
+from ingled.core.chain import Chain, Hop, Outcome, Value
+from ingled.core.outcomes import refuse
+from ingled.core.registry import Entry, Registry, Who
+from ingled.core.requests import Record
+
+Step = tuple[list[do.Effect], Outcome | None]
+"""What to do, and how the chain ended, if it has."""
+
+_decode = msgspec.msgpack.decode
+_encode = msgspec.msgpack.encode
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What the configuration says of a hook that a client offers, `[hooks.NAME]`."""
+
+    account: str | None = None
+    """Only this account may offer it."""
+    order: int | None = None
+    scope_all: bool = False
+    """It may see the requests of all accounts."""
+
+
+class Pipeline:
+    """The hooks of the daemon, and the requests that are with them."""
+
+    def __init__(self, rules: Mapping[str, Rule], waiting: bool) -> None:
+        """`waiting`: plugins are configured, and no request may pass before their host has told of them."""
+        self.registry = Registry()
+        self.waiting = waiting
+        self._rules = rules
+
+    # ------------------------------------------------------------ who takes part
+
+    def select(self, point: Point, record: Record, model: str | None = None) -> list[Entry]:
+        """Return the hooks that a request meets at a point."""
+        if not self.registry.any_at(point):
+            return []
+        who = Who(record.account, record.origin, record.tags)
+        return self.registry.select(point, who, model or record.model or None)
+
+    def offer(self, e: on.HookOffered) -> list[do.Effect]:
+        """Take the offer of a client, or refuse it."""
+        offer, caller = e.offer, e.caller
+
+        def no(code: Code, message: str, hint: str, at: str) -> list[do.Effect]:
+            return [refuse(caller.conn, offer.ref, code, message, hint, at=at)]
+
+        rule = self._rules.get(offer.name, Rule())
+        if rule.account not in (None, caller.account):
+            text = f"hook '{offer.name}' is kept for account {rule.account}, and this is {caller.account}"
+            return no("not_allowed", text, "offer it under another name", "name")
+        if offer.scope == "all" and not rule.scope_all:
+            text = f"hook '{offer.name}': scope 'all' needs a rule in the daemon's configuration"
+            return no("not_allowed", text, f"ask for scope_all = true in [hooks.{offer.name}]", "scope")
+        if rule.order is not None:
+            offer = replace(offer, order=rule.order)
+        provider = f"conn:{caller.conn}"
+        entry = Entry(offer, provider, caller.account, caller.conn, f"client {e.client}")
+        taken = self.registry.entries.get(entry.key)
+        if taken is not None and taken.provider != provider:
+            text = f"hook '{offer.name}' is offered already by another connection of account {caller.account}"
+            return no("already_exists", text, "end that one, or choose another name", "name")
+        self.registry.put(entry)
+        value = {"name": offer.name, "order": offer.order, "scope": offer.scope, "points": list(offer.points)}
+        return [do.Send(caller.conn, Result(offer.ref, value)), *_event(entry, "offered")]
+
+    def withdraw(self, e: on.HookWithdrawn) -> list[do.Effect]:
+        """Forget a hook that a client offers."""
+        key = f"{e.caller.account}/{e.name}"
+        entry = self.registry.entries.get(key)
+        if entry is None or entry.conn != e.caller.conn:
+            text = f"this connection offers no hook '{e.name}'"
+            return [refuse(e.caller.conn, e.ref, "bad_value", text, "see `ingle hooks`", at="name")]
+        self.registry.remove([key])
+        return [do.Send(e.caller.conn, Result(e.ref, {"name": e.name})), *_event(entry, "withdrawn")]
+
+    def provider_gone(self, provider: str) -> list[do.Effect]:
+        """Forget the hooks of a connection that has ended."""
+        gone = self.registry.remove([entry.key for entry in self.registry.of(provider)])
+        if not gone:
+            return []
+        return [do.ProviderGone(provider), *(effect for entry in gone for effect in _event(entry, "gone"))]
+
+    def plugins(self, e: on.PluginsOffered) -> list[do.Effect]:
+        """A host of plugins offers these from now on, and no others."""
+        new = {entry.key for entry in e.entries}
+        gone = self.registry.remove([one.key for one in self.registry.of(e.provider) if one.key not in new])
+        out: list[do.Effect] = []
+        for entry in e.entries:
+            old = self.registry.entries.get(entry.key)
+            if old is None or old.offer != entry.offer or old.broken != entry.broken:
+                out += _event(entry, "broken" if entry.broken else "offered")
+            self.registry.put(entry)
+        return [*out, *(effect for entry in gone for effect in _event(entry, "gone"))]
+
+    def model_changed(self, now: float, change: Value) -> list[do.Effect]:
+        """Tell observers that a model has another state; whose requests it serves plays no part."""
+        if not self.registry.any_at("model"):
+            return []
+        found = [
+            one
+            for one in self.registry.entries.values()
+            if "model" in one.offer.points
+            and not one.out_of_order(now)
+            and (not one.offer.select.models or change["model"] in one.offer.select.models)
+        ]
+        return [
+            do.CallHooks(hop.provider, "", "model", tuple(one.name for one in hop.entries), {"change": change}, {},
+                         hop.deadlines, False)
+            for hop in chains.hops(found)
+        ]  # fmt: skip
+
+    # ------------------------------------------------------------ a chain
+
+    def start(self, now: float, record: Record, point: Point, value: Value, entries: Sequence[Entry]) -> Step:
+        """Begin the chain of a request at a point."""
+        record.hooked = True
+        record.chain, outcome = chains.start(point, value, entries, now, record.trace)
+        return self._next(record, record.chain, outcome)
+
+    def replied(self, e: on.HookReplied, record: Record) -> Step:
+        """A provider has answered."""
+        chain = record.chain
+        if chain is None or chain.point != e.point or chain.hop is None:
+            return [], None
+        hop = chain.hop
+        wrong = chains.fits(hop, e.results) or self._wrong(record, chain, e.results, e.value)
+        if wrong:
+            return self.failed(on.HookFailed(e.now, record.id, e.point, (), wrong), record)
+        out: list[do.Effect] = []
+        for entry, result in zip(hop.entries, e.results, strict=False):
+            if result.verdict == "error":
+                out += self.count(e.now, entry, result.reason)
+            else:
+                entry.worked(result.us)
+            if result.state is not None:
+                record.states[entry.key] = result.state
+        value = e.value
+        if value is not None and chain.point == "answer" and "text" in value:
+            value = {"answer": {**chain.value["answer"], "text": value["text"]}}
+        effects, outcome = self._next(record, chain, chains.replied(chain, e.results, value))
+        return [*out, *effects], outcome
+
+    def failed(self, e: on.HookFailed, record: Record) -> Step:
+        """A provider has not answered, or has broken its promise."""
+        chain = record.chain
+        if chain is None or chain.point != e.point or chain.hop is None:
+            return [], None
+        guilty = [entry for entry in chain.hop.entries if not e.blamed or entry.name in e.blamed]
+        out = [effect for entry in guilty for effect in self.count(e.now, entry, e.why)]
+        effects, outcome = self._next(record, chain, chains.failed(chain, e.blamed, e.why))
+        return [*out, *effects], outcome
+
+    def again(self, e: on.HookAgain, record: Record) -> Step:
+        """A call is made again: its hooks may have moved to other providers, or may be gone."""
+        chain = record.chain
+        if chain is None or chain.point != e.point:
+            return [], None
+        entries: list[Entry] = []
+        for entry in (entry for hop in chain.hops for entry in hop.entries):
+            now = self.registry.entries.get(entry.key)
+            if now is not None:
+                entries.append(now)
+            else:
+                chain.tell(entry, "skipped", 0, "it was removed meanwhile")
+        chain.hops = chains.hops(entries, alone=chain.trace)
+        return self._next(record, chain, None if chain.hops else Outcome("go", chain.value))
+
+    def count(self, now: float, entry: Entry, why: str) -> list[do.Effect]:
+        """Count a failure; the hook may trip."""
+        return tripped(entry) if entry.failed_at(now, why) else []
+
+    def _next(self, record: Record, chain: Chain, outcome: Outcome | None) -> Step:
+        if outcome is not None:
+            record.ran += chain.ran
+            record.chain = None
+            return [], outcome
+        hop = chain.hop
+        assert hop is not None, "a chain without outcome has a hop"
+        return [call(record, chain.point, hop, chain.value, reply=True)], None
+
+    def _wrong(self, record: Record, chain: Chain, results: Sequence[HookResult], value: Value | None) -> str:
+        """Return what is wrong with what a hop made of the value."""
+        verdicts = {result.verdict for result in results}
+        if "stop" in verdicts or ("answer" in verdicts and chain.point != "prompt"):
+            return f"it cannot {'stop' if 'stop' in verdicts else 'answer'} at '{chain.point}'"
+        if "answer" in verdicts and not isinstance((value or {}).get("text"), str):
+            return "it answered, and gave no text"
+        if "changed" not in verdicts or verdicts & {"refuse", "answer"} or chain.hops[0].trial:
+            return ""
+        if value is None:
+            return "it changed the value, and gave none"
+        try:
+            match chain.point:
+                case "request":
+                    with_options(record, value["request"])
+                case "prompt":
+                    with_messages(record, value["messages"])
+                case "answer":
+                    if record.stream:
+                        return "it changed an answer that has been streamed"
+                    if not isinstance(value["text"], str):
+                        return "it changed the answer, and gave no text"
+        except (KeyError, TypeError, ValueError) as error:
+            return f"it changed the value to what is none: {error}"
+        return ""
+
+
+def tripped(entry: Entry) -> list[do.Effect]:
+    """Return what tells that a hook is not called for a while."""
+    # Not why: what a hook says may quote a prompt.
+    return [do.Log("warning", f"hook '{entry.name}' has tripped: it failed again and again"), *_event(entry, "tripped")]
+
+
+def _event(entry: Entry, state: str) -> list[do.Effect]:
+    value = {"hook": entry.name, "account": entry.account, "state": state, "why": entry.broken or None}
+    return [do.Publish("hook", value, entry.account)]
+
+
+def call(record: Record, point: Point, hop: Hop, value: Value, *, reply: bool) -> do.CallHooks:
+    """Return the call of a hop."""
+    states = {entry.name: record.states[entry.key] for entry in hop.entries if entry.key in record.states}
+    names = tuple(entry.name for entry in hop.entries)
+    shown = {"call": about(record), **value}
+    return do.CallHooks(hop.provider, record.id, point, names, shown, states, hop.deadlines, reply)
+
+
+def about(record: Record) -> Value:
+    """Return what every hook is told of a request."""
+    return {
+        "account": record.account,
+        "model": record.model,
+        "op": record.op,
+        "stream": record.stream,
+        "client": record.client,
+        "tags": list(record.tags),
+        "context": record.context,
+    }
+
+
+# ---------------------------------------------------------------- bodies as hooks see them
+
+
+def messages(record: Record) -> list[Value]:
+    """Return the messages of a request; the prompt of a completion is one with the role `prompt`."""
+    body = _decode(record.body)
+    if record.op == "complete":
+        return [{"role": "prompt", "content": body["prompt"]}]
+    return [{**message, "content": _plain(message["content"])} for message in body["messages"]]
+
+
+def _plain(content: Any) -> str:
+    return content if isinstance(content, str) else "".join(part["text"] for part in content)
+
+
+def with_messages(record: Record, changed: Any) -> Raw:
+    """Return the body with other messages. Raises ValueError, KeyError or TypeError for what are none."""
+    body = _decode(record.body)
+    if record.op == "complete":
+        body["prompt"] = "\n\n".join(message["content"] for message in changed)
+    else:
+        body["messages"] = changed
+    return _checked(record.op, body)
+
+
+def options(record: Record) -> Value:
+    """Return the sampling options of a request."""
+    return {key: value for key, value in _decode(record.body).items() if key not in ("messages", "prompt")}
+
+
+def with_options(record: Record, request: Any) -> tuple[str | None, Raw]:
+    """Return model and body as a `request` hook wants them. Raises ValueError, KeyError or TypeError."""
+    model = request["model"]
+    if not isinstance(model, str | None):
+        raise TypeError("model is no name")
+    body = _decode(record.body)
+    kept = {key: body[key] for key in ("messages", "prompt") if key in body}
+    return model, _checked(record.op, {**request["options"], **kept})
+
+
+def _checked(op: str, body: Value) -> Raw:
+    packed = _encode(body)
+    _decode(packed, type=BODIES[op])
+    return Raw(packed)
+
+
+def request_value(record: Record, wanted: str | None) -> Value:
+    """Return what `request` hooks see."""
+    return {"request": {"model": wanted, "op": record.op, "stream": record.stream, "options": options(record)}}
+
+
+def answer_value(record: Record, done: Done, text: str, *, whole: bool) -> Value:
+    """Return what `answer` hooks see, and, with `whole`, observers."""
+    model = {name: value for name, value in msgspec.structs.asdict(done.model).items() if value is not None}
+    usage = msgspec.structs.asdict(done.usage)
+    answer: Value = {"text": text, "finish": done.finish, "model": model, "usage": usage, "options": options(record)}
+    answer["hooks"] = [{key: one[key] for key in one if key not in ("before", "after")} for one in record.ran]
+    if whole:
+        answer["messages"] = messages(record)
+    return {"answer": answer}
+
+
+def entry_of(offer: HookOffer, provider: str, source: str, broken: str = "") -> Entry:
+    """Return a plugin's entry."""
+    return Entry(offer, provider, source=source, broken=broken)

@@ -1,0 +1,166 @@
+"""All hooks that are offered: who may take part in which request, in which order, and how they have done. Pure."""
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, get_args
+
+from ingle.wire.hook_schema import HookOffer, Point
+
+TRIP_AFTER = 5
+"""Failures in a row after which a hook is not called for a while."""
+TRIP_S = 30.0
+TRIP_MOST_S = 600.0
+"""How long, at first; doubled each time up to the most."""
+TIMES = 512
+"""Calls over which the percentiles are taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Who:
+    """Whose request it is, for the selection of hooks."""
+
+    account: str
+    conn: int | None
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Entry:
+    """A hook that is offered."""
+
+    offer: HookOffer
+    provider: str
+    """`group:NAME` for a host of plugins, `conn:NUMBER` for a connection."""
+    account: str | None = None
+    """Of the connection that offers it; None for a plugin."""
+    conn: int | None = None
+    label: str = "plugin"
+    source: str = ""
+    broken: str = ""
+    """Why it cannot run: its `on_error` is applied to every request."""
+    calls: int = 0
+    failed: int = 0
+    row: int = 0
+    """Failures in a row."""
+    trips: int = 0
+    tripped_until: float = 0.0
+    why: str = ""
+    """Its last failure."""
+    times: deque[int] = field(default_factory=lambda: deque(maxlen=TIMES))
+
+    @property
+    def name(self) -> str:
+        """Return the name under which its provider knows it."""
+        return self.offer.name
+
+    @property
+    def key(self) -> str:
+        """Return its name among all hooks: two accounts may offer the same one."""
+        return self.offer.name if self.account is None else f"{self.account}/{self.offer.name}"
+
+    def out_of_order(self, now: float) -> str:
+        """Return why it is not called now; nothing when it is."""
+        if self.broken:
+            return self.broken
+        return f"tripped after {TRIP_AFTER} failures in a row: {self.why}" if now < self.tripped_until else ""
+
+    def worked(self, us: int) -> None:
+        """Count a call that went well."""
+        self.calls += 1
+        self.row = self.trips = 0
+        self.times.append(us)
+
+    def failed_at(self, now: float, why: str) -> bool:
+        """Count a call that failed; returns whether the hook has tripped with it."""
+        self.calls += 1
+        self.failed += 1
+        self.row += 1
+        self.why = why
+        if self.row < TRIP_AFTER or now < self.tripped_until:
+            return False
+        self.tripped_until = now + min(TRIP_MOST_S, TRIP_S * 2**self.trips)
+        self.trips += 1
+        self.row = TRIP_AFTER - 1  # one more failure trips it again
+        return True
+
+    def sees(self, who: Who, model: str | None) -> bool:
+        """Return whether a request is any of its business: by scope, then by selection."""
+        offer = self.offer
+        if offer.scope == "account" and self.account not in (None, who.account):
+            return False
+        if offer.scope == "connection" and (self.conn is None or self.conn != who.conn):
+            return False
+        select = offer.select
+        return (
+            (not select.models or model in select.models)
+            and (not select.accounts or who.account in select.accounts)
+            and (not select.tags or not set(select.tags).isdisjoint(who.tags))
+        )
+
+    def describe(self, now: float, whole: bool) -> dict[str, Any]:
+        """Return what `ingle hooks` shows; what it failed at only with `whole`, as that may quote a prompt."""
+        offer, times = self.offer, sorted(self.times)
+        wrong = self.out_of_order(now)
+        state = "broken" if self.broken else "tripped" if wrong else "trial" if offer.trial else "active"
+        return {
+            "name": offer.name,
+            "version": offer.version,
+            "provider": self.label,
+            "account": self.account,
+            "points": list(offer.points),
+            "order": offer.order,
+            "scope": offer.scope,
+            "state": state,
+            "why": (wrong if whole or self.broken else "it failed again and again") if wrong else None,
+            "calls": self.calls,
+            "failures": self.failed,
+            "p50_us": times[len(times) // 2] if times else None,
+            "p99_us": times[int(len(times) * 0.99)] if times else None,
+            "select": {name: list(getattr(offer.select, name)) for name in ("models", "accounts", "tags")},
+            "deadline_ms": offer.deadline_ms,
+            "on_error": offer.on_error,
+            "security": offer.security,
+            "source": self.source or None,
+        }
+
+
+class Registry:
+    """The hooks, in the order of the chain."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, Entry] = {}
+        self._by_point: dict[str, list[Entry]] = {point: [] for point in get_args(Point)}
+
+    def put(self, entry: Entry) -> None:
+        """Take a hook in, or another version of it; what was counted of it stays."""
+        old = self.entries.get(entry.key)
+        if old is not None:
+            entry.calls, entry.failed, entry.times = old.calls, old.failed, old.times
+        self.entries[entry.key] = entry
+        self._sort()
+
+    def remove(self, keys: Iterable[str]) -> list[Entry]:
+        """Forget hooks; returns those that there were."""
+        gone = [self.entries.pop(key) for key in list(keys) if key in self.entries]
+        if gone:
+            self._sort()
+        return gone
+
+    def of(self, provider: str) -> list[Entry]:
+        """Return what a provider offers."""
+        return [entry for entry in self.entries.values() if entry.provider == provider]
+
+    def any_at(self, point: Point) -> bool:
+        """Return whether anybody takes part at this point."""
+        return bool(self._by_point[point])
+
+    def select(self, point: Point, who: Who, model: str | None) -> list[Entry]:
+        """Return the hooks that a request meets at a point, in order."""
+        found = self._by_point[point]
+        return [entry for entry in found if entry.sees(who, model)] if found else []
+
+    def _sort(self) -> None:
+        ordered = sorted(self.entries.values(), key=lambda entry: (entry.offer.order, entry.offer.name, entry.key))
+        for point, entries in self._by_point.items():
+            entries[:] = [entry for entry in ordered if point in entry.offer.points]

@@ -1,0 +1,321 @@
+"""The text of answers on its way through chunk handlers: stages, one a hop, first in first out. Pure, mutable.
+
+Each stage has one call outstanding; what arrives meanwhile is one batch. A stage whose host died is built anew: it gets
+all its text again, and what it had given out already is dropped from what it gives now. A handler that failed is taken
+out, and what it had not given out goes on as it came, unless it says that the answer is to fail.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ingle.wire.hook_schema import HookResult
+
+from ingled.core.chain import Hop, Value, fits, told
+from ingled.core.registry import Entry
+
+
+@dataclass(frozen=True, slots=True)
+class StageCall:
+    """Text for the handlers of a stage."""
+
+    id: str
+    stage: int
+    hop: Hop
+    text: str
+    seq: int
+    last: bool
+    flush: bool
+
+
+@dataclass(slots=True)
+class Moves:
+    """What is to be done after something happened to the stages."""
+
+    calls: list[StageCall] = field(default_factory=list)
+    texts: list[tuple[str, str]] = field(default_factory=list)
+    """By request, text that has passed all stages."""
+    ended: list[str] = field(default_factory=list)
+    """All text of these requests has passed."""
+    failed: list[tuple[str, str, str]] = field(default_factory=list)
+    """Requests that are to fail, by which hook, and why."""
+    stopped: list[tuple[str, str, str]] = field(default_factory=list)
+    """Requests whose engine is to stop, by which hook, and why."""
+    tripped: list[Entry] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Stage:
+    """One hop of one stream."""
+
+    hop: Hop
+    history: list[str] = field(default_factory=list)
+    """All text that it was given."""
+    inbox: list[str] = field(default_factory=list)
+    flying: str | None = None
+    """The text of the call that is outstanding."""
+    flushing: bool = False
+    seq: int = 0
+    out: int = 0
+    """Characters given out."""
+    skip: int = 0
+    """Characters of the coming output that were given out before it was built anew."""
+    held: int = 0
+    sent: int = 0
+    """Characters in `history`."""
+    taken: int = 0
+    """Characters of it that what was given out stands for."""
+    fed_at: float = 0.0
+    finishing: bool = False
+    """No text follows."""
+    finished: bool = False
+    """The call that says so has been made."""
+    done: bool = False
+    """It has given out everything."""
+    reported: dict[str, Value] = field(default_factory=dict)
+    """By hook, what it did so far."""
+
+
+@dataclass(slots=True)
+class Way:
+    """The stages of one stream."""
+
+    id: str
+    stages: list[Stage]
+    text: list[str] = field(default_factory=list)
+    """What has passed, all of it."""
+    finished: bool = False
+    """The engine is done."""
+    stopped: tuple[str, str] | None = None
+    through: bool = False
+    """All text has passed."""
+
+
+class Stages:
+    """All streams that have chunk handlers."""
+
+    def __init__(self) -> None:
+        self.ways: dict[str, Way] = {}
+
+    def open(self, id: str, hops: Sequence[Hop]) -> None:
+        """Begin a stream."""
+        self.ways[id] = Way(id, [Stage(hop) for hop in hops])
+
+    def drop(self, id: str) -> bool:
+        """Forget a stream; returns whether there was one."""
+        return self.ways.pop(id, None) is not None
+
+    def feed(self, now: float, id: str, text: str, moves: Moves) -> None:
+        """Take text from the engine."""
+        way = self.ways.get(id)
+        if way is not None and way.stopped is None:
+            self._give(now, way, 0, text, False, moves)
+
+    def finish(self, now: float, id: str, moves: Moves) -> None:
+        """The engine is done: whatever is held comes out, and then the request is in `ended`."""
+        way = self.ways.get(id)
+        if way is None:
+            return
+        way.finished = True
+        if way.stopped is None:
+            self._give(now, way, 0, "", True, moves)
+        elif way.through:
+            moves.ended.append(id)
+
+    def report(self, id: str) -> list[Value]:
+        """Return what `done.hooks` says of the handlers."""
+        way = self.ways.get(id)
+        return [] if way is None else [one for stage in way.stages for one in stage.reported.values()]
+
+    def text(self, id: str) -> str:
+        """Return what has passed."""
+        return "".join(self.ways[id].text)
+
+    def of(self, provider: str) -> list[tuple[str, int]]:
+        """Return the streams and stages that a provider handles and has not done with."""
+        return [
+            (way.id, index)
+            for way in self.ways.values()
+            for index, stage in enumerate(way.stages)
+            if stage.hop.provider == provider and stage.hop.entries and not stage.done
+        ]
+
+    def quiet(self, id: str) -> bool:
+        """Return whether no text is on its way through handlers."""
+        way = self.ways.get(id)
+        return way is None or all(stage.flying is None and not stage.inbox for stage in way.stages)
+
+    # ------------------------------------------------------------ what comes back
+
+    def replied(
+        self, now: float, id: str, index: int, results: Sequence[HookResult], value: Value | None, moves: Moves
+    ) -> None:
+        """A stage has answered its call."""
+        way = self.ways.get(id)
+        if way is None:
+            return
+        stage = way.stages[index]
+        if stage.flying is None:
+            return
+        wrong = fits(stage.hop, results) or _wrong(stage, results, value)
+        if wrong:
+            self.failed(now, id, index, (), wrong, moves)
+            return
+        bad = [result for result in results if result.verdict == "error"]
+        if bad:
+            self.failed(now, id, index, [result.hook for result in bad], bad[0].reason, moves)
+            return
+        changed = any(result.verdict in ("changed", "stop") for result in results)
+        text = str((value or {}).get("text", "")) if changed else stage.flying
+        for entry, result in zip(stage.hop.entries, results, strict=False):
+            entry.worked(result.us)
+            _report(stage, entry, result)
+        stage.held = sum(result.held for result in results)
+        stage.flying, stage.flushing = None, False
+        new = text[stage.skip :]
+        stage.skip -= min(stage.skip, len(text))
+        stage.out += len(new)
+        if not stage.skip:
+            stage.taken = stage.sent - stage.held
+        if results and results[-1].verdict == "stop":
+            self._stop(now, way, index, new, results[-1], moves)
+            return
+        last = stage.done = stage.finished and not stage.inbox
+        self._give(now, way, index + 1, new, last, moves)
+        if not last:
+            self._call(now, way, index, moves)
+
+    def failed(self, now: float, id: str, index: int, blamed: Sequence[str], why: str, moves: Moves) -> None:
+        """A stage did not answer, or not rightly; `blamed` are its hooks that were at work, or none is known."""
+        way = self.ways.get(id)
+        if way is None:
+            return
+        stage = way.stages[index]
+        entries = stage.hop.entries
+        guilty = [entry for entry in entries if not blamed or entry.name in blamed] or list(entries)
+        for entry in guilty:
+            if entry.failed_at(now, why):
+                moves.tripped.append(entry)
+            stage.reported[entry.key] = told(entry, "chunk", "skipped", 0, why)
+        refusing = next((entry for entry in guilty if entry.offer.on_error == "refuse"), None)
+        if refusing is not None:
+            moves.failed.append((id, refusing.name, why))
+            return
+        rest = tuple(entry for entry in entries if entry not in guilty)
+        if rest:
+            stage.hop = Hop(stage.hop.provider, rest)
+            self._again(now, way, index, moves)
+            return
+        tail = "".join(stage.history)[stage.taken :] + "".join(stage.inbox)
+        stage.hop = Hop(stage.hop.provider, ())
+        stage.inbox, stage.history, stage.flying, stage.held = [], [], None, 0
+        stage.finished = stage.done = stage.finishing
+        self._give(now, way, index + 1, tail, stage.finishing, moves)
+
+    def again(self, now: float, id: str, index: int, moves: Moves) -> None:
+        """The host of a stage is gone: another one gets all the text again."""
+        way = self.ways.get(id)
+        if way is not None and way.stages[index].hop.entries and not way.stages[index].done:
+            self._again(now, way, index, moves)
+
+    def _again(self, now: float, way: Way, index: int, moves: Moves) -> None:
+        stage = way.stages[index]
+        stage.inbox[:0] = stage.history
+        stage.history, stage.sent = [], 0
+        stage.seq, stage.skip, stage.held, stage.flying, stage.finished = 0, stage.out, 0, None, False
+        self._call(now, way, index, moves)
+
+    def flush(self, now: float, moves: Moves) -> None:
+        """Have text given out that has been held for too long."""
+        for way in self.ways.values():
+            for index, stage in enumerate(way.stages):
+                if not stage.held or stage.flying is not None or not stage.hop.entries:
+                    continue
+                longest = max(entry.offer.hold.ms for entry in stage.hop.entries) / 1000
+                if now - stage.fed_at >= longest:
+                    stage.flushing = True
+                    self._call(now, way, index, moves)
+
+    # ------------------------------------------------------------ from stage to stage
+
+    def _give(self, now: float, way: Way, index: int, text: str, last: bool, moves: Moves) -> None:
+        """Give text to a stage; behind the last one it has passed."""
+        if index == len(way.stages):
+            if text:
+                way.text.append(text)
+                moves.texts.append((way.id, text))
+            if last:
+                way.through = True
+                if way.finished:
+                    moves.ended.append(way.id)
+            return
+        stage = way.stages[index]
+        if not stage.hop.entries:
+            stage.finishing = stage.finished = stage.done = last
+            self._give(now, way, index + 1, text, last, moves)
+            return
+        if text:
+            stage.inbox.append(text)
+            stage.fed_at = now
+        stage.finishing = stage.finishing or last
+        self._call(now, way, index, moves)
+
+    def _call(self, now: float, way: Way, index: int, moves: Moves) -> None:
+        """Call a stage, if it has something to do and no call is outstanding."""
+        stage = way.stages[index]
+        if stage.flying is not None or stage.finished or not (stage.inbox or stage.finishing or stage.flushing):
+            return
+        text = "".join(stage.inbox)
+        stage.inbox = []
+        if text:
+            stage.history.append(text)
+            stage.sent += len(text)
+        stage.flying, stage.finished = text, stage.finishing
+        moves.calls.append(StageCall(way.id, index, stage.hop, text, stage.seq, stage.finishing, stage.flushing))
+        stage.seq += 1
+
+    def _stop(self, now: float, way: Way, index: int, text: str, result: HookResult, moves: Moves) -> None:
+        """A handler wants no more of this answer: what it gave out goes on through the stages behind it."""
+        way.stopped = (result.hook, result.reason)
+        for stage in way.stages[: index + 1]:
+            stage.inbox, stage.held, stage.flying, stage.finishing, stage.finished, stage.done = (
+                [],
+                0,
+                None,
+                True,
+                True,
+                True,
+            )
+        moves.stopped.append((way.id, result.hook, result.reason))
+        self._give(now, way, index + 1, text, True, moves)
+
+
+def _wrong(stage: Stage, results: Sequence[HookResult], value: Value | None) -> str:
+    """Return which promise a reply breaks."""
+    if any(result.verdict in ("refuse", "answer") for result in results):
+        return "a chunk handler can only change or stop"
+    if any(result.verdict in ("changed", "stop") for result in results) and not isinstance(
+        (value or {}).get("text"), str
+    ):
+        return "it changed the text and gave none"
+    for entry, result in zip(stage.hop.entries, results, strict=False):
+        most = entry.offer.hold.chars
+        if result.held > most:
+            return f"it holds back {result.held} characters, and {most} are allowed"
+        if result.held and (stage.flushing or stage.finished) and result.verdict != "stop":
+            return "it holds text back that it had to give out"
+    return ""
+
+
+def _report(stage: Stage, entry: Entry, result: HookResult) -> None:
+    """Add a call to what is told of a handler."""
+    before: dict[str, Any] = stage.reported.get(entry.key) or told(entry, "chunk", "unchanged", 0)
+    before["us"] += result.us
+    before["calls"] = before.get("calls", 0) + 1
+    if result.verdict in ("changed", "stop"):
+        before["verdict"] = result.verdict
+    if result.reason:
+        before["why"] = result.reason
+    if result.note:
+        before["note"] = {**before.get("note", {}), **result.note}
+    stage.reported[entry.key] = before

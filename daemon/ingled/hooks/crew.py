@@ -1,0 +1,139 @@
+"""The threads of a hook host: as few as get on.
+
+Plugins are Python, and one thread runs at a time; a second one only costs, unless the first is waiting for something
+or hangs. So a thread takes one item of work after the other, and another thread joins as soon as an item has waited
+for a millisecond.
+"""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from ingled import link
+from ingled.hooks.table import Slot, Table
+
+log = logging.getLogger(__name__)
+
+WAIT_S = 0.001
+"""An item waits no longer for a thread that is busy."""
+STACK_BYTES = 4 << 20
+"""Of each thread. It counts as memory of the host; with 1 MiB, endless recursion is a crash and no RecursionError."""
+
+Item = TypeVar("Item")
+
+
+class _Hand:
+    """One thread."""
+
+    __slots__ = ("began", "gate")
+
+    def __init__(self) -> None:
+        self.gate = threading.Lock()
+        self.gate.acquire()
+        self.began = 0.0
+        """When it took its item."""
+
+
+class Crew(Generic[Item]):
+    """Runs items in the order in which they are put, on at most `HOST_SLOTS` threads."""
+
+    def __init__(self, table: Table, work: Callable[[Item, Slot], None], rest: Callable[[], None]) -> None:
+        """`work` must not raise. `rest` is called by a thread that finds no more to do."""
+        self._table, self._work, self._rest = table, work, rest
+        self._items: deque[Item] = deque()
+        self._lock = threading.Lock()
+        self._idle: list[_Hand] = []
+        self._hands: list[_Hand] = []
+        self._put = self._taken = self._seen = 0
+        self._join = 1
+        self._short = False
+        threading.stack_size(STACK_BYTES)
+
+    @property
+    def waiting(self) -> bool:
+        """Return whether items wait for a thread."""
+        return bool(self._items)
+
+    @property
+    def busy(self) -> bool:
+        """Return whether anything runs or waits."""
+        with self._lock:
+            return bool(self._items) or len(self._idle) < len(self._hands)
+
+    @property
+    def size(self) -> int:
+        """Return how many threads there are."""
+        return len(self._hands)
+
+    def put(self, *items: Item) -> None:
+        """Have these run: by the thread that is at work, if it took up its item just now, else by another one."""
+        with self._lock:
+            self._items.extend(items)
+            self._put += len(items)
+            idle = len(self._idle)
+        if idle < len(self._hands):
+            fresh = time.monotonic() - WAIT_S
+            if any(hand.began > fresh for hand in list(self._hands)):
+                return
+        self._call_in(1)
+
+    def look(self) -> None:
+        """Have more threads join where items wait; to be called each `WAIT_S` while there are such."""
+        with self._lock:
+            stuck = bool(self._items) and self._taken < self._seen
+            self._seen = self._put
+        if stuck:
+            self._call_in(self._join)
+            self._join = min(self._join * 2, link.HOST_SLOTS)
+        else:
+            self._join = 1
+
+    def _call_in(self, number: int) -> None:
+        for _ in range(number):
+            with self._lock:
+                hand = self._idle.pop() if self._idle else None
+            if hand is not None:
+                hand.gate.release()
+            elif len(self._hands) < link.HOST_SLOTS:
+                self._start()
+
+    def _start(self) -> None:
+        hand = _Hand()
+        index = len(self._hands)
+        hand.began = time.monotonic()
+        self._hands.append(hand)
+        thread = threading.Thread(target=self._run, args=(hand, index), name=f"hooks-{index}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # no memory for its stack, or too many threads
+            self._hands.pop()
+            if not self._short:
+                log.error("no thread for more calls: %s", error)
+            self._short = True
+        else:
+            self._short = False
+
+    def _run(self, hand: _Hand, index: int) -> None:
+        slot = self._table.slot(index, threading.get_native_id())
+        items, lock = self._items, self._lock
+        while True:
+            with lock:
+                if items:
+                    item = items.popleft()
+                    self._taken += 1
+                else:
+                    hand.began = 0.0
+                    self._idle.append(hand)
+                    item = None
+            if item is None:
+                hand.gate.acquire()
+                continue
+            hand.began = time.monotonic()
+            self._work(item, slot)
+            slot.clear()
+            item = None
+            if not items:
+                self._rest()
