@@ -51,9 +51,9 @@ class Item:
 
     def told(self, shown: str | None = None) -> dict[str, Any]:
         """Return what the reply says about it."""
-        told: dict[str, Any] = {"kind": label(self.kind)[:64], "bytes": len(self.text.encode())}
+        told: dict[str, Any] = {"kind": label(self.kind)[:20], "bytes": len(self.text.encode())}
         if self.name:
-            told["name"] = label(self.name)
+            told["name"] = label(self.name)[-30:]  # all notes of 64 items have to fit into the reply's list
         if shown is not None and len(shown) < len(self.text):
             told["shown"] = len(shown.encode())
         return told

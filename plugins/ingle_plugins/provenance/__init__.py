@@ -4,6 +4,7 @@ docs/plugins/provenance.md says what is in a record and what it proves. `ingle v
 """
 
 from datetime import UTC, datetime
+from hashlib import sha256
 from typing import Any
 
 from ingle.wire.hook_schema import Hold
@@ -73,7 +74,7 @@ def ingled_chunk(call: Call, options: Options) -> Line | None:
     """Write the line behind a streamed answer."""
     if not options.line or not call.stream:
         return None
-    line = _line(options, call.model)
+    line = call.state.decode() if call.state else _line(options, call.model)  # a host that died had begun with that
     call.state = line.encode()  # the record is made later, perhaps on another day
     return Line(line)
 
@@ -95,6 +96,12 @@ def _line(options: Options, model: str) -> str:
     return options.line.format(model=model, date=datetime.now(UTC).date().isoformat())
 
 
+def _short(value: Any) -> Any:
+    """Return an option, or the digest of one that is too long for a note: a schema, say."""
+    text = plain_json(value)
+    return value if len(text) <= 256 else {"sha256": sha256(text.encode()).hexdigest()}
+
+
 def _record(text: str, line: str, answer: Answer, call: Call, options: Options) -> dict[str, Any]:
     """Return the record of a text, signed where there is a key."""
     record: dict[str, Any] = {
@@ -102,7 +109,7 @@ def _record(text: str, line: str, answer: Answer, call: Call, options: Options) 
         "source": AI,
         "text": {"sha256": digest(text), "form": FORM},
         "model": {key: value for key, value in answer.get("model", {}).items() if value is not None},
-        "options": {key: value for key, value in answer.get("options", {}).items() if value is not None},
+        "options": {key: _short(value) for key, value in answer.get("options", {}).items() if value is not None},
         "finish": answer.get("finish", ""),
         "hooks": [
             {key: hook[key] for key in ("name", "version", "point", "verdict") if key in hook}
