@@ -44,6 +44,13 @@ class StopsAtFlush(Base):
     def flush(self):
         raise Stop("at the end", "!")
 
+class Signs(Base):
+    '''Holds nothing, and adds to the end.'''
+    def feed(self, text):
+        return text
+    def flush(self):
+        return " (end)"
+
 class Fails(Base):
     def feed(self, text):
         if "fail" in text:
@@ -63,7 +70,7 @@ class Bad(Base):
 
 @pytest.fixture
 def streams(bench: HostBench) -> HostBench:
-    for name in ("Words", "Stars", "Stops", "StopsAtFlush", "Fails", "Keeps", "Bad"):
+    for name in ("Words", "Stars", "Stops", "StopsAtFlush", "Signs", "Fails", "Keeps", "Bad"):
         bench.write(name.lower(), f"{HANDLERS}\n@hookimpl\ndef ingled_chunk(call):\n    return {name}(call)\n")
     bench.write("lets", "@hookimpl\ndef ingled_chunk():\n    return None\n")
     bench.write("none", "@hookimpl\ndef ingled_chunk():\n    return object()\n")
@@ -103,6 +110,13 @@ def test_a_handler_is_fed_with_what_the_one_before_it_gives_out(streams: HostBen
     assert (reply.value, told(reply)[2]) == ({"text": ""}, ("unchanged", 0))
     assert feed(streams, hooks, "", 2, flush=True).value == {"text": "*two*"}
     assert feed(streams, hooks, "z", 3, last=True).value == {"text": "*z*"}
+
+
+def test_one_that_holds_nothing_is_asked_for_the_rest_at_the_end_only(streams: HostBench) -> None:
+    hooks = ["words", "signs"]
+    assert feed(streams, hooks, "one", 0).value == {"text": ""}
+    assert feed(streams, hooks, "", 1, flush=True).value == {"text": "one"}
+    assert feed(streams, hooks, " two", 2, last=True).value == {"text": " two (end)"}
 
 
 def test_the_order_of_the_call_counts(streams: HostBench) -> None:

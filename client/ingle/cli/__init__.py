@@ -18,6 +18,7 @@ VERBS = (
     "load",
     "unload",
     "events",
+    "verify",
     "hooks",
     "hook",
     "rpc",

@@ -5,6 +5,9 @@ from ingle.cli.output import put
 
 MODELS = ("show", "load", "unload")
 REQUESTS = ("attach", "cancel")
+FILES = "verify"
+"""The verb whose argument is a file."""
+
 # Names come from the daemon's configuration, and nothing in them may be expanded: they are compared in a loop, and
 # what is put on the command line is quoted. `compgen -W`, for one, would run a name such as `$(reboot)`.
 
@@ -21,7 +24,8 @@ _ingle() {{
         names=({verbs})
     elif [[ $before == -m || $before == --model ]]; then
         mapfile -t names < <(ingle models --names 2>/dev/null)
-    elif [[ $before == -f || $before == --file || $before == --socket ]]; then
+    elif [[ $before == -f || $before == --file || $before == --socket || $before == --record || $before == --key
+        || ( $verb == {files} && $word != -* ) ]]; then
         compopt -o filenames
         mapfile -t COMPREPLY < <(compgen -f -- "${{COMP_WORDS[COMP_CWORD]}}")
         return
@@ -72,7 +76,8 @@ _ingle() {{
         names=({verbs})
     elif [[ $before == -m || $before == --model ]]; then
         names=("${{(@f)$(ingle models --names 2>/dev/null)}}")
-    elif [[ $before == -f || $before == --file || $before == --socket ]]; then
+    elif [[ $before == -f || $before == --file || $before == --socket || $before == --record || $before == --key
+        || ( $verb == {files} && $PREFIX != -* ) ]]; then
         _files
         return
     elif [[ $PREFIX == -* ]]; then
@@ -135,6 +140,7 @@ def _filled(script: str) -> str:
         options="\n".join(lines),
         models="|".join(MODELS),
         requests="|".join(REQUESTS),
+        files=FILES,
     )
 
 
@@ -156,6 +162,8 @@ def _fish() -> str:
             values = {"MODEL": " -x -a '(ingle models --names 2>/dev/null)'", "": ""}.get(option.value, " -r")
             files = " -F" if option.value in ("FILE", "PATH") else ""
             lines.append(f"complete -c ingle {here} {names}{values}{files} -d {_quoted(option.help)}")
+        if verb.name == FILES:
+            lines.append(f"complete -c ingle {here} -F")
         if verb.name in MODELS + REQUESTS:
             list_them = "models" if verb.name in MODELS else "requests"
             lines.append(f"complete -c ingle {here} -a '(ingle {list_them} --names 2>/dev/null)'")

@@ -108,7 +108,10 @@ class Handler(Protocol):
         """Return what may go out now that this text has come. May raise Stop."""
 
     def flush(self) -> str:
-        """Return all that is held: it has been held for too long, or the answer ends. May raise Stop."""
+        """Return all that is held: it has been held for too long, or the answer ends. May raise Stop.
+
+        A handler that holds nothing is asked at the end only, and may add to the answer there.
+        """
 
 
 class Specs:

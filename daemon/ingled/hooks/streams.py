@@ -33,7 +33,6 @@ class Stream:
         stream anew without it, because what it held is lost.
         """
         text: str = call.value.get("text", "")
-        ending = call.last or call.flush
         results: list[HookResult] = []
         stopped: HookResult | None = None
         for index, name in enumerate(call.hooks):
@@ -48,7 +47,8 @@ class Stream:
                         text = ""
                         if before:
                             text = _checked(handler.feed(before))
-                        if ending or stopped:
+                        # One that holds nothing is asked for the rest at the end only: there it may add to the text.
+                        if call.last or stopped or (call.flush and _held(handler)):
                             text += _checked(handler.flush())
                         held = _held(handler)
                     except Stop as stop:

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Literal
 
 from ingle.wire.hook_schema import Hold
-from ingled.hooks import Answer, Call, Hook, Message, Stop, Verdict, changed, hookimpl, note, refuse
+from ingled.hooks import Answer, Call, Hook, Message, Verdict, hookimpl, note, refuse
 from msgspec import Struct
 
 from ingle_plugins.guard.danger import CATEGORIES, Finding
@@ -16,7 +16,7 @@ from ingle_plugins.guard.grammar import parser
 from ingle_plugins.guard.injection import injections
 from ingle_plugins.guard.rules import Matcher, Rule, Where, seen
 from ingle_plugins.guard.shell import Shell
-from ingle_plugins.guard.watch import Action, Watch
+from ingle_plugins.guard.watch import Watch
 
 VERSION = "1.0"
 LIMIT = 4096
@@ -118,32 +118,23 @@ def _matcher(options: Options, where: Where, *, action: str | None = None) -> Ma
 
 @hookimpl
 def ingled_chunk(call: Call, options: Options) -> Watch | None:
-    """Watch a streamed answer, where the policy wants to act before it is out."""
-    if not call.stream or not _acts(options):
-        return None
-    return _watch(options, call, "flag" if options.commands == "off" else options.commands)
+    """Watch an answer, streamed or whole, where the policy wants to act before it is out."""
+    return _watch(options, call) if _acts(options) else None
 
 
 @hookimpl
 def ingled_answer(answer: Answer, call: Call, options: Options) -> Verdict | None:
-    """Say what is in a whole answer; where it was not streamed, do what the policy says."""
+    """Say what is in an answer as it was given out."""
     text = answer.get("text", "")
     notes: dict[str, object] = {}
     if names := _matcher(options, "answer").find(seen(text)):
         notes["rules"] = names
-    acting = not call.stream and _acts(options)
-    watch = _watch(options, call, options.commands if acting and options.commands != "off" else "flag", rules=acting)
-    given, stopped = text, False
-    if options.commands != "off" or acting:
-        try:
-            given = watch.feed(text) + watch.flush()
-        except Stop as stop:
-            given, stopped = stop.text, True
-            notes["stopped"] = stop.reason
-    if watch.findings:
-        notes["commands"] = [{"harm": finding.category, "why": finding.why} for finding in watch.findings]
-    if acting and (stopped or given != text):
-        return changed(given, **notes)
+    if options.commands != "off":
+        watch = _watch(options, call, flag=True)
+        watch.feed(text)
+        watch.flush()
+        if watch.findings:
+            notes["commands"] = [{"harm": found.category, "why": found.why[:200]} for found in watch.findings[:20]]
     return note(**notes) if notes else None
 
 
@@ -152,7 +143,8 @@ def _acts(options: Options) -> bool:
     return forbids or options.commands in ("annotate", "refuse")
 
 
-def _watch(options: Options, call: Call, action: Action | Literal["off"], *, rules: bool = True) -> Watch:
+def _watch(options: Options, call: Call, *, flag: bool = False) -> Watch:
+    """Return what follows an answer; with `flag` it only looks, whatever the policy says."""
     harms = frozenset(options.harms) if options.commands != "off" else frozenset[str]()
 
     def wanted(finding: Finding) -> bool:
@@ -160,10 +152,10 @@ def _watch(options: Options, call: Call, action: Action | Literal["off"], *, rul
 
     return Watch(
         Shell(protect=frozenset(options.protect), deny=[command.split() for command in options.deny]),
-        "flag" if action == "off" else action,
+        "flag" if flag or options.commands == "off" else options.commands,
         commands=bool(set(options.tags) & set(call.tags)),
         wanted=wanted,
-        forbidden=_forbidden(options) if rules else None,
+        forbidden=None if flag else _forbidden(options),
         limit=LIMIT,
     )
 

@@ -246,7 +246,7 @@ def test_lines_of_a_script_go_out_as_they_are_complete() -> None:
 def test_nothing_is_watched_where_nothing_would_be_done() -> None:
     for options in (guard.Options(commands="flag"), guard.Options(commands="off")):
         assert guard.ingled_chunk(Call("chunk"), options) is None
-    assert guard.ingled_chunk(Call("chunk", stream=False), PLAIN) is None
+    assert guard.ingled_chunk(Call("chunk", stream=False), PLAIN) is not None
 
 
 def test_a_client_that_wants_a_command_gets_no_benefit_of_the_doubt() -> None:
@@ -255,14 +255,7 @@ def test_a_client_that_wants_a_command_gets_no_benefit_of_the_doubt() -> None:
     assert stream(text, [], PLAIN, ("shell",))[1] is not None
 
 
-def test_a_whole_answer_is_cut_off_where_it_would_do_harm() -> None:
-    verdict = guard.ingled_answer({"text": BLOCK}, Call("answer", stream=False), PLAIN)
-    assert verdict is not None and verdict.kind == "changed"
-    assert (verdict.value, verdict.note["stopped"]) == stream(BLOCK, [], PLAIN)
-    assert verdict.note["commands"] == [{"harm": "destroy", "why": "deletes / with all that is in it"}]
-
-
-def test_a_streamed_answer_is_only_annotated_in_its_end() -> None:
+def test_the_end_of_an_answer_tells_what_is_in_it() -> None:
     verdict = guard.ingled_answer({"text": BLOCK}, Call("answer"), guard.Options(commands="flag"))
     assert verdict is not None and verdict.kind == "unchanged" and verdict.note["commands"]
     assert guard.ingled_answer({"text": "Hello.\n"}, Call("answer"), PLAIN) is None
@@ -281,8 +274,8 @@ def test_a_rule_stops_an_answer() -> None:
         out, reason = stream(text, cuts, POLICY)
         assert reason == "the answer breaks the rule 'card'"
         assert "5678" not in out
-    verdict = guard.ingled_answer({"text": text}, Call("answer", stream=False), POLICY)
-    assert verdict is not None and verdict.kind == "changed" and "5678" not in verdict.value
+    verdict = guard.ingled_answer({"text": text}, Call("answer"), POLICY)
+    assert verdict is not None and verdict.note == {"rules": ["card"]}
 
 
 # ---------------------------------------------------------------- the policy
