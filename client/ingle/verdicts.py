@@ -1,9 +1,12 @@
 """What a hook can say of what it was shown. Returning None says: unchanged. PURE, and cheap to import.
 
-The words are those of plugins (`ingled.hooks`), so that a function can move from one side to the other.
+Plugins have these words from `ingled.hooks`: a function can move from one side to the other.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ingle.wire.hook_schema import Verdict as Kind
 
 
 class Verdict:
@@ -11,7 +14,7 @@ class Verdict:
 
     __slots__ = ("kind", "note", "reason", "value")
 
-    def __init__(self, kind: str, value: Any = None, reason: str = "", note: dict[str, Any] | None = None) -> None:
+    def __init__(self, kind: "Kind", value: Any = None, reason: str = "", note: dict[str, Any] | None = None) -> None:
         self.kind = kind
         self.value = value
         self.reason = reason

@@ -7,12 +7,12 @@ def ingled_prompt(messages):
     return changed([m | {"content": m["content"].replace("Bob", "B.")} for m in messages])
 """
 
+from ingle.verdicts import Stop, Verdict, answered, changed, note, refuse
 from ingle.wire.hook_schema import Hold
 
 from ingled.hooks.dictionary import Dictionary
 from ingled.hooks.rewriter import Rewriter
 from ingled.hooks.specs import Answer, Call, Change, Handler, Hook, Message, RequestValue, hookimpl
-from ingled.hooks.verdicts import Stop, Verdict, answered, changed, note, refuse
 
 __all__ = [
     "Answer",

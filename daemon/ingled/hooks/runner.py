@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
+from ingle.verdicts import Verdict
 from ingle.wire.hook_schema import HookCall, HookReply, HookResult
 from ingle.wire.limits import FRAME_BYTES, HOOK_STATE_BYTES
 from ingle.wire.schema import ChatMessage, Sampling
@@ -28,7 +29,6 @@ from msgspec import Raw, Struct
 from ingled.hooks.blame import at_call, one_line
 from ingled.hooks.registry import Plugin
 from ingled.hooks.specs import Call
-from ingled.hooks.verdicts import Verdict
 
 KEYS = {"request": "request", "prompt": "messages", "answer": "answer", "observe": "answer", "model": "change"}
 """Under which a call's value has what a hook of the point gets, by the name of its parameter."""

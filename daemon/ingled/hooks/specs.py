@@ -16,10 +16,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypedDict
 
 import pluggy
+from ingle.verdicts import Verdict
 from ingle.wire.hook_schema import Hold, OnError, Point
 from msgspec import Struct
-
-from ingled.hooks.verdicts import Verdict
 
 PROJECT = "ingled"
 """Name of the entry point group, and of pluggy's project."""

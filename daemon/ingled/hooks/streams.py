@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping
 
+from ingle.verdicts import Stop
 from ingle.wire.hook_schema import HookCall, HookReply, HookResult
 from ingle.wire.hook_schema import Verdict as Kind
 
@@ -10,7 +11,6 @@ from ingled.hooks.blame import one_line
 from ingled.hooks.registry import Plugin
 from ingled.hooks.runner import At, about_call, failed, new_state
 from ingled.hooks.specs import Call, Handler
-from ingled.hooks.verdicts import Stop
 
 FAILED_BEFORE = "it failed earlier in this stream"
 
