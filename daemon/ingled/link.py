@@ -6,6 +6,7 @@ tagged struct. The peer is the broker's own uid and proves itself with the start
 
 import hashlib
 import re
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,9 @@ NURSERY_FILE = "nursery.pid"
 
 HOST_SLOTS = 64
 """Threads of a hook host."""
+
+HOST_SLOT = struct.Struct("<QII")
+"""What one of them is at, in the file `host_table`: number of the call, index of the hook, id of the thread."""
 
 UNANSWERED = (1 << 64) - 1
 """In the table of a hook host, the number of calls that want no answer; the index is then the plugin's in `Offers`."""

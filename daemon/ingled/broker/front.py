@@ -43,7 +43,7 @@ from ingled.broker.reading import read, read_body
 from ingled.broker.router import Peer, Router
 from ingled.broker.subscriptions import TOPICS, Subscription, Subscriptions
 from ingled.core import events as on
-from ingled.core.flow import BadOffset, Flow
+from ingled.core.flow import BadOffset, Flow, Sends
 
 OVERSIZE = 4 * FRAME_BYTES
 """Frames up to this size are answered with `too_large`; libzmq closes the connection of larger ones."""
@@ -143,6 +143,11 @@ class Front:
         connection = self.connections.get(conn)
         if connection is not None:
             self.router.send(connection.peer, data, credited=True)
+
+    def send_all(self, sends: Sends) -> None:
+        """Send what streams have for their readers, in order."""
+        for conn, data in sends:
+            self.send_bytes(conn, data)
 
     def fail(
         self, conn: int, ref: int, code: Code, message: str, hint: str = "", *, at: str | UnsetType = UNSET
@@ -274,8 +279,7 @@ class Front:
         if self._subscriptions.credit(connection.number, credit.id, credit.n):
             return
         sends, more, ended = self._flow.credit(connection.number, credit.id, credit.n, credit.ack)
-        for conn, data in sends:
-            self.send_bytes(conn, data)
+        self.send_all(sends)
         if more is not None:
             self._grant(credit.id, more, credit.ack)
         if ended:
@@ -297,8 +301,7 @@ class Front:
         """Carry out an attach that the core allowed."""
         self.send(conn, Accepted(ref, id))
         sends, more, ended = self._flow.attach(id, conn, offset, credit)
-        for to, data in sends:
-            self.send_bytes(to, data)
+        self.send_all(sends)
         self._grant(id, more, offset)
         if ended:
             self._delivered(id)

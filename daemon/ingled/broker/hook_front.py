@@ -82,12 +82,12 @@ class HookFront:
         perform: Callable[[Sequence[do.Effect]], None],
         send: Callable[[int, ToClient], bool],
         send_text: Callable[[Sends], None],
-        grant: Callable[[str, int], None],
+        grant: Callable[[str, int, int], None],
         where: Callable[[str], str | None],
     ) -> None:
-        """`send` returns whether the connection exists; `grant` gives a stream's worker more credit.
+        """`send` returns whether the connection exists; `where` tells who provides a hook now.
 
-        `where` tells who provides a hook now.
+        `grant` gives a stream's worker more credit, and an acknowledged offset.
         """
         self._where = where
         self._loop, self._flow, self._hosts = loop, flow, hosts
@@ -448,7 +448,7 @@ class HookFront:
                 report = tuple(self._stages.report(one))
                 self._dispatch(on.StagesEnded(now, one, self._stages.text(one), report))
         if id and self._stages.quiet(id) and (more := self._flow.settle(id)):
-            self._grant(id, more)
+            self._grant(id, more, 0)
 
     def _stage_call(self, call: StageCall) -> None:
         watched = self._watched.get(call.id)

@@ -10,8 +10,6 @@ import contextlib
 import logging
 import os
 import re
-import signal
-import struct
 import subprocess
 import sys
 from collections import Counter
@@ -23,6 +21,7 @@ from ingle.wire.hook_schema import HookCall, HookOffer
 
 from ingled import link
 from ingled.broker.nursery_child import tail
+from ingled.broker.processes import exit_words, kill_group, runs
 from ingled.broker.router import Peer
 from ingled.core import events as on
 from ingled.core.registry import Entry
@@ -139,7 +138,7 @@ class Hosts:
         found = set()
         for path in (self._runtime / "hosts").glob("*.at"):
             pid = int(path.stem) if path.stem.isdigit() else 0
-            if pid and b"ingled.hooks" in _cmdline(pid):
+            if pid and runs(pid, "ingled.hooks"):
                 found.add(pid)
             else:
                 path.unlink(missing_ok=True)
@@ -149,7 +148,7 @@ class Hosts:
         """Start what is needed; hosts of an earlier broker that have not come by now are killed."""
         for pid in living - set(self._hosts):
             log.error("hook host %d of an earlier broker does not answer: killing it", pid)
-            _kill(pid)
+            kill_group(pid)
         if self.needed and self.groups[MAIN].current is None:
             self._start(MAIN)
 
@@ -198,7 +197,7 @@ class Hosts:
     def _too_slow(self, host: Host) -> None:
         if host.plugins is None and host.pid in self._hosts:
             log.error("hook host %d did not load its plugins within %.0f s: killing it", host.pid, START_S)
-            _kill(host.pid)
+            kill_group(host.pid)
 
     def stop(self, host: Host) -> None:
         """Have a host leave; it is killed if it does not."""
@@ -208,7 +207,7 @@ class Hosts:
 
     def _kill_if_alive(self, host: Host) -> None:
         if host.pid in self._hosts:
-            _kill(host.pid)
+            kill_group(host.pid)
 
     async def stop_all(self) -> None:
         """End all hosts."""
@@ -219,7 +218,7 @@ class Hosts:
         while self._hosts and self._loop.time() < deadline:
             await asyncio.sleep(0.01)
         for host in list(self._hosts.values()):
-            _kill(host.pid)
+            kill_group(host.pid)
             if host.process is not None:
                 host.process.wait()
             self._forget(host)
@@ -239,7 +238,7 @@ class Hosts:
             self._send(peer, host.setup)
 
     def _adopted(self, attach: link.Attach) -> Host | None:
-        if attach.setup is None or b"ingled.hooks" not in _cmdline(attach.pid):
+        if attach.setup is None or not runs(attach.pid, "ingled.hooks"):
             return None
         only = attach.setup.only
         group = MAIN if only is None else f"solo:{only[0]}"
@@ -353,8 +352,8 @@ class Hosts:
             data = link.host_table(self._runtime, host.pid).read_bytes()
         except OSError:
             return []
-        slots = [struct.unpack_from("<QII", data, at) for at in range(0, len(data) - 15, 16)]
-        return [slot for slot in slots if slot[0]]
+        whole = len(data) // link.HOST_SLOT.size * link.HOST_SLOT.size
+        return [slot for slot in link.HOST_SLOT.iter_unpack(data[:whole]) if slot[0]]
 
     def _silent_work(self, host: Host) -> list[str]:
         """Return the plugins that a dead host was at in calls that want no answer."""
@@ -383,7 +382,7 @@ class Hosts:
         guilty = [call for call, ticks in burnt.items() if ticks == most]
         log.error("hook host %d hangs: killing it", host.pid)
         self._strike(host, self.on_hang(host, guilty, "it held the hook host up, which was killed"))
-        _kill(host.pid)
+        kill_group(host.pid)
 
     def kill_the_silent(self) -> None:
         """Kill hosts that have said nothing for long."""
@@ -434,7 +433,7 @@ class Hosts:
             found.fresh = None
         if self._stopping:
             return
-        words = "ended" if status is None else f"exit status {status}" if status >= 0 else f"signal {-status}"
+        words = "ended" if status is None else exit_words(status)
         if was_current or was_fresh:
             log.error("hook host %d of '%s' ended: %s", host.pid, host.group, words)
         self._strike(host, self._silent_work(host))
@@ -473,18 +472,6 @@ class Hosts:
             self.problems |= {entry.name: why for entry in found_entries}
             self._dispatch(on.PluginsOffered(self._loop.time(), f"group:{group}", found_entries))
         self._loop.call_later(min(60.0, 0.1 * 4 ** min(found.failures, 5)), self._start, group)
-
-
-def _kill(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(pid, signal.SIGKILL)
-
-
-def _cmdline(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""
 
 
 def _ticks(pid: int, tid: int) -> int:

@@ -1,13 +1,11 @@
 """The private socket: workers and the nursery, by lease. They connect, attach, and are known by process id."""
 
 import asyncio
-import contextlib
 import hashlib
 import hmac
 import logging
 import os
 import shutil
-import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +17,7 @@ from ingled import link
 from ingled.broker import carried
 from ingled.broker.hook_front import HookFront
 from ingled.broker.hosts import Host, Hosts
+from ingled.broker.processes import kill_group
 from ingled.broker.router import Peer, Router
 from ingled.core import events as on
 from ingled.core.flow import Flow, Sends
@@ -50,12 +49,6 @@ class Worker:
     """It has told all that it holds."""
 
 
-def kill_group(pid: int) -> None:
-    """Kill a worker and all that it started; it leads a process group of its own."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(pid, signal.SIGKILL)
-
-
 class LinkFront:
     """Everything between the private ROUTER and the core."""
 
@@ -71,10 +64,10 @@ class LinkFront:
         folders: Path,
         hosts: Hosts,
         dispatch: Callable[[on.Event], None],
-        send: Callable[[int, bytes], None],
+        send_text: Callable[[Sends], None],
     ) -> None:
         self._loop, self._flow, self._secret, self._lease_terms = loop, flow, secret, lease
-        self._specs, self._folders, self._dispatch, self._send_client = specs, folders, dispatch, send
+        self._specs, self._folders, self._dispatch, self._send_text = specs, folders, dispatch, send_text
         self.router = Router(
             context, loop, self._receive, self._gone, frame_bytes=FRAME_BYTES, queue=0, backlog_bytes=FRAME_BYTES
         )
@@ -341,8 +334,7 @@ class LinkFront:
             text = self._flow.chunk(piece.id, piece.offset, piece.size, piece.tokens, piece.payload, sends)
             if text is not None:
                 handled.append((piece.id, text))
-        for conn, data in sends:
-            self._send_client(conn, data)
+        self._send_text(sends)
         for id, text in handled:
             self.hooks.feed(id, text)
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ingled import link
+from ingled.broker.processes import exit_words, kill_group, runs
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ class NurseryChild:
         """Watch the nursery of an earlier broker, if it lives; returns whether it does."""
         try:
             pid = int(self._pid_file.read_text(encoding="ascii"))
-            if b"ingled.nursery" not in Path(f"/proc/{pid}/cmdline").read_bytes():
+            if not runs(pid, "ingled.nursery"):
                 return False
             self._fd = os.pidfd_open(pid)
         except (OSError, ValueError):
@@ -95,8 +96,7 @@ class NurseryChild:
         self._loop.remove_reader(self._fd)
         os.close(self._fd)
         if self._process is None and self._pid is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._pid, signal.SIGKILL)
+            kill_group(self._pid)
         self._fd = self._pid = None
 
     def _ended(self) -> None:
@@ -130,8 +130,7 @@ class NurseryChild:
         while self._pid is not None and self._loop.time() < deadline:
             await asyncio.sleep(0.01)  # `_ended` tells
         if self._pid is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(pid, signal.SIGKILL)
+            kill_group(pid)
             if self._process is not None:
                 self._process.wait()
 
@@ -139,7 +138,7 @@ class NurseryChild:
 def _words(status: int | None) -> str:
     if status is None:
         return "it was another broker's child"
-    return f"exit status {status}" if status >= 0 else f"signal {-status}"
+    return exit_words(status)
 
 
 def tail(path: Path, lines: int = LOG_LINES) -> tuple[str, ...]:

@@ -18,8 +18,8 @@ import zmq
 from ingled import link
 from ingled.broker import service
 from ingled.broker.gate import Gate
-from ingled.broker.link_front import kill_group
 from ingled.broker.listen import CannotListen, listen, lock, private_folder
+from ingled.broker.processes import kill_group, runs
 from ingled.broker.shell import Shell
 from ingled.broker.tasks import Tasks
 from ingled.config import Config
@@ -139,7 +139,7 @@ async def _adopt(shell: Shell) -> None:
     expected = set()
     for entry in folder.iterdir():
         if entry.name.isdigit():
-            if _alive(int(entry.name)):
+            if runs(int(entry.name), "ingled.nursery"):
                 expected.add(entry.name)
             else:
                 shutil.rmtree(entry, ignore_errors=True)
@@ -164,14 +164,6 @@ async def _adopt(shell: Shell) -> None:
     if not nursery or shell.workers.nursery is None:
         shell.nursery.start()
     shell.hosts.begin(hosts)
-
-
-def _alive(pid: int) -> bool:
-    """Return whether this is a worker of ours, and not another process that got its number."""
-    try:
-        return b"ingled.nursery" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return False
 
 
 async def _watch_silence(shell: Shell, seconds: float) -> None:

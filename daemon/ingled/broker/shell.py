@@ -27,7 +27,7 @@ from ingled.core import effects as do
 from ingled.core import events as on
 from ingled.core.control import Control
 from ingled.core.desk import Limits
-from ingled.core.flow import Flow, Sends
+from ingled.core.flow import Flow
 from ingled.core.pipeline import Pipeline, Rule
 from ingled.core.residency import IllegalTransition, Model
 
@@ -101,7 +101,7 @@ class Shell:
             folders=config.runtime / "workers",
             hosts=self.hosts,
             dispatch=self.dispatch,
-            send=self.front.send_bytes,
+            send_text=self.front.send_all,
         )
         self.hooks = self.workers.hooks = HookFront(
             loop,
@@ -110,8 +110,8 @@ class Shell:
             dispatch=self.dispatch,
             perform=self._perform_all,
             send=self.front.send,
-            send_text=self._send_text,
-            grant=self._grant_handled,
+            send_text=self.front.send_all,
+            grant=self._grant,
             where=self._provider_of,
         )
         self.nursery = NurseryChild(
@@ -183,8 +183,7 @@ class Shell:
                 self.flow.adopt(record.id, record.account, worker, record.detach, effect.offset, effect.tokens)
             case do.CloseStream():
                 sends, ended = self.flow.close(effect.id, _encode(effect.end))
-                for conn, data in sends:
-                    self.front.send_bytes(conn, data)
+                self.front.send_all(sends)
                 if ended:
                     self._delivered(effect.id)
             case do.CutStream():
@@ -230,16 +229,9 @@ class Shell:
         if stream.worker is not None:
             self.workers.grant(stream.worker, id, n, 0 if stream.keep or stream.watched else ack)
 
-    def _grant_handled(self, id: str, n: int) -> None:
-        self._grant(id, n, 0)
-
     def _provider_of(self, key: str) -> str | None:
         entry = self.control.pipeline.registry.entries.get(key)
         return None if entry is None else entry.provider
-
-    def _send_text(self, sends: Sends) -> None:
-        for conn, data in sends:
-            self.front.send_bytes(conn, data)
 
     def _hook_replied(self, provider: str, reply: HookReply) -> None:
         self.hooks.reply(provider, reply)

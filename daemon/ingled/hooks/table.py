@@ -8,7 +8,6 @@ from pathlib import Path
 
 from ingled import link
 
-SLOT = struct.Struct("<QII")
 _CALL_AND_HOOK = struct.Struct("<QI")
 
 
@@ -18,7 +17,7 @@ class Table:
     def __init__(self, runtime: Path, pid: int) -> None:
         self._path = link.host_table(runtime, pid)
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        size = SLOT.size * link.HOST_SLOTS
+        size = link.HOST_SLOT.size * link.HOST_SLOTS
         self._path.unlink(missing_ok=True)
         fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
@@ -29,8 +28,8 @@ class Table:
 
     def slot(self, index: int, thread: int) -> "Slot":
         """Return a slot for the thread of this id, at nothing."""
-        SLOT.pack_into(self._map, index * SLOT.size, 0, 0, thread)
-        return Slot(self._map, index * SLOT.size)
+        link.HOST_SLOT.pack_into(self._map, index * link.HOST_SLOT.size, 0, 0, thread)
+        return Slot(self._map, index * link.HOST_SLOT.size)
 
     def remove(self) -> None:
         """Remove the file: this host ends in an orderly way."""

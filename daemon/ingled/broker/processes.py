@@ -1,0 +1,25 @@
+"""Processes that outlive the broker that started them: whose a number is, and how they end."""
+
+import contextlib
+import os
+import signal
+from pathlib import Path
+
+
+def runs(pid: int, module: str) -> bool:
+    """Return whether this process runs a module of ours, and is not another one that got its number."""
+    try:
+        return module.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
+def kill_group(pid: int) -> None:
+    """Kill a process and all that it started; it leads a process group of its own."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def exit_words(status: int) -> str:
+    """Return, for people, how a child of `subprocess` ended."""
+    return f"exit status {status}" if status >= 0 else f"signal {-status}"
