@@ -190,7 +190,7 @@ def test_text_from_before_the_death_of_a_worker_outlives_the_broker_too(daemon: 
         wait_for(lambda: [r for r in other.call("requests")["requests"] if r["offset"] > 10])
         pid = model_of(other)["pid"]
         os.kill(pid, signal.SIGKILL)
-        wait_for(lambda: model_of(other)["state"] == "ready" and model_of(other)["pid"] != pid)
+        wait_for(lambda: (m := model_of(other))["state"] == "ready" and m["pid"] != pid)
     kill_broker(daemon)
     daemon.start()
     with Wire(daemon.socket) as other:
