@@ -4,12 +4,12 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ingled.testing import DaemonFixture, Wire
+from ingled.testing_link import wait_until
 
 CONFIG = """
 [daemon]
@@ -48,13 +48,6 @@ WICKED = {
 """What a plugin does when the prompt says so."""
 
 
-def wait_for(check: Any, seconds: float = 60.0) -> None:
-    until = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < until, "it did not come true"
-        time.sleep(0.01)
-
-
 def words(count: int) -> str:
     return " ".join(f"word{i}" for i in range(count))
 
@@ -80,11 +73,6 @@ def hooks(client: Wire) -> dict[str, Any]:
 
 def verdicts(end: dict[str, Any]) -> dict[str, str]:
     return {hook["name"]: hook["verdict"] for hook in end["hooks"]}
-
-
-@pytest.fixture
-def status() -> Iterator[list[float]]:
-    yield []
 
 
 def test_a_file_in_the_folder_is_a_plugin_at_every_point(tmp_path: Path) -> None:
@@ -165,23 +153,23 @@ def test_saving_a_file_is_a_reload_and_a_bad_one_changes_nothing(tmp_path: Path)
         assert client.read(client.ask("x"))[0] == "one"
         begin = time.monotonic()
         folder.write("say", say.format("two"))
-        wait_for(lambda: client.read(client.ask("x"))[0] == "two")
+        wait_until(lambda: client.read(client.ask("x"))[0] == "two")
         took = time.monotonic() - begin
         print(f"a changed plugin took effect after {took:.2f} s")
         pid = hooks(client)["say"]["pid"]
         folder.write("say", "def ingled_promt(messages):\n    return None\n")
-        wait_for(lambda: client.call("hooks")["problems"])
+        wait_until(lambda: client.call("hooks")["problems"])
         problem = client.call("hooks")["problems"][0]
         assert problem["plugin"] == "say" and "say.py:3" in problem["why"] and "ingled_prompt" in problem["why"]
         assert client.read(client.ask("x"))[0] == "two"
         assert hooks(client)["say"]["pid"] == pid
         folder.write("say", say.format("three"))
-        wait_for(lambda: client.read(client.ask("x"))[0] == "three")
+        wait_until(lambda: client.read(client.ask("x"))[0] == "three")
         assert client.call("hooks")["problems"] == []
         (tmp_path / "say.py").unlink()
-        wait_for(lambda: client.read(client.ask("x"))[0] == "x")
+        wait_until(lambda: client.read(client.ask("x"))[0] == "x")
         assert hooks(client) == {}
-        wait_for(lambda: pid not in daemon.processes())
+        wait_until(lambda: pid not in daemon.processes())
 
 
 def test_streams_in_flight_outlive_a_reload(tmp_path: Path) -> None:
@@ -192,12 +180,12 @@ def test_streams_in_flight_outlive_a_reload(tmp_path: Path) -> None:
         first = client.until("chunk")[-1]
         old = hooks(other)["upper"]["pid"]
         folder.write("upper", UPPER.replace("upper()", "lower()"))
-        wait_for(lambda: hooks(other)["upper"]["pid"] not in (None, old))
+        wait_until(lambda: hooks(other)["upper"]["pid"] not in (None, old))
         got, end = client.read(id, ack=len(first["x"]))
         assert first["x"] + got == text.upper()
         assert verdicts(end) == {"upper": "changed"}
         assert other.read(other.ask("A B"))[0] == "a b"
-        wait_for(lambda: old not in daemon.processes())
+        wait_until(lambda: old not in daemon.processes())
 
 
 @pytest.mark.parametrize("what", list(WICKED))
@@ -263,7 +251,6 @@ def test_handled_streams_outlive_the_broker(tmp_path: Path) -> None:
         clients = [Wire(daemon.socket) for _ in range(10)]
         ids = [client.ask(text, model="slow", body={"max_tokens": 1500}) for client in clients]
         firsts = [client.until("chunk")[-1]["x"] for client in clients]
-        host = hooks(clients[0])["upper"]["pid"] if False else None
         assert daemon.process is not None
         daemon.process.send_signal(signal.SIGKILL)
         daemon.process.wait()
@@ -275,7 +262,6 @@ def test_handled_streams_outlive_the_broker(tmp_path: Path) -> None:
                 got, end = other.read(id, ack=len(first))
                 assert first + got == text.upper()
                 assert verdicts(end) == {"upper": "changed"}
-        assert host is None
         for client in clients:
             client.close()
 
@@ -298,7 +284,7 @@ def test_a_configured_plugin_that_cannot_run_lets_no_request_pass(tmp_path: Path
         end = client.read(client.ask("x"))[1]
         assert (end["t"], end["code"], end["fault"]) == ("failed", "hook_failed", "hook:broken")
         folder.write("broken", "@hookimpl\ndef ingled_prompt(messages):\n    return None\n")
-        wait_for(lambda: client.read(client.ask("x"))[1]["t"] == "done")
+        wait_until(lambda: client.read(client.ask("x"))[1]["t"] == "done")
         end = client.read(client.ask("x"))[1]
         assert verdicts(end) == {"gone": "skipped", "broken": "unchanged"}
 

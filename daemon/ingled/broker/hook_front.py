@@ -105,11 +105,6 @@ class HookFront:
         hosts.on_ready, hosts.on_gone, hosts.on_hang = self._host_ready, self._host_gone, self._blame
         hosts.on_drain = self._leave
 
-    @property
-    def outstanding(self) -> int:
-        """Return how many calls have no answer yet."""
-        return len(self._pending)
-
     # ------------------------------------------------------------ calls
 
     def call(self, effect: do.CallHooks) -> None:
@@ -132,13 +127,7 @@ class HookFront:
         number = self._number()
         last = point == "chunk"
         message = HookCall(
-            number,
-            point,
-            [entry.name],
-            value,
-            f"test-{number}",
-            last=last,
-            deadline_ms=entry.offer.deadline_ms,
+            number, point, [entry.name], value, f"test-{number}", last=last, deadline_ms=entry.offer.deadline_ms
         )
         self._go(Pending(number, entry.provider, message, 0.0, answer=answer))
 
@@ -201,8 +190,8 @@ class HookFront:
             self._dispatch(on.HookReplied(self._loop.time(), message.id, message.point, results, reply.value))
         else:
             self._keep_states(pending, reply)
-            moves = Moves()
-            self._stages.replied(self._loop.time(), message.id, pending.stage, reply.results, reply.value, moves)
+            now = self._loop.time()
+            moves = self._stages.replied(now, message.id, pending.stage, reply.results, reply.value)
             self._move(message.id, moves)
         if pending.pid is not None:
             self._leave(pending.pid)
@@ -223,9 +212,7 @@ class HookFront:
         if pending.stage is None:
             self._dispatch(on.HookFailed(now, message.id, message.point, blamed, why))
             return
-        moves = Moves()
-        self._stages.failed(now, message.id, pending.stage, blamed, why, moves)
-        self._move(message.id, moves)
+        self._move(message.id, self._stages.failed(now, message.id, pending.stage, blamed, why))
 
     # ------------------------------------------------------------ deadlines
 
@@ -241,9 +228,7 @@ class HookFront:
         for pending in [one for one in self._pending.values() if one.deadline <= now]:
             if self._pending.get(pending.number) is pending:
                 self._late(now, pending)
-        moves = Moves()
-        self._stages.flush(now, moves)
-        self._move("", moves)
+        self._move("", self._stages.flush(now))
         if self._pending or self._watched:
             self._look()
 
@@ -317,9 +302,7 @@ class HookFront:
                 del watched.bound[stage]
                 self._drop(id, stage)
                 self._settle_provider(id, stage)
-                moves = Moves()
-                self._stages.again(self._loop.time(), id, stage, moves)
-                self._move(id, moves)
+                self._move(id, self._stages.again(id, stage))
 
     def _repeat(self, pending: Pending) -> None:
         """Make a call again; its hooks may have another provider by now."""
@@ -365,9 +348,7 @@ class HookFront:
         for pending in [one for one in self._pending.values() if one.provider == provider]:
             self._fail(pending, (), why)
         for id, stage in self._stages.of(provider):
-            moves = Moves()
-            self._stages.failed(self._loop.time(), id, stage, (), why, moves)
-            self._move(id, moves)
+            self._move(id, self._stages.failed(self._loop.time(), id, stage, (), why))
 
     # ------------------------------------------------------------ text
 
@@ -381,9 +362,7 @@ class HookFront:
 
     def feed(self, id: str, text: str) -> None:
         """Take text from an engine."""
-        moves = Moves()
-        self._stages.feed(self._loop.time(), id, text, moves)
-        self._move(id, moves)
+        self._move(id, self._stages.feed(self._loop.time(), id, text))
 
     def give(self, id: str, text: str) -> None:
         """Take the whole text of an answer that no worker streamed."""
@@ -398,9 +377,7 @@ class HookFront:
     def finish(self, id: str) -> None:
         """The engine is done; the core is told when all text has passed."""
         if id in self._stages.ways:
-            moves = Moves()
-            self._stages.finish(self._loop.time(), id, moves)
-            self._move(id, moves)
+            self._move(id, self._stages.finish(self._loop.time(), id))
             return
         watched = self._watched.get(id)
         text = self._flow.text(id) if watched is None or watched.text is None else watched.text
@@ -412,11 +389,10 @@ class HookFront:
             del self._pending[number]
         self._tries.pop(id, None)
         watched = self._watched.pop(id, None)
-        way = self._stages.ways.get(id)
-        self._stages.drop(id)
-        if watched is None or way is None:
+        stages = self._stages.drop(id)
+        if watched is None:
             return
-        for stage in way.stages:
+        for stage in stages:
             if stage.hop.provider.startswith("conn:"):
                 self._send(int(stage.hop.provider[5:]), HookEnd(id))
         for pid in set(watched.bound.values()):
@@ -455,10 +431,9 @@ class HookFront:
         if watched is None:
             return
         record, hop, number = watched.record, call.hop, self._number()
-        states = {one.name: record.states[one.key] for one in hop.entries if one.key in record.states}
         value = {"call": pipeline.about(record), "text": call.text} if call.seq == 0 else {"text": call.text}
         message = HookCall(
-            number, "chunk", [one.name for one in hop.entries], value, call.id, call.seq, call.last, call.flush,
-            states if call.seq == 0 else {}, sum(hop.deadlines),
+            number, "chunk", list(hop.names), value, call.id, call.seq, call.last, call.flush,
+            pipeline.states(record, hop) if call.seq == 0 else {}, sum(hop.deadlines),
         )  # fmt: skip
         self._go(Pending(number, hop.provider, message, 0.0, call.stage, hop, hop.deadlines))

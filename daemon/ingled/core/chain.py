@@ -28,6 +28,11 @@ class Hop:
         return self.entries[0].offer.trial
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Return the names of its hooks, as their provider knows them."""
+        return tuple(entry.name for entry in self.entries)
+
+    @property
     def deadlines(self) -> tuple[int, ...]:
         """Return how many milliseconds each of its hooks may take."""
         return tuple(entry.offer.deadline_ms for entry in self.entries)
@@ -155,7 +160,7 @@ def failed(chain: Chain, blamed: Sequence[str], why: str) -> Outcome | None:
 
 def fits(hop: Hop, results: Sequence[HookResult]) -> str:
     """Return what is wrong with the results of a hop; nothing when they are its hooks', in order."""
-    names = [entry.name for entry in hop.entries]
+    names = list(hop.names)
     told = [result.hook for result in results]
     if told != names[: len(told)]:
         return f"it answered for {told}, not for {names}"

@@ -154,7 +154,7 @@ class Flow:
             stream.raw.append((offset, size, message))
             if stream.through:
                 stream.inside += 1
-                return str(unpack(message).get("x", ""))
+                return _text(message)
         stream.chunks.append((offset, size, message))
         stream.end += size
         if stream.conn is not None and stream.credit > 0 and stream.next == len(stream.chunks) - 1:
@@ -198,7 +198,7 @@ class Flow:
     def text(self, id: str) -> str:
         """Return all that the engine has made of a watched stream."""
         stream = self.streams.get(id)
-        return "" if stream is None else "".join(str(unpack(message).get("x", "")) for _, _, message in stream.raw)
+        return "" if stream is None else "".join(_text(message) for _, _, message in stream.raw)
 
     def credit(self, conn: int, id: str, n: int, ack: int) -> tuple[Sends, int | None, bool]:
         """The reader can take `n` more and has all up to `ack`.
@@ -279,6 +279,10 @@ class Flow:
         if stream is None:
             return 0
         return sum(len(message) + CHUNK_OVERHEAD for _, _, message in (*stream.chunks, *stream.raw))
+
+
+def _text(message: bytes) -> str:
+    return str(unpack(message).get("x", ""))
 
 
 def _split(message: bytes, cut: int, offset: int) -> tuple[bytes, bytes]:

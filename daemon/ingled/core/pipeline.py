@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from ingle.wire.hook_schema import HookOffer, HookResult, Point
+from ingle.wire.hook_schema import HookResult, Point
 from ingle.wire.schema import BODIES, Code, Done, Result
 from msgspec import Raw
 from msgspec.structs import replace
@@ -51,12 +51,12 @@ class Pipeline:
 
     # ------------------------------------------------------------ who takes part
 
-    def select(self, point: Point, record: Record, model: str | None = None) -> list[Entry]:
+    def select(self, point: Point, record: Record) -> list[Entry]:
         """Return the hooks that a request meets at a point."""
         if not self.registry.any_at(point):
             return []
         who = Who(record.account, record.origin, record.tags)
-        return self.registry.select(point, who, model or record.model or None)
+        return self.registry.select(point, who, record.model or None)
 
     def offer(self, e: on.HookOffered) -> list[do.Effect]:
         """Take the offer of a client, or refuse it."""
@@ -125,10 +125,9 @@ class Pipeline:
             and (not one.offer.select.models or change["model"] in one.offer.select.models)
         ]
         return [
-            do.CallHooks(hop.provider, "", "model", tuple(one.name for one in hop.entries), {"change": change}, {},
-                         hop.deadlines, False)
+            do.CallHooks(hop.provider, "", "model", hop.names, {"change": change}, {}, hop.deadlines, False)
             for hop in chains.hops(found)
-        ]  # fmt: skip
+        ]
 
     # ------------------------------------------------------------ a chain
 
@@ -239,10 +238,13 @@ def _event(entry: Entry, state: str) -> list[do.Effect]:
 
 def call(record: Record, point: Point, hop: Hop, value: Value, *, reply: bool) -> do.CallHooks:
     """Return the call of a hop."""
-    states = {entry.name: record.states[entry.key] for entry in hop.entries if entry.key in record.states}
-    names = tuple(entry.name for entry in hop.entries)
     shown = {"call": about(record), **value}
-    return do.CallHooks(hop.provider, record.id, point, names, shown, states, hop.deadlines, reply)
+    return do.CallHooks(hop.provider, record.id, point, hop.names, shown, states(record, hop), hop.deadlines, reply)
+
+
+def states(record: Record, hop: Hop) -> dict[str, bytes]:
+    """Return what the hooks of a hop have left with earlier calls for a request."""
+    return {entry.name: record.states[entry.key] for entry in hop.entries if entry.key in record.states}
 
 
 def about(record: Record) -> Value:
@@ -318,8 +320,3 @@ def answer_value(record: Record, done: Done, text: str, *, whole: bool) -> Value
     if whole:
         answer["messages"] = messages(record)
     return {"answer": answer}
-
-
-def entry_of(offer: HookOffer, provider: str, source: str, broken: str = "") -> Entry:
-    """Return a plugin's entry."""
-    return Entry(offer, provider, source=source, broken=broken)

@@ -86,7 +86,8 @@ class Way:
     """What has passed, all of it."""
     finished: bool = False
     """The engine is done."""
-    stopped: tuple[str, str] | None = None
+    stopped: bool = False
+    """A handler wants no more of it."""
     through: bool = False
     """All text has passed."""
 
@@ -101,26 +102,29 @@ class Stages:
         """Begin a stream."""
         self.ways[id] = Way(id, [Stage(hop) for hop in hops])
 
-    def drop(self, id: str) -> bool:
-        """Forget a stream; returns whether there was one."""
-        return self.ways.pop(id, None) is not None
+    def drop(self, id: str) -> list[Stage]:
+        """Forget a stream; returns its stages."""
+        way = self.ways.pop(id, None)
+        return [] if way is None else way.stages
 
-    def feed(self, now: float, id: str, text: str, moves: Moves) -> None:
+    def feed(self, now: float, id: str, text: str) -> Moves:
         """Take text from the engine."""
-        way = self.ways.get(id)
-        if way is not None and way.stopped is None:
+        moves, way = Moves(), self.ways.get(id)
+        if way is not None and not way.stopped:
             self._give(now, way, 0, text, False, moves)
+        return moves
 
-    def finish(self, now: float, id: str, moves: Moves) -> None:
+    def finish(self, now: float, id: str) -> Moves:
         """The engine is done: whatever is held comes out, and then the request is in `ended`."""
-        way = self.ways.get(id)
+        moves, way = Moves(), self.ways.get(id)
         if way is None:
-            return
+            return moves
         way.finished = True
-        if way.stopped is None:
+        if not way.stopped:
             self._give(now, way, 0, "", True, moves)
         elif way.through:
             moves.ended.append(id)
+        return moves
 
     def report(self, id: str) -> list[Value]:
         """Return what `done.hooks` says of the handlers."""
@@ -147,24 +151,20 @@ class Stages:
 
     # ------------------------------------------------------------ what comes back
 
-    def replied(
-        self, now: float, id: str, index: int, results: Sequence[HookResult], value: Value | None, moves: Moves
-    ) -> None:
+    def replied(self, now: float, id: str, index: int, results: Sequence[HookResult], value: Value | None) -> Moves:
         """A stage has answered its call."""
-        way = self.ways.get(id)
+        moves, way = Moves(), self.ways.get(id)
         if way is None:
-            return
+            return moves
         stage = way.stages[index]
         if stage.flying is None:
-            return
+            return moves
         wrong = fits(stage.hop, results) or _wrong(stage, results, value)
         if wrong:
-            self.failed(now, id, index, (), wrong, moves)
-            return
+            return self.failed(now, id, index, (), wrong)
         bad = [result for result in results if result.verdict == "error"]
         if bad:
-            self.failed(now, id, index, [result.hook for result in bad], bad[0].reason, moves)
-            return
+            return self.failed(now, id, index, [result.hook for result in bad], bad[0].reason)
         changed = any(result.verdict in ("changed", "stop") for result in results)
         text = str((value or {}).get("text", "")) if changed else stage.flying
         for entry, result in zip(stage.hop.entries, results, strict=False):
@@ -179,17 +179,18 @@ class Stages:
             stage.taken = stage.sent - stage.held
         if results and results[-1].verdict == "stop":
             self._stop(now, way, index, new, results[-1], moves)
-            return
+            return moves
         last = stage.done = stage.finished and not stage.inbox
         self._give(now, way, index + 1, new, last, moves)
         if not last:
-            self._call(now, way, index, moves)
+            self._call(way, index, moves)
+        return moves
 
-    def failed(self, now: float, id: str, index: int, blamed: Sequence[str], why: str, moves: Moves) -> None:
+    def failed(self, now: float, id: str, index: int, blamed: Sequence[str], why: str) -> Moves:
         """A stage did not answer, or not rightly; `blamed` are its hooks that were at work, or none is known."""
-        way = self.ways.get(id)
+        moves, way = Moves(), self.ways.get(id)
         if way is None:
-            return
+            return moves
         stage = way.stages[index]
         entries = stage.hop.entries
         guilty = [entry for entry in entries if not blamed or entry.name in blamed] or list(entries)
@@ -200,33 +201,36 @@ class Stages:
         refusing = next((entry for entry in guilty if entry.offer.on_error == "refuse"), None)
         if refusing is not None:
             moves.failed.append((id, refusing.name, why))
-            return
+            return moves
         rest = tuple(entry for entry in entries if entry not in guilty)
         if rest:
             stage.hop = Hop(stage.hop.provider, rest)
-            self._again(now, way, index, moves)
-            return
+            self._again(way, index, moves)
+            return moves
         tail = "".join(stage.history)[stage.taken :] + "".join(stage.inbox)
         stage.hop = Hop(stage.hop.provider, ())
         stage.inbox, stage.history, stage.flying, stage.held = [], [], None, 0
         stage.finished = stage.done = stage.finishing
         self._give(now, way, index + 1, tail, stage.finishing, moves)
+        return moves
 
-    def again(self, now: float, id: str, index: int, moves: Moves) -> None:
+    def again(self, id: str, index: int) -> Moves:
         """The host of a stage is gone: another one gets all the text again."""
-        way = self.ways.get(id)
+        moves, way = Moves(), self.ways.get(id)
         if way is not None and way.stages[index].hop.entries and not way.stages[index].done:
-            self._again(now, way, index, moves)
+            self._again(way, index, moves)
+        return moves
 
-    def _again(self, now: float, way: Way, index: int, moves: Moves) -> None:
+    def _again(self, way: Way, index: int, moves: Moves) -> None:
         stage = way.stages[index]
         stage.inbox[:0] = stage.history
         stage.history, stage.sent = [], 0
         stage.seq, stage.skip, stage.held, stage.flying, stage.finished = 0, stage.out, 0, None, False
-        self._call(now, way, index, moves)
+        self._call(way, index, moves)
 
-    def flush(self, now: float, moves: Moves) -> None:
+    def flush(self, now: float) -> Moves:
         """Have text given out that has been held for too long."""
+        moves = Moves()
         for way in self.ways.values():
             for index, stage in enumerate(way.stages):
                 if not stage.held or stage.flying is not None or not stage.hop.entries:
@@ -234,7 +238,8 @@ class Stages:
                 longest = max(entry.offer.hold.ms for entry in stage.hop.entries) / 1000
                 if now - stage.fed_at >= longest:
                     stage.flushing = True
-                    self._call(now, way, index, moves)
+                    self._call(way, index, moves)
+        return moves
 
     # ------------------------------------------------------------ from stage to stage
 
@@ -258,9 +263,9 @@ class Stages:
             stage.inbox.append(text)
             stage.fed_at = now
         stage.finishing = stage.finishing or last
-        self._call(now, way, index, moves)
+        self._call(way, index, moves)
 
-    def _call(self, now: float, way: Way, index: int, moves: Moves) -> None:
+    def _call(self, way: Way, index: int, moves: Moves) -> None:
         """Call a stage, if it has something to do and no call is outstanding."""
         stage = way.stages[index]
         if stage.flying is not None or stage.finished or not (stage.inbox or stage.finishing or stage.flushing):
@@ -276,16 +281,10 @@ class Stages:
 
     def _stop(self, now: float, way: Way, index: int, text: str, result: HookResult, moves: Moves) -> None:
         """A handler wants no more of this answer: what it gave out goes on through the stages behind it."""
-        way.stopped = (result.hook, result.reason)
+        way.stopped = True
         for stage in way.stages[: index + 1]:
-            stage.inbox, stage.held, stage.flying, stage.finishing, stage.finished, stage.done = (
-                [],
-                0,
-                None,
-                True,
-                True,
-                True,
-            )
+            stage.inbox, stage.held, stage.flying = [], 0, None
+            stage.finishing = stage.finished = stage.done = True
         moves.stopped.append((way.id, result.hook, result.reason))
         self._give(now, way, index + 1, text, True, moves)
 
