@@ -4,8 +4,10 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+from ingled.config import Hook, Plugin, load
 from ingled.testing import DaemonFixture, Wire
 
 PAGE = (Path(__file__).parents[2] / "docs" / "hooks.md").read_text()
@@ -30,6 +32,52 @@ def test_every_plugin_of_the_page_runs(tmp_path: Path) -> None:
         assert client.read(client.ask("a hunter2 b"))[1]["code"] == "refused_by_hook"
         text, end = client.read(client.ask("do PANIC now"))
         assert end["finish"] == "content_filter"
+
+
+def test_the_tables_of_the_page_are_right(tmp_path: Path) -> None:
+    """They load, have each key that there is and no other, and do what the page says."""
+    told, rule = (text for text in blocks("toml") if not text.startswith("[project"))
+    assert set(re.findall(r"^(\w+) = ", rule, re.MULTILINE)) == set(Hook.__struct_fields__)
+    part = PAGE.split("The keys of `[plugins.NAME]`")[1].split("\n\n")[1]
+    firsts = "".join(line.split("|")[1] for line in part.splitlines())
+    assert set(re.findall(r"`(\w+)`", firsts)) == set(Plugin.__struct_fields__)
+    file = tmp_path / "ingled.toml"
+    file.write_text(told + rule)
+    assert load(file).hooks["audit"].scope_all
+    (tmp_path / "no_secrets.py").write_text(blocks("python plugin")[2])
+    with DaemonFixture(f'[daemon]\nplugin_folder = "{tmp_path}"\n{told}{rule}') as daemon:
+        with Wire(daemon.socket, tags=("editor",)) as client:
+            assert client.read(client.ask("a swordfish"))[1]["code"] == "refused_by_hook"
+        with Wire(daemon.socket) as client:
+            assert client.read(client.ask("a swordfish"))[0] == "a swordfish"
+
+
+def test_a_plugin_is_active_when_it_is_saved(tmp_path: Path) -> None:
+    with DaemonFixture(f'[daemon]\nplugin_folder = "{tmp_path}"\n') as daemon, Wire(daemon.socket) as client:
+        assert client.call("hooks")["hooks"] == []
+        (tmp_path / "brief.py").write_text(blocks("python plugin")[0])
+        deadline = time.monotonic() + 20
+        while not client.call("hooks")["hooks"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        done = client.read(client.ask("hi"))[1]
+        assert [(one["name"], one["verdict"]) for one in done["hooks"]] == [("brief", "changed")]
+
+
+def test_what_the_page_says_of_failures(tmp_path: Path) -> None:
+    """A reason in `done.hooks` for what raises and for what ends the process; a guard that cannot run refuses."""
+    for name, does in (("a_raises", "1 / 0"), ("b_ends", "import os; os._exit(3)")):
+        text = f"from ingled.hooks import hookimpl\n\n@hookimpl\ndef ingled_prompt(messages):\n    {does}\n"
+        (tmp_path / f"{name}.py").write_text(text)
+    config = f'[daemon]\nplugin_folder = "{tmp_path}"\n'
+    with DaemonFixture(config) as daemon, Wire(daemon.socket) as client:
+        text, end = client.read(client.ask("hi"))
+        assert text == "hi"
+        why = {one["name"]: (one["verdict"], one["why"]) for one in end["hooks"]}
+        assert why["b_ends"] == ("skipped", "the hook host ended under it (exit status 3)")
+        assert "ZeroDivisionError" in why["a_raises"][1]
+    with DaemonFixture(config + "[plugins.nowhere]\n") as daemon, Wire(daemon.socket) as client:
+        assert client.read(client.ask("hi"))[1]["code"] == "hook_failed"
 
 
 def test_the_test_of_the_page_passes(tmp_path: Path) -> None:

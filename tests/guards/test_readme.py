@@ -3,10 +3,11 @@
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from ingled.config import load
-from ingled.testing import DaemonFixture
+from ingled.testing import DaemonFixture, Wire
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -43,6 +44,35 @@ def test_the_readmes_configuration_is_right(tmp_path: Path) -> None:
     file = tmp_path / "ingled.toml"
     file.write_text(text)
     assert load(file).models["qwen"].context == 16384
+
+
+def test_the_readmes_plugin_and_filter_do_what_it_says(tmp_path: Path) -> None:
+    (plugin,) = blocks("py")
+    (guard,) = (text for text in blocks("sh") if text.startswith("#!"))
+    plugins = tmp_path / "plugins"
+    plugins.mkdir()
+    (plugins / "brief.py").write_text(plugin)
+    script = tmp_path / "no-passwords.sh"
+    script.write_text(guard)
+    script.chmod(0o755)
+    (command,) = re.findall("^# (ingle hook run .*)$", guard, re.MULTILINE)
+    words = [sys.executable, "-m", *command.replace("run", "run --deadline-ms 10000", 1).split()]
+    with DaemonFixture(f'[daemon]\nplugin_folder = "{plugins}"\n') as daemon, Wire(daemon.socket) as client:
+        environ = daemon.environ | {"INGLE_SOCKET": str(daemon.socket)}
+        with subprocess.Popen(words, cwd=tmp_path, env=environ) as process:
+            try:
+                deadline = time.monotonic() + 10
+                while {one["name"] for one in client.call("hooks")["hooks"]} == {"brief"}:
+                    assert time.monotonic() < deadline
+                    time.sleep(0.05)
+                done = client.read(client.ask("hi"))[1]
+                assert done["hooks"][0] | {"us": 0} == {
+                    "name": "brief", "version": "0", "point": "prompt", "verdict": "changed", "us": 0
+                }  # fmt: skip
+                failed = client.read(client.ask("it is hunter2"))[1]
+                assert (failed["code"], "no passwords, please" in failed["message"]) == ("refused_by_hook", True)
+            finally:
+                process.kill()
 
 
 def test_the_files_that_the_readme_links_exist() -> None:
