@@ -1,0 +1,278 @@
+"""The workers of the models: they load, are ready, die, are replaced, and are told to go.
+
+`Control` hands in what it is told of them; who waits for a model gets it, or hears why not, from here.
+"""
+
+from collections.abc import Mapping
+
+from ingle.wire.schema import Progress, Result
+from msgspec.structs import replace
+
+from ingled.core import effects as do
+from ingled.core import events as on
+from ingled.core.desk import Desk
+from ingled.core.naming import Names
+from ingled.core.outcomes import failed, refuse, why_failed
+from ingled.core.pipeline import Pipeline
+from ingled.core.requests import Stage
+from ingled.core.residency import CRASHES, Cause, Model, State
+
+RESTART_S = (0.0, 1.0, 2.0, 4.0, 8.0)
+"""Pauses before a worker that died is replaced, by its deaths in a row."""
+
+NURSERY_SHARE = 60
+"""Percent of a load that the start of the engine takes, where the nursery has to do it first."""
+
+
+class Workers:
+    """All models, each with the worker that it has or is to get."""
+
+    def __init__(self, models: Mapping[str, Model], names: Names, desk: Desk, pipeline: Pipeline) -> None:
+        self.models = models
+        self.names = names
+        self.desk = desk
+        self.requests = desk.requests
+        self.pipeline = pipeline
+        self.draining = False
+        """The daemon shuts down: no worker is started but for requests that wait."""
+        self._loads: list[tuple[str, int, int]] = []
+        """Calls of `load` that wait: model, connection, ref."""
+
+    def connection_gone(self, conn: int) -> None:
+        """Forget the calls of `load` of a connection."""
+        self._loads = [load for load in self._loads if load[1] != conn]
+
+    def start(self, now: float, model: Model) -> list[do.Effect]:
+        """Have a worker started for a model that has none."""
+        model.restart_at = None
+        clear = do.ClearTimer(("restart", model.name))
+        return [*self._move(now, model, Cause.WANTED), clear, do.StartWorker(model.name)]
+
+    def _move(self, now: float, model: Model, cause: Cause) -> list[do.Effect]:
+        old, new = model.move(now, cause)
+        value = {"model": model.name, "state": new.value, "was": old.value, "why": model.why or cause.value}
+        level = "error" if new is State.FAILED else "info"
+        text = f"model '{model.name}': {old.value} -> {new.value} ({value['why']})"
+        told: list[do.Effect] = [do.Log(level, text), do.Publish("model", value)]  # type: ignore[arg-type]
+        return [*told, *self.pipeline.model_changed(now, value)]
+
+    def load(self, e: on.LoadAsked) -> list[do.Effect]:
+        """Start a model that somebody asks for, and answer now or when it is there."""
+        name = self.names.find(e.model)
+        if name is None:
+            return [refuse(e.caller.conn, e.ref, "no_such_model", *self.names.explain(e.model), at="args.model")]
+        if self.draining:
+            return [refuse(e.caller.conn, e.ref, "draining", "the daemon is shutting down", "try again later")]
+        model = self.models[name]
+        out: list[do.Effect] = []
+        model.crashes = 0  # somebody cares: begin to count anew
+        if model.state in (State.COLD, State.FAILED):
+            out = self.start(e.now, model)
+        elif model.state is State.STOPPING:
+            model.wanted_again = True
+        if e.wait and model.state is not State.READY:
+            self._loads.append((name, e.caller.conn, e.ref))
+        else:
+            out.append(do.Send(e.caller.conn, Result(e.ref, {"model": name, "state": model.state.value})))
+        return out
+
+    def unload(self, e: on.UnloadAsked) -> list[do.Effect]:
+        """Stop a model's worker; its requests end only by force."""
+        conn, ref = e.caller.conn, e.ref
+        name = self.names.find(e.model)
+        if name is None:
+            return [refuse(conn, ref, "no_such_model", *self.names.explain(e.model), at="args.model")]
+        model = self.models[name]
+        busy = self.requests.at(Stage.RUNNING, name) + self.requests.at(Stage.QUEUED, name)
+        if busy and not e.force:
+            message = f"model '{name}' is {model.state.value} and has {len(busy)} requests"
+            return [refuse(conn, ref, "conflict", message, "wait for them, or unload with force to end them")]
+        out: list[do.Effect] = []
+        for record in busy:
+            end = failed(record.id, "cancelled", f"model '{name}' was unloaded", "ask again to load it", "client")
+            out += self.desk.end_now(record, end)
+        if model.state in (State.LOADING, State.READY):
+            worker, pid = model.worker, model.pid
+            # Where the fork is still under way, its report is answered by the order to end it.
+            out += [*self._move(e.now, model, Cause.UNWANTED), do.StopWorker(name, worker, pid)]
+            out += self._answer_loads(name, model)
+        elif model.state is State.FAILED:
+            out += self._move(e.now, model, Cause.UNWANTED)
+        elif model.restart_at is not None:
+            model.restart_at = None
+            out += [do.ClearTimer(("restart", name)), *self._answer_loads(name, model)]
+        return [*out, do.Send(conn, Result(ref, {"model": name, "state": model.state.value}))]
+
+    def _answer_loads(self, name: str, model: Model) -> list[do.Effect]:
+        """Answer the calls of `load` that wait for this model."""
+        mine = [load for load in self._loads if load[0] == name]
+        self._loads = [load for load in self._loads if load[0] != name]
+        if model.state is State.FAILED:
+            return [refuse(conn, ref, *why_failed(model)) for _, conn, ref in mine]
+        value = {"model": name, "state": model.state.value}
+        return [do.Send(conn, Result(ref, value)) for _, conn, ref in mine]
+
+    def forked(self, e: on.WorkerForked) -> list[do.Effect]:
+        """The nursery has forked a worker; one that nobody waits for is told to go."""
+        model = self.models.get(e.model)
+        if model is not None and model.state is State.STOPPING and model.pid is None:
+            model.pid = e.pid  # it was unwanted before it was born; its end is waited for
+            return [do.StopWorker(e.model, None, e.pid)]
+        if model is None or model.state is not State.LOADING or model.pid not in (None, e.pid):
+            return [do.StopWorker(e.model, None, e.pid)]
+        model.pid = e.pid
+        model.story.add(e.now, f"worker {e.pid} forked")
+        return []
+
+    def attached(self, e: on.WorkerAttached) -> list[do.Effect]:
+        """A worker has come to the link, one of ours or one to adopt."""
+        model = self.models.get(e.model)
+        if model is not None and model.state is State.STOPPING and model.pid is None:
+            model.pid = e.pid
+        if model is None or (model.pid is not None and model.pid != e.pid) or model.state is State.STOPPING:
+            return [do.StopWorker(e.model, e.worker, e.pid)]
+        out: list[do.Effect] = []
+        if model.state in (State.COLD, State.FAILED):
+            model.restart_at = None
+            out = [*self._move(e.now, model, Cause.ADOPTED), do.ClearTimer(("restart", model.name))]
+        model.worker, model.pid = e.worker, e.pid
+        return out
+
+    def loading(self, e: on.WorkerLoading) -> list[do.Effect]:
+        """A worker says how far its load is."""
+        model = self.models.get(e.model)
+        if model is None or model.state is not State.LOADING or model.pid != e.pid:
+            return []
+        return self._tell(model, e.phase, model.base + e.percent * (100 - model.base) // 100)
+
+    def nursery_attached(self, e: on.NurseryAttached) -> list[do.Effect]:
+        """A new nursery knows of no order: forks that are wanted are ordered again, others will never come."""
+        out: list[do.Effect] = []
+        for model in self.models.values():
+            if model.pid is None and model.state is State.LOADING:
+                out.append(do.StartWorker(model.name))
+            elif model.pid is None and model.state is State.STOPPING:
+                out += self._stopped(e.now, model)
+        return out
+
+    def _stopped(self, now: float, model: Model) -> list[do.Effect]:
+        """An unwanted worker has gone; somebody may have wanted another one meanwhile."""
+        again = model.wanted_again or bool(self.requests.at(Stage.QUEUED, model.name))
+        out = self._move(now, model, Cause.GONE)
+        if again and not self.draining:
+            out += self.start(now, model)
+        return out
+
+    def nursery_loading(self, e: on.NurseryLoading) -> list[do.Effect]:
+        """The nursery says how far its own start is, for all that wait for a fork."""
+        out: list[do.Effect] = []
+        for model in self.models.values():
+            if model.state is State.LOADING and model.pid is None:
+                model.base = e.percent * NURSERY_SHARE // 100
+                out += self._tell(model, "starting the engine", model.base)
+        return out
+
+    def _tell(self, model: Model, phase: str, percent: int) -> list[do.Effect]:
+        """Tell all who wait for a model how far it is."""
+        model.phase, model.percent = phase, percent
+        queued = self.requests.at(Stage.QUEUED, model.name)
+        told = Progress("loading", percent=percent, what=model.doing)
+        return [
+            *(do.Send(r.conn, self.desk.progress(r, i)) for i, r in enumerate(queued) if r.conn is not None),
+            *(do.Send(conn, replace(told, ref=ref)) for name, conn, ref in self._loads if name == model.name),
+        ]
+
+    def ready(self, e: on.WorkerReady) -> list[do.Effect]:
+        """A worker can run requests: those that waited are given to it."""
+        model = self.models.get(e.model)
+        if model is None or model.state is not State.LOADING or model.pid != e.pid:
+            return []
+        out = self._move(e.now, model, Cause.READY)
+        out += self._answer_loads(model.name, model)
+        for record in self.requests.at(Stage.QUEUED, model.name):
+            out += self.desk.run(e.now, record)
+        return out
+
+    def load_failed(self, e: on.LoadFailed) -> list[do.Effect]:
+        """A model cannot be loaded; the engine said why."""
+        return self._fail_load(e.now, e.model, e.pid, e.why, e.log)
+
+    def _fail_load(self, now: float, name: str, pid: int, why: str, log: tuple[str, ...]) -> list[do.Effect]:
+        model = self.models.get(name)
+        if model is None or model.state is not State.LOADING or model.pid not in (None, pid):
+            return []
+        model.why, model.log = why, log
+        out = self._move(now, model, Cause.LOAD_FAILED)
+        return [*out, *self._fail_waiting(now, model)]
+
+    def _fail_waiting(self, now: float, model: Model) -> list[do.Effect]:
+        """Tell all who wait for a model that it will not come."""
+        out: list[do.Effect] = []
+        for record in self.requests.at(Stage.QUEUED, model.name):
+            code, message, hint = why_failed(model)
+            out += self.desk.end(now, record, failed(record.id, code, message, hint, "model"))
+        return [*out, *self._answer_loads(model.name, model)]
+
+    def engine_died(self, e: on.EngineDied) -> list[do.Effect]:
+        """Its process is about to end; until then nothing more is given to it, and its requests wait for the next."""
+        model = self.models.get(e.model)
+        if model is None or model.pid != e.pid or model.state not in (State.READY, State.LOADING):
+            return []
+        model.why, model.dying = e.why, True
+        stop = do.StopWorker(model.name, model.worker, model.pid)
+        return [*self._move(e.now, model, Cause.DYING), stop]
+
+    def worker_gone(self, e: on.WorkerGone) -> list[do.Effect]:
+        """A worker has ended: what it ran waits for the next one, if there is to be one."""
+        model = self.models.get(e.model)
+        if model is None or model.pid != e.pid:
+            return []
+        out: list[do.Effect] = []
+        for record in self.requests.records.values():
+            if record.worker == str(e.pid) and record.stage is not Stage.RUNNING:
+                record.worker = None  # there is nobody left to release it
+        running = self.requests.at(Stage.RUNNING, e.model)
+        crashed = model.state is not State.STOPPING or model.dying
+        if crashed:
+            model.why = model.why if model.dying else f"the worker ended: {e.why}"
+            model.log = e.log
+            model.crashes = 1 if model.was_stable(e.now) else model.crashes + 1
+        else:
+            return [*out, *self._stopped(e.now, model)]
+        out += self._move(e.now, model, Cause.GONE)
+        for record in running:
+            out += self.desk.resume_later(e.now, record, model)
+        if model.crashes > CRASHES:
+            out += self._give_up(e.now, model)
+        elif not self.draining or self.requests.at(Stage.QUEUED, e.model):
+            model.restart_at = e.now + RESTART_S[min(model.crashes, len(RESTART_S)) - 1]
+            out.append(do.SetTimer(("restart", model.name), model.restart_at))
+        return out
+
+    def _give_up(self, now: float, model: Model) -> list[do.Effect]:
+        model.why = f"its worker died {model.crashes} times in a row; {model.why}"
+        out = self._move(now, model, Cause.GAVE_UP)
+        return [*out, *self._fail_waiting(now, model)]
+
+    def nursery_failed(self, e: on.NurseryFailed) -> list[do.Effect]:
+        """There is no nursery: what waits for a fork cannot be loaded."""
+        out: list[do.Effect] = [do.Log("error", f"nursery: {e.why}")]
+        for model in self.models.values():
+            if model.state is State.LOADING and model.pid is None:
+                out += self._fail_load(e.now, model.name, 0, f"no nursery: {e.why}", e.log)
+        return out
+
+    def abandon(self, now: float, name: str, why: str) -> list[do.Effect]:
+        """Fail a model after a bug of ours, so that the rest keeps working; its worker is stopped."""
+        model = self.models[name]
+        worker, pid = model.worker, model.pid
+        model.abandon(now, why)
+        out: list[do.Effect] = [do.StopWorker(name, worker, pid)]
+        for record in self.requests.at(Stage.RUNNING, name) + self.requests.at(Stage.QUEUED, name):
+            out += self.desk.end(now, record, failed(record.id, "internal", why, "see the daemon's log", "daemon"))
+        return [*out, *self._answer_loads(name, model)]
+
+    def restart(self, e: on.TimerFired) -> list[do.Effect]:
+        """The pause after a worker's death is over."""
+        model = self.models[e.key[1]]
+        return self.start(e.now, model) if model.state is State.COLD and model.restart_at is not None else []
