@@ -62,7 +62,7 @@ def test_the_readmes_plugin_and_filter_do_what_it_says(tmp_path: Path) -> None:
         with subprocess.Popen(words, cwd=tmp_path, env=environ) as process:
             try:
                 deadline = time.monotonic() + 10
-                while {one["name"] for one in client.call("hooks")["hooks"]} == {"brief"}:
+                while len(client.call("hooks")["hooks"]) < 2:
                     assert time.monotonic() < deadline
                     time.sleep(0.05)
                 done = client.read(client.ask("hi"))[1]

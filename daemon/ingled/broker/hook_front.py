@@ -13,7 +13,8 @@ from typing import Any
 from ingle.wire.hook_schema import HookCall, HookEnd, HookReply, Point
 from ingle.wire.schema import ToClient
 
-from ingled.broker.hosts import Host, Hosts
+from ingled.broker.host import Host
+from ingled.broker.hosts import Hosts
 from ingled.core import effects as do
 from ingled.core import events as on
 from ingled.core import pipeline
@@ -102,7 +103,7 @@ class HookFront:
         """By request, how often its calls were made again."""
         self._numbers = 0
         self._looking = False
-        hosts.on_ready, hosts.on_gone, hosts.on_hang = self._host_ready, self._host_gone, self._blame
+        hosts.on_ready, hosts.on_gone, hosts.judge.on_hang = self._host_ready, self._host_gone, self._blame
         hosts.on_drain = self._leave
 
     # ------------------------------------------------------------ calls
@@ -240,7 +241,7 @@ class HookFront:
                 continue
             if pending.pid not in tables:
                 host = self._hosts.of(pending.pid)
-                tables[pending.pid] = {} if host is None else self._hosts.busy(host)
+                tables[pending.pid] = {} if host is None else host.busy()
             at = tables[pending.pid].get(pending.number)
             if at is None or at >= len(pending.deadlines):
                 continue
@@ -258,9 +259,9 @@ class HookFront:
                 why = f"the hook host did not come within {HOST_WAIT_S:.0f} s"
             self._fail(pending, (), why)
             return
-        at = self._hosts.busy(host).get(pending.number)
-        if self._hosts.hangs(host):
-            self._hosts.judge(host)  # `_blame` tells whose fault it is
+        at = host.busy().get(pending.number)
+        if self._hosts.judge.hangs(host):
+            self._hosts.judge.judge(host)  # `_blame` tells whose fault it is
             pending.deadline = now + 0.25
         elif host.stuck and pending.waits < PATIENCE:
             pending.waits += 1
@@ -273,7 +274,7 @@ class HookFront:
 
     def _blame(self, host: Host, numbers: Sequence[int], why: str) -> list[str]:
         """A host hangs or has died at these calls: they have failed. Returns the hooks that were at work."""
-        busy = self._hosts.busy(host)
+        busy = host.busy()
         found = []
         for number in numbers:
             pending = self._pending.get(number)

@@ -12,57 +12,31 @@ import os
 import re
 import subprocess
 import sys
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from ingle.wire.hook_schema import HookCall, HookOffer
+from ingle.wire.hook_schema import HookCall
 
 from ingled import link
+from ingled.broker.host import Host
+from ingled.broker.judge import Judge
 from ingled.broker.nursery_child import tail
+from ingled.broker.plugin_entries import entries, stand_ins
 from ingled.broker.processes import exit_words, kill_group, runs
 from ingled.broker.router import Peer
 from ingled.core import events as on
-from ingled.core.registry import Entry
 
 log = logging.getLogger(__name__)
 
 MAIN = "main"
-SILENT_S = 0.75
-"""A host that has said nothing for so long while a call is late holds the interpreter lock somewhere."""
 DEAD_S = 5.0
 """A host that has said nothing for so long is killed, whatever is with it."""
-SAMPLE_S = 0.05
-"""Over which it is seen which thread burns the processor."""
 STOP_S = 3.0
-STRIKES = 2
-"""Deaths or hangs of a host after which the plugin at fault gets one of its own."""
 TRIES = 3
 """Starts in a row that may fail before the plugins count as broken."""
 START_S = 20.0
 """Seconds that a host may take to tell what it offers."""
-
-
-@dataclass(slots=True)
-class Host:
-    """One process."""
-
-    group: str
-    pid: int
-    fd: int
-    setup: link.Setup
-    process: "subprocess.Popen[bytes] | None" = None
-    peer: Peer | None = None
-    plugins: list[link.Plugin] | None = None
-    heard_at: float = 0.0
-    draining: bool = False
-    judged: bool = False
-    stuck: set[int] = field(default_factory=set)
-    """Calls that are late, and at which it still is."""
-    calls: list[HookCall] = field(default_factory=list)
-    ended: list[str] = field(default_factory=list)
-    """What goes out at the end of this turn of the loop."""
 
 
 @dataclass(slots=True)
@@ -94,14 +68,13 @@ class Hosts:
         """Plugins that cannot run as they are now, and why."""
         self.groups: dict[str, Group] = {MAIN: Group()}
         self._hosts: dict[int, Host] = {}
-        self._strikes: Counter[str] = Counter()
         self._crashing: set[str] = set()
         """Plugins whose import ends their host."""
         self._stopping = False
         self.on_ready: Callable[[str], None] = lambda group: None
         self.on_drain: Callable[[int], None] = lambda pid: None
         self.on_gone: Callable[[Host], None] = lambda host: None
-        self.on_hang: Callable[[Host, Sequence[int], str], list[str]] = lambda host, calls, why: []
+        self.judge = Judge(loop, lives=lambda host: host.pid in self._hosts, alone=self._separate)
 
     @property
     def needed(self) -> bool:
@@ -185,7 +158,8 @@ class Hosts:
             log.error("a hook host cannot be started: %s", error)
             self._failed(group, f"it cannot be started: {error}")
             return
-        host = Host(group, process.pid, fd, self._wanted(group), process, heard_at=self._loop.time())
+        file = link.host_table(self._runtime, process.pid)
+        host = Host(group, process.pid, fd, self._wanted(group), file, process, heard_at=self._loop.time())
         self._watch(host)
         found.fresh, found.again = host, False
         self._loop.call_later(START_S, self._too_slow, host)
@@ -249,7 +223,9 @@ class Hosts:
             log.info("hook host %d runs what is not configured any more: it is told to stop", attach.pid)
             return None
         with contextlib.suppress(ProcessLookupError):
-            host = Host(group, attach.pid, os.pidfd_open(attach.pid), attach.setup)
+            host = Host(
+                group, attach.pid, os.pidfd_open(attach.pid), attach.setup, link.host_table(self._runtime, attach.pid)
+            )
             self._watch(host)
             found.fresh = host
             return host
@@ -289,29 +265,13 @@ class Hosts:
             self._start(host.group)
 
     def _dispatch_entries(self, host: Host) -> None:
-        provider = f"group:{host.group}"
-        entries = []
-        for name in self._crashing if host.group == MAIN else ():
-            why = "its import ends the hook host"
-            if (broken := self._broken(name, why, "", provider)) is not None:
-                entries.append(broken)
-        for one in host.plugins or []:
-            if host.group == MAIN and f"solo:{one.name}" in self.groups:
-                continue  # it has a host of its own since this one was started
-            if one.offer is not None and not one.problem:
-                entries.append(Entry(one.offer, provider, source=one.source))
-            elif (broken := self._broken(one.name, one.problem, one.source, provider)) is not None:
-                entries.append(broken)
-        self._dispatch(on.PluginsOffered(self._loop.time(), provider, tuple(entries)))
-
-    def _broken(self, name: str, why: str, source: str, provider: str) -> Entry | None:
-        """Return what stands for a configured plugin that cannot run: it refuses requests, unless it may be skipped."""
-        choice = self._setup.plugins.get(name)
-        if choice is None or not choice.enabled:
-            return None
-        policy = choice.on_error or "refuse"
-        offer = HookOffer(0, name, ["request"], select=choice.select, on_error=policy, scope="all", trial=choice.trial)
-        return Entry(offer, provider, source=source, broken=f"the plugin cannot run: {why}")
+        provider, choices = f"group:{host.group}", self._setup.plugins
+        plugins, problems = host.plugins or [], {}
+        if host.group == MAIN:  # since it was started, some may have got a host of their own
+            plugins = [one for one in plugins if f"solo:{one.name}" not in self.groups]
+            problems = dict.fromkeys(self._crashing, "its import ends the hook host")
+        found = [*stand_ins(provider, problems, choices), *entries(provider, plugins, choices)]
+        self._dispatch(on.PluginsOffered(self._loop.time(), provider, tuple(found)))
 
     def changed(self, host: Host) -> None:
         """The drop-in folder of a host has changed."""
@@ -343,52 +303,11 @@ class Hosts:
 
     # ------------------------------------------------------------ hangs and deaths
 
-    def busy(self, host: Host) -> dict[int, int]:
-        """Return the calls that its threads are at, and the index of the hook within each."""
-        return {call: index for call, index, _ in self._table(host)}
-
-    def _table(self, host: Host) -> list[tuple[int, int, int]]:
-        try:
-            data = link.host_table(self._runtime, host.pid).read_bytes()
-        except OSError:
-            return []
-        whole = len(data) // link.HOST_SLOT.size * link.HOST_SLOT.size
-        return [slot for slot in link.HOST_SLOT.iter_unpack(data[:whole]) if slot[0]]
-
-    def _silent_work(self, host: Host) -> list[str]:
-        """Return the plugins that a dead host was at in calls that want no answer."""
-        plugins = host.plugins or []
-        found = [index for call, index, _ in self._table(host) if call == link.UNANSWERED]
-        return [plugins[index].name for index in found if index < len(plugins)]
-
-    def hangs(self, host: Host) -> bool:
-        """Return whether not even its heart beats."""
-        return self._loop.time() - host.heard_at > SILENT_S
-
-    def judge(self, host: Host) -> None:
-        """A host hangs: see which of its calls burns the processor, and kill it."""
-        if host.judged:
-            return
-        host.judged = True
-        before = {tid: _ticks(host.pid, tid) for _, _, tid in self._table(host)}
-        self._loop.call_later(SAMPLE_S, self._execute, host, before)
-
-    def _execute(self, host: Host, before: dict[int, int]) -> None:
-        if host.pid not in self._hosts:
-            return
-        table = self._table(host)
-        burnt = {call: _ticks(host.pid, tid) - before.get(tid, 0) for call, _, tid in table}
-        most = max(burnt.values(), default=0)
-        guilty = [call for call, ticks in burnt.items() if ticks == most]
-        log.error("hook host %d hangs: killing it", host.pid)
-        self._strike(host, self.on_hang(host, guilty, "it held the hook host up, which was killed"))
-        kill_group(host.pid)
-
     def kill_the_silent(self) -> None:
         """Kill hosts that have said nothing for long."""
         for host in list(self._hosts.values()):
             if host.plugins is not None and self._loop.time() - host.heard_at > DEAD_S:
-                self.judge(host)
+                self.judge.judge(host)
 
     def forgive(self, seconds: float) -> None:
         """Do not count time in which the broker itself did not run as their silence."""
@@ -402,19 +321,18 @@ class Hosts:
             self._start(host.group)
         self._loop.call_later(DEAD_S, self._kill_if_alive, host)
 
-    def _strike(self, host: Host, names: Sequence[str]) -> None:
-        """Count what brought a host down; who does it twice is alone from then on."""
-        for name in names:
-            self._strikes[name] += 1
-            group = f"solo:{name}"
-            if self._strikes[name] >= STRIKES and group not in self.groups:
-                log.warning("plugin '%s' brought its host down %d times: it gets one of its own", name, STRIKES)
-                self.groups[group] = Group()
-                # Until its own host has come, its calls wait for that: no request may pass by it.
-                offers = [one for one in host.plugins or [] if one.name == name and one.offer is not None]
-                alone = tuple(Entry(one.offer, f"group:{group}", source=one.source) for one in offers if one.offer)
-                self._dispatch(on.PluginsOffered(self._loop.time(), f"group:{group}", alone))
-                self._start(group)
+    def _separate(self, host: Host, name: str) -> None:
+        """A plugin of a host gets one of its own."""
+        group = f"solo:{name}"
+        if group in self.groups:
+            return
+        log.warning("plugin '%s' brought its host down again: it gets one of its own", name)
+        self.groups[group] = Group()
+        # Until its own host has come, its calls wait for that: no request may pass by it.
+        offers = [one for one in host.plugins or [] if one.name == name and one.offer is not None]
+        alone = tuple(entries(f"group:{group}", offers, self._setup.plugins))
+        self._dispatch(on.PluginsOffered(self._loop.time(), f"group:{group}", alone))
+        self._start(group)
 
     def gone(self, peer: Peer) -> None:
         """A link broke: the process decides whether the host lives."""
@@ -423,7 +341,6 @@ class Hosts:
 
     def _ended(self, host: Host) -> None:
         status = host.process.wait() if host.process is not None else None
-        busy = [call for call in self.busy(host) if call != link.UNANSWERED]
         self._forget(host)
         found = self.groups[host.group]
         was_current, was_fresh = found.current is host, found.fresh is host
@@ -436,13 +353,8 @@ class Hosts:
         words = "ended" if status is None else exit_words(status)
         if was_current or was_fresh:
             log.error("hook host %d of '%s' ended: %s", host.pid, host.group, words)
-        self._strike(host, self._silent_work(host))
-        if busy and not host.judged:
-            self._hosts[host.pid] = host  # its table is still read
-            why = f"the hook host ended under it ({words})"
-            self._strike(host, self.on_hang(host, busy, why))
-            del self._hosts[host.pid]
-        link.host_table(self._runtime, host.pid).unlink(missing_ok=True)
+        self.judge.died(host, words)
+        host.file.unlink(missing_ok=True)
         self.on_gone(host)
         if was_fresh and host.plugins is None:
             lines = tail(self._runtime / "logs" / "hooks.log")
@@ -466,18 +378,8 @@ class Hosts:
         found.failures += 1
         if found.failures == TRIES and found.current is None:
             only = self._wanted(group).only
-            names = [name for name in self._setup.plugins if only is None or name in only]
-            entries = [self._broken(name, why, "", f"group:{group}") for name in names]
-            found_entries = tuple(entry for entry in entries if entry is not None)
-            self.problems |= {entry.name: why for entry in found_entries}
-            self._dispatch(on.PluginsOffered(self._loop.time(), f"group:{group}", found_entries))
+            problems = {name: why for name in self._setup.plugins if only is None or name in only}
+            broken = tuple(stand_ins(f"group:{group}", problems, self._setup.plugins))
+            self.problems |= {entry.name: why for entry in broken}
+            self._dispatch(on.PluginsOffered(self._loop.time(), f"group:{group}", broken))
         self._loop.call_later(min(60.0, 0.1 * 4 ** min(found.failures, 5)), self._start, group)
-
-
-def _ticks(pid: int, tid: int) -> int:
-    """Return the processor time of a thread, in clock ticks."""
-    try:
-        fields = Path(f"/proc/{pid}/task/{tid}/stat").read_text().rpartition(")")[2].split()
-        return int(fields[11]) + int(fields[12])
-    except (OSError, IndexError, ValueError):
-        return 0

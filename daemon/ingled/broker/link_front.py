@@ -16,7 +16,8 @@ import zmq
 from ingled import link
 from ingled.broker import carried
 from ingled.broker.hook_front import HookFront
-from ingled.broker.hosts import Host, Hosts
+from ingled.broker.host import Host
+from ingled.broker.hosts import Hosts
 from ingled.broker.processes import kill_group
 from ingled.broker.router import Peer, Router
 from ingled.core import events as on

@@ -1,0 +1,63 @@
+"""One hook host as the broker sees it: its process, what is about to go out to it, and what its threads are at."""
+
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ingle.wire.hook_schema import HookCall
+
+from ingled import link
+from ingled.broker.router import Peer
+
+
+@dataclass(slots=True)
+class Host:
+    """One process."""
+
+    group: str
+    pid: int
+    fd: int
+    setup: link.Setup
+    file: Path
+    """In which its threads note what they are at: the broker reads it also when the host hangs or is dead."""
+    process: "subprocess.Popen[bytes] | None" = None
+    peer: Peer | None = None
+    plugins: list[link.Plugin] | None = None
+    heard_at: float = 0.0
+    draining: bool = False
+    judged: bool = False
+    stuck: set[int] = field(default_factory=set)
+    """Calls that are late, and at which it still is."""
+    calls: list[HookCall] = field(default_factory=list)
+    ended: list[str] = field(default_factory=list)
+    """What goes out at the end of this turn of the loop."""
+
+    def busy(self) -> dict[int, int]:
+        """Return the calls that its threads are at, and the index of the hook within each."""
+        return {call: index for call, index, _ in self._table()}
+
+    def silent_work(self) -> list[str]:
+        """Return the plugins that it is at in calls that want no answer."""
+        plugins = self.plugins or []
+        found = [index for call, index, _ in self._table() if call == link.UNANSWERED]
+        return [plugins[index].name for index in found if index < len(plugins)]
+
+    def threads(self) -> dict[int, tuple[int, int]]:
+        """Return by thread the call that it is at, and the processor time that it has used, in clock ticks."""
+        return {thread: (call, _ticks(self.pid, thread)) for call, _, thread in self._table()}
+
+    def _table(self) -> list[tuple[int, int, int]]:
+        try:
+            data = self.file.read_bytes()
+        except OSError:
+            return []
+        whole = len(data) // link.HOST_SLOT.size * link.HOST_SLOT.size
+        return [slot for slot in link.HOST_SLOT.iter_unpack(data[:whole]) if slot[0]]
+
+
+def _ticks(pid: int, thread: int) -> int:
+    try:
+        fields = Path(f"/proc/{pid}/task/{thread}/stat").read_text().rpartition(")")[2].split()
+        return int(fields[11]) + int(fields[12])
+    except (OSError, IndexError, ValueError):
+        return 0
