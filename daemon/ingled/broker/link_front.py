@@ -337,7 +337,7 @@ class LinkFront:
                 handled.append((piece.id, text))
         self._send_text(sends)
         for id, text in handled:
-            self.hooks.feed(id, text)
+            self.hooks.text.feed(id, text)
 
     def _stats(self, now: float, worker: Worker, stats: link.Stats) -> None:
         if worker.stats is not None and now > worker.stats_at:

@@ -197,11 +197,11 @@ class Shell:
             case do.CallHooks():
                 self.hooks.call(effect)
             case do.OpenStages():
-                self.hooks.open(effect.record, effect.hops)
+                self.hooks.text.open(effect.record, effect.hops)
             case do.FeedText():
-                self.hooks.give(effect.id, effect.text)
+                self.hooks.text.give(effect.id, effect.text)
             case do.FinishStages():
-                self.hooks.finish(effect.id)
+                self.hooks.text.finish(effect.id)
             case do.ProviderGone():
                 self.hooks.provider_gone(effect.provider)
             case do.ForgetHooks():

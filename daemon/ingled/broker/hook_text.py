@@ -1,0 +1,218 @@
+"""The text of answers on its way through handlers, wherever they are, and the text that hooks want whole."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from ingle.wire.hook_schema import HookCall, HookEnd, HookReply
+from ingle.wire.schema import ToClient
+
+from ingled.broker.hook_calls import LOOK_S, HookCalls, Pending
+from ingled.broker.host import Host
+from ingled.broker.hosts import Hosts
+from ingled.core import effects as do
+from ingled.core import events as on
+from ingled.core import pipeline
+from ingled.core.chain import Hop
+from ingled.core.flow import Flow, Sends
+from ingled.core.requests import Record
+from ingled.core.stages import Moves, StageCall, Stages
+
+
+@dataclass(slots=True)
+class Watched:
+    """A stream whose text hooks want."""
+
+    record: Record
+    bound: dict[int, int] = field(default_factory=dict)
+    """By stage, the host that knows its text so far."""
+    text: str | None = None
+    """The whole text, where no worker streamed it."""
+
+
+class HookText:
+    """All streams whose text hooks want."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        flow: Flow,
+        hosts: Hosts,
+        calls: HookCalls,
+        *,
+        dispatch: Callable[[on.Event], None],
+        perform: Callable[[Sequence[do.Effect]], None],
+        send: Callable[[int, ToClient], bool],
+        send_text: Callable[[Sends], None],
+        grant: Callable[[str, int, int], None],
+        where: Callable[[str], str | None],
+    ) -> None:
+        """As for `HookFront`."""
+        self._loop, self._flow, self._hosts, self._calls = loop, flow, hosts, calls
+        self._dispatch, self._perform, self._send = dispatch, perform, send
+        self._send_text, self._grant, self._where = send_text, grant, where
+        self._stages = Stages()
+        self._watched: dict[str, Watched] = {}
+        self._looking = False
+
+    def open(self, record: Record, hops: list[Hop]) -> None:
+        """Let the text of a request pass these handlers, or hold it whole for hooks that want it then."""
+        self._flow.watch(record.id, bool(hops))
+        self._watched[record.id] = Watched(record)
+        if hops:
+            self._stages.open(record.id, hops)
+            self._look()
+
+    def feed(self, id: str, text: str) -> None:
+        """Take text from an engine."""
+        self._move(id, self._stages.feed(self._loop.time(), id, text))
+
+    def give(self, id: str, text: str) -> None:
+        """Take the whole text of an answer that no worker streamed."""
+        if id in self._stages.ways:
+            self.feed(id, text)
+            return
+        if (watched := self._watched.get(id)) is not None:
+            watched.text = text
+        if watched is None or watched.record.stream:
+            self._deliver(id, text)
+
+    def finish(self, id: str) -> None:
+        """The engine is done; the core is told when all text has passed."""
+        if id in self._stages.ways:
+            self._move(id, self._stages.finish(self._loop.time(), id))
+            return
+        watched = self._watched.get(id)
+        text = self._flow.text(id) if watched is None or watched.text is None else watched.text
+        self._dispatch(on.StagesEnded(self._loop.time(), id, text))
+
+    def forget(self, id: str) -> set[int]:
+        """A request is over; returns the hosts that are done with its text."""
+        watched = self._watched.pop(id, None)
+        stages = self._stages.drop(id)
+        if watched is None:
+            return set()
+        for stage in stages:
+            if stage.hop.provider.startswith("conn:"):
+                self._send(int(stage.hop.provider[5:]), HookEnd(id))
+        pids = set(watched.bound.values())
+        for pid in pids:
+            if (host := self._hosts.of(pid)) is not None:
+                self._hosts.send_end(host, id)
+        return pids
+
+    def at(self, pid: int) -> bool:
+        """Return whether a host knows the text of a stream that is not over."""
+        return any(pid in watched.bound.values() for watched in self._watched.values())
+
+    # ------------------------------------------------------------ calls
+
+    def replied(self, pending: Pending, reply: HookReply) -> None:
+        """Handlers have answered."""
+        id = pending.message.id
+        assert pending.stage is not None and pending.hop is not None, "a call for text has both"
+        if (watched := self._watched.get(id)) is not None:
+            for entry, result in zip(pending.hop.entries, reply.results, strict=False):
+                if result.state is not None and result.hook == entry.name:
+                    watched.record.states[entry.key] = result.state
+        self._move(id, self._stages.replied(self._loop.time(), id, pending.stage, reply.results, reply.value))
+
+    def failed(self, pending: Pending, blamed: tuple[str, ...], why: str) -> None:
+        """Handlers have not answered: those that are left go on with whoever is there."""
+        id, stage = pending.message.id, pending.stage
+        assert stage is not None, "a call for text has a stage"
+        if (watched := self._watched.get(id)) is not None:
+            watched.bound.pop(stage, None)
+        self._move(id, self._stages.failed(self._loop.time(), id, stage, blamed, why))
+
+    def again(self, pending: Pending) -> None:
+        """There is a host again."""
+        id, stage = pending.message.id, pending.stage
+        assert stage is not None, "a call for text has a stage"
+        self._settle_provider(id, stage)
+        pending.provider = self._stages.ways[id].stages[stage].hop.provider
+        self._go(pending)
+
+    def provider_gone(self, provider: str) -> None:
+        """A connection that provided handlers has ended."""
+        for id, stage in self._stages.of(provider):
+            self._move(id, self._stages.failed(self._loop.time(), id, stage, (), "its provider has gone"))
+
+    def host_gone(self, host: Host) -> None:
+        """A host is dead: what it knew of streams is given to the next."""
+        for id, watched in list(self._watched.items()):
+            for stage in [stage for stage, pid in watched.bound.items() if pid == host.pid]:
+                del watched.bound[stage]
+                self._calls.drop(id, stage)
+                self._settle_provider(id, stage)
+                self._move(id, self._stages.again(id, stage))
+
+    def _settle_provider(self, id: str, index: int) -> None:
+        """Let a stage go to where its hooks are by now."""
+        way = self._stages.ways.get(id)
+        if way is not None:
+            hop = way.stages[index].hop
+            providers = {self._where(entry.key) or hop.provider for entry in hop.entries}
+            if len(providers) == 1:
+                way.stages[index].hop = Hop(providers.pop(), hop.entries)
+
+    def _call(self, call: StageCall) -> None:
+        watched = self._watched.get(call.id)
+        if watched is None:
+            return
+        record, hop, number = watched.record, call.hop, self._calls.number()
+        value = {"call": pipeline.about(record), "text": call.text} if call.seq == 0 else {"text": call.text}
+        message = HookCall(
+            number, "chunk", list(hop.names), value, call.id, call.seq, call.last, call.flush,
+            pipeline.states(record, hop) if call.seq == 0 else {}, sum(hop.deadlines),
+        )  # fmt: skip
+        self._go(Pending(self, number, hop.provider, message, hop.deadlines, call.stage, hop))
+
+    def _go(self, pending: Pending) -> None:
+        """Make a call; a stream stays with the host that knows it."""
+        watched, stage = self._watched[pending.message.id], pending.stage
+        assert stage is not None, "a call for text has a stage"
+        pending.bound = watched.bound.get(stage)
+        self._calls.go(pending)
+        if pending.pid is not None:
+            watched.bound[stage] = pending.pid
+
+    # ------------------------------------------------------------ moves
+
+    def _look(self) -> None:
+        if not self._looking:
+            self._looking = True
+            self._loop.call_later(LOOK_S, self._flush)
+
+    def _flush(self) -> None:
+        """Have text given out that is held for too long."""
+        self._looking = False
+        self._move("", self._stages.flush(self._loop.time()))
+        if self._stages.ways:
+            self._look()
+
+    def _deliver(self, id: str, text: str) -> None:
+        sends: Sends = []
+        self._flow.put(id, text, sends)
+        self._send_text(sends)
+
+    def _move(self, id: str, moves: Moves) -> None:
+        """Carry out what happened to the stages."""
+        now = self._loop.time()
+        for one, text in moves.texts:
+            if (watched := self._watched.get(one)) is not None and watched.record.stream:
+                self._deliver(one, text)
+        for call in moves.calls:
+            self._call(call)
+        for entry in moves.tripped:
+            self._perform(pipeline.tripped(entry))
+        for one, hook, why in moves.stopped:
+            self._dispatch(on.StageStopped(now, one, hook, why))
+        for one, hook, why in moves.failed:
+            self._dispatch(on.StageFailed(now, one, hook, why, tuple(self._stages.report(one))))
+        for one in moves.ended:
+            if one in self._stages.ways:
+                report = tuple(self._stages.report(one))
+                self._dispatch(on.StagesEnded(now, one, self._stages.text(one), report))
+        if id and self._stages.quiet(id) and (more := self._flow.settle(id)):
+            self._grant(id, more, 0)
