@@ -1,6 +1,5 @@
 # The front door. Every target sets the environment up first, which takes no time when nothing has changed.
 PYTHON ?= python3
-PREFIX ?= $(HOME)/.local
 
 MAKEFLAGS += --no-print-directory
 .SILENT:
@@ -8,8 +7,7 @@ MAKEFLAGS += --no-print-directory
 .PHONY: help setup demo test test-slow test-all check format bench lock install uninstall clean
 
 VENV := .venv/bin
-HOME_FOR_USE := $(PREFIX)/share/ingle
-UNITS := $(PREFIX)/share/systemd/user
+INSTALL = $(PYTHON) .ci/install.py $(if $(PREFIX),--prefix "$(PREFIX)") --destdir "$(DESTDIR)" $(INSTALL_OPTIONS)
 MEASUREMENTS := imports command forwarding crowd starts throughput
 
 help: ## say what there is (this)
@@ -45,27 +43,11 @@ bench: setup ## measure, and print tables: 20 minutes, or a few with BENCH=--qui
 lock: ## pin the newest versions of everything anew
 	$(PYTHON) .ci/lock.py
 
-install: ## install for this user, below ~/.local (PREFIX=...)
-	$(PYTHON) .ci/setup.py --install "$(HOME_FOR_USE)"
-	install -d "$(PREFIX)/bin" "$(UNITS)"
-	ln -sf "$(HOME_FOR_USE)/bin/ingle" "$(HOME_FOR_USE)/bin/ingled" "$(PREFIX)/bin/"
-	for unit in systemd/user/*; do if [ -f "$$unit" ]; then install -m 644 "$$unit" "$(UNITS)/"; fi; done
-	systemctl --user daemon-reload 2>/dev/null || true
-	echo "installed: $(PREFIX)/bin/ingle and ingled"
-	case ":$$PATH:" in *":$(PREFIX)/bin:"*) ;; *) echo "note: $(PREFIX)/bin is not in your PATH" ;; esac
+install: ## install: as root for this machine (below /usr/local), else for this user (below ~/.local); PREFIX=, DESTDIR=
+	$(INSTALL)
 
-uninstall: ## remove what install has installed; models and settings stay
-	for unit in systemd/user/*; do \
-		name=$${unit##*/}; \
-		if [ -f "$(UNITS)/$$name" ]; then \
-			systemctl --user disable --now "$$name" >/dev/null 2>&1 || true; \
-			rm -f "$(UNITS)/$$name"; \
-		fi; \
-	done
-	systemctl --user daemon-reload 2>/dev/null || true
-	rm -f "$(PREFIX)/bin/ingle" "$(PREFIX)/bin/ingled"
-	rm -rf "$(HOME_FOR_USE)" "$(HOME_FOR_USE).lock"
-	echo "uninstalled"
+uninstall: ## remove what install has installed; models, settings and accounts stay
+	$(INSTALL) --uninstall
 
 clean: ## remove .venv, caches and built files
 	rm -rf .venv .venv.lock .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist

@@ -49,6 +49,9 @@ OURS = (
     "python-stdnum", "pyzmq", "tree-sitter", "tree-sitter-bash", "watchdog",
 )  # fmt: skip
 
+SYSTEMD_REQUIREMENT = "systemd-python==235"
+"""Has no wheels: it is built where systemd's headers are. Without it ingle does the same."""
+
 STAMP = "ingle-setup.json"
 UNFINISHED = "ingle-setup.unfinished"
 
@@ -63,6 +66,7 @@ MANAGERS = {
         "libnuma.so.1": "libnuma1",
         "libstdc++.so.6": "libstdc++6",
         "libz.so.1": "zlib1g",
+        "libsystemd": "libsystemd-dev pkg-config",
     },
     "dnf": {
         "install": "dnf install -y",
@@ -73,6 +77,7 @@ MANAGERS = {
         "libnuma.so.1": "numactl-libs",
         "libstdc++.so.6": "libstdc++",
         "libz.so.1": "zlib",
+        "libsystemd": "systemd-devel pkgconf",
     },
     "pacman": {
         "install": "pacman -S --needed",
@@ -83,6 +88,7 @@ MANAGERS = {
         "libnuma.so.1": "numactl",
         "libstdc++.so.6": "gcc-libs",
         "libz.so.1": "zlib",
+        "libsystemd": "systemd-libs pkgconf",
     },
     "zypper": {
         "install": "zypper install -y",
@@ -93,6 +99,7 @@ MANAGERS = {
         "libnuma.so.1": "libnuma1",
         "libstdc++.so.6": "libstdc++6",
         "libz.so.1": "libz1",
+        "libsystemd": "systemd-devel pkg-config",
     },
 }
 FAMILIES = {
@@ -188,6 +195,12 @@ def loads(library: str) -> bool:
     except OSError:
         return False
     return True
+
+
+def has_libsystemd() -> bool:
+    """Tell whether systemd's library can be built against."""
+    tool = shutil.which("pkg-config")
+    return tool is not None and subprocess.run([tool, "--exists", "libsystemd"], check=False).returncode == 0
 
 
 def package_manager(os_release: str) -> str | None:
@@ -286,6 +299,7 @@ def wanted_key(venv: Path, variant: str, for_use: bool) -> Key:
     locks = [RUNTIME_LOCK, *([] if for_use else [TOOLS_LOCK])]
     asked = CUDA_REQUIREMENTS if variant == "cuda" else ()
     packages = [*asked, *(path.read_text(encoding="utf-8") for path in locks)]
+    packages += [SYSTEMD_REQUIREMENT] if has_libsystemd() else []
     return Key(digest(base), digest(packages), digest([PROJECT.read_text(encoding="utf-8")]))
 
 
@@ -334,6 +348,8 @@ class Recipe:
             (self.venv / UNFINISHED).touch()
         if have is None or have.packages != want.packages:
             self.install_packages()
+            if has_libsystemd():
+                self.step("systemd's Python library", self.install_systemd)
             self.step("compiling Python files", self.compile)
         self.step("ingle itself", self.install_project)
         write_key(self.venv, want)
@@ -387,6 +403,11 @@ class Recipe:
         except Failed as failure:
             where = f"neither where pip is configured to look nor on {TORCH_CPU_INDEX}"
             raise Failed(f"{torch} for Python {dotted(sys.version_info[:2])} is {where}.\n{failure}") from None
+
+    def install_systemd(self) -> None:
+        """Build systemd's library for Python; where that fails, the log says why, and ingle does without it."""
+        with suppress(Failed):
+            self.pip("--no-deps", SYSTEMD_REQUIREMENT)
 
     def install_project(self) -> None:
         """Install ingle: as a link to these files for development, as a copy for use."""

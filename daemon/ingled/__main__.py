@@ -19,7 +19,8 @@ $XDG_RUNTIME_DIR/ingle/ingle.sock. A configuration is read from --config, or fro
 $XDG_CONFIG_HOME/ingle/ingled.toml when that exists; docs/configuration.md explains it.
 
 SIGTERM, SIGINT and `ingle shutdown` drain: new requests are refused, running ones may
-finish for `daemon.drain` seconds. A second signal ends at once.
+finish for `daemon.drain` seconds. A second signal ends at once. SIGUSR1 leaves at once with
+models and requests running, for the daemon that comes next.
 
 exit status: 0 stopped as asked, 1 cannot run (another daemon, no socket, no rights),
 2 wrong options, 78 wrong configuration.
@@ -42,6 +43,12 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--check-config", action="store_true", help="check the configuration and say what is wrong")
     options.add_argument(
         "--replace", action="store_true", help="take over from a running daemon: models stay warm, requests go on"
+    )
+    options.add_argument(
+        "--nursery",
+        choices=("child", "unit"),
+        default="child",
+        help="unit: the service manager starts the nursery (docs/service.md)",
     )
     options.add_argument("--version", action="version", version=f"ingled {version('ingle')}")
     return options
@@ -66,13 +73,13 @@ def main(arguments: list[str] | None = None) -> int:
         else "%(asctime)s %(levelname)s %(message)s",
     )
     from ingled.broker.listen import CannotListen
-    from ingled.broker.run import run
+    from ingled.broker.run import Place, run
     from ingled.hand_over import WillNot, ask_to_hand_over
 
     try:
         if args.replace:
             ask_to_hand_over(config.socket)
-        return run(config, replace=args.replace)
+        return run(config, Place(args.replace, args.nursery == "unit"))
     except (CannotListen, WillNot) as error:
         print(f"ingled: {error}", file=sys.stderr)
         return 1

@@ -47,6 +47,10 @@ class Daemon(Struct, frozen=True, forbid_unknown_fields=True):
     """Seconds for which the answer of a detached request is held."""
     keep_bytes: Annotated[int, Meta(ge=0)] = 64 << 20
     """Most bytes of such answers."""
+    ready: Literal["warm", "listening"] = "warm"
+    """When the service manager is told that the start is over: models with `preload` are ready, or the socket is."""
+    idle_exit: Annotated[float, Meta(ge=0, le=31_536_000)] = 0.0
+    """Seconds without a client after which a daemon that systemd starts on demand stops; 0: never."""
     plugin_memory: Annotated[int, Meta(ge=128 << 20)] = 1 << 30
     """Most bytes of memory that a host of plugins may have."""
 

@@ -18,6 +18,8 @@ FIRST_GRACE = 30.0
 """Seconds that the broker has for its first answer."""
 TICK = 1.0
 FRAME_BYTES = 64 << 20
+RETRY_S = 0.1
+"""Between two looks whether a broker listens."""
 MOST_SILENT_STEP = 2.0
 """A longer step was this process being paused, or importing: the broker is not to blame for it."""
 
@@ -46,7 +48,7 @@ class Line:
     @property
     def tick_s(self) -> float:
         """Return the time between two `tick`s."""
-        return min(self._beat, self._grace / 4)
+        return min(self._beat, self._grace / 4) if self.connection is not None else RETRY_S
 
     def send(self, message: link.FromPeer) -> None:
         """Send now, or when a broker is there again."""

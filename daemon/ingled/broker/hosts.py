@@ -188,6 +188,8 @@ class Hosts:
         self._stopping = True
         for host in list(self._hosts.values()):
             self.stop(host)
+            if host.peer is None:  # it starts just now, and nothing is with it
+                kill_group(host.pid)
         deadline = self._loop.time() + STOP_S
         while self._hosts and self._loop.time() < deadline:
             await asyncio.sleep(0.01)
@@ -196,6 +198,7 @@ class Hosts:
             if host.process is not None:
                 host.process.wait()
             self._forget(host)
+            link.host_table(self._runtime, host.pid).unlink(missing_ok=True)
 
     # ------------------------------------------------------------ what hosts say
 
@@ -349,6 +352,7 @@ class Hosts:
         if was_fresh:
             found.fresh = None
         if self._stopping:
+            link.host_table(self._runtime, host.pid).unlink(missing_ok=True)
             return
         words = "ended" if status is None else exit_words(status)
         if was_current or was_fresh:

@@ -132,6 +132,15 @@ class LinkFront:
         if pid is not None:  # the nursery may be gone, or not be its parent
             self._loop.call_later(STOP_S, self._kill_if_alive, pid)
 
+    def connected_nursery(self) -> int | None:
+        """Return the process id of the nursery, while it is connected."""
+        return None if self.nursery is None else self.nursery_pid
+
+    def dismiss_nursery(self) -> None:
+        """Have the nursery leave."""
+        if self.nursery is not None:
+            self.router.send(self.nursery, link.encode(link.Stop()))
+
     def _kill_if_alive(self, pid: int) -> None:
         if pid in self._pidfds:
             log.error("worker %d was told to stop %.0f s ago: killing it", pid, STOP_S)

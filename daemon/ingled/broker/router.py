@@ -128,7 +128,9 @@ class Router:
             self._open()
 
     def close(self) -> None:
-        """Stop listening; messages on their way have 200 ms to leave."""
+        """Stop listening; messages on their way have 200 ms to leave. Closing twice is fine."""
+        if self._closed:
+            return
         self._closed = True
         self._loop.remove_reader(self._socket.fileno())
         self._loop.remove_reader(self._monitor.fileno())

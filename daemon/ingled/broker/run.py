@@ -1,6 +1,7 @@
 """The composition root: makes the folders and sockets, runs the shell until it is told to stop, leaves nothing."""
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
@@ -9,7 +10,9 @@ import resource
 import secrets
 import shutil
 import signal
+import socket
 import time
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -20,6 +23,7 @@ from ingled.broker import service
 from ingled.broker.gate import Gate
 from ingled.broker.listen import CannotListen, listen, lock, private_folder
 from ingled.broker.processes import kill_group, runs
+from ingled.broker.readiness import Readiness
 from ingled.broker.shell import Shell
 from ingled.broker.tasks import Tasks
 from ingled.config import Config
@@ -37,10 +41,24 @@ STOP_S = 10.0
 """Seconds that workers may take to leave before their process groups are killed."""
 
 
-def run(config: Config, *, replace: bool = False) -> int:
-    """Serve until SIGTERM, SIGINT or `shutdown`; returns the exit code. Raises CannotListen.
+IDLE_LOOK_S = 5.0
+"""Between two looks at whether there are clients."""
 
-    With `replace`, a daemon that has been asked to hand over is waited for.
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """How the daemon stands among other processes."""
+
+    replace: bool = False
+    """A daemon that has been asked to hand over is waited for."""
+    nursery_is_unit: bool = False
+    """The service manager starts the nursery."""
+
+
+def run(config: Config, place: Place) -> int:
+    """Serve until SIGTERM, SIGINT, SIGUSR1 or `shutdown`; returns the exit code. Raises CannotListen.
+
+    SIGUSR1 hands over: models and requests go on, for the daemon that comes next.
     """
     _raise_descriptor_limit()
     runtime = config.runtime
@@ -48,15 +66,15 @@ def run(config: Config, *, replace: bool = False) -> int:
         private_folder(config.socket.parent)
     private_folder(runtime)
     try:
-        return _run(config, replace)
+        return _run(config, place)
     except OSError as error:  # a full disk, say; whatever names a file is told as it is
         where = f" ({error.filename})" if error.filename else ""
         raise CannotListen(f"{error.strerror or error}{where}") from error
 
 
-def _run(config: Config, replace: bool) -> int:
+def _run(config: Config, place: Place) -> int:
     runtime = config.runtime
-    with lock(runtime / link.LOCK_FILE, HAND_OVER_S if replace else 0.0):
+    with lock(runtime / link.LOCK_FILE, HAND_OVER_S if place.replace else 0.0):
         for name in ("logs", "workers", "hosts"):
             private_folder(runtime / name)
         try:
@@ -66,52 +84,85 @@ def _run(config: Config, replace: bool) -> int:
         if not os.access(config.state, os.W_OK | os.X_OK):
             raise CannotListen(f"state folder {config.state} cannot be written; give another --state-dir")
         secret = _secret(runtime / link.SECRET_FILE)
-        inherited = service.inherited_sockets()
-        if asyncio.run(_serve(config, secret, inherited)):
+        inherited = _inherited(config.socket)
+        if asyncio.run(_serve(config, place, secret, inherited)):
             # A socket that systemd listens on is not ours to remove; of `workers` only what workers made.
-            for path in [runtime / link.SOCKET_FILE, runtime / link.SECRET_FILE] + [config.socket] * (not inherited):
+            for path in [runtime / link.SOCKET_FILE, runtime / link.SECRET_FILE] + [config.socket] * (
+                inherited is None
+            ):
                 path.unlink(missing_ok=True)
             for folder in (runtime / "workers").glob("[0-9]*"):
                 shutil.rmtree(folder, ignore_errors=True)
     return 0
 
 
-async def _serve(config: Config, secret: str, inherited: list[int]) -> bool:
+def _inherited(path: Path) -> int | None:
+    """Return the socket that the service manager listens on for us. Raises CannotListen when it is another one."""
+    given = service.inherited_sockets()
+    for fd in given:
+        with socket.socket(fileno=os.dup(fd)) as one:
+            if one.family == socket.AF_UNIX and one.getsockname() == str(path) and len(given) == 1:
+                return fd
+    if given:
+        names = ", ".join(given.values())
+        raise CannotListen(f"systemd passes other sockets ({names}) than {path}: ListenStream= and --socket must agree")
+    return None
+
+
+async def _serve(config: Config, place: Place, secret: str, inherited: int | None) -> bool:
     """Serve until told to stop; returns whether everything has been stopped, and not handed over."""
     loop = asyncio.get_running_loop()
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     context.max_sockets = 64
     identity = {"name": "ingled", "version": version("ingle"), "boot": secrets.token_hex(8)}
     gate = Gate(context, loop)
-    own_socket = None if inherited else config.socket
-    shell = Shell(config, context, loop, secret=secret, identity=identity, own_uid=os.geteuid(), own_socket=own_socket)
+    # A broker that hangs is replaced when the watchdog has waited: until then, what is warm must live.
+    lease_s = max(config.daemon.adopt_grace, 2 * (service.watchdog_s() or 0.0))
+    shell = Shell(
+        config,
+        context,
+        loop,
+        secret=secret,
+        identity=identity,
+        own_uid=os.geteuid(),
+        own_socket=config.socket if inherited is None else None,
+        lease_s=lease_s,
+        nursery_is_unit=place.nursery_is_unit,
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, _stop, shell)
+    loop.add_signal_handler(signal.SIGUSR1, shell.hand_over)
     shell.workers.router.listen(
         listen(config.runtime / link.SOCKET_FILE, 0o600), str(config.runtime / link.SOCKET_FILE)
     )
     await _adopt(shell)
     gc.freeze()  # what lives as long as this process needs no search: a full one stopped the loop for 15 ms
-    fd = inherited[0] if inherited else listen(config.socket, 0o660)
+    fd = listen(config.socket, 0o660) if inherited is None else inherited
     shell.front.router.listen(fd, str(config.socket))
     log.info("listening at %s (%d models, engine %s)", config.socket, len(config.models), config.engine)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _stop, shell)
-    for name, model in config.models.items():
-        if model.preload:
-            shell.dispatch(on.LoadAsked(loop.time(), on.Caller(0, "daemon", True), 0, name, False))
-    service.notify("READY=1\nSTATUS=serving")
+    preload = [name for name, model in config.models.items() if model.preload]
+    for name in preload:
+        shell.dispatch(on.LoadAsked(loop.time(), on.Caller(0, "daemon", True), 0, name, False))
     tasks = Tasks()
+    models = shell.control.models
+    warm = [models[name] for name in preload] if config.daemon.ready == "warm" else []
+    readiness = Readiness(models.values(), warm)
+    shell.on_model = readiness.changed
+    telling = tasks.start(readiness.keep_telling())
     tasks.start(_watch_silence(shell, config.daemon.stuck))
-    if (interval := service.watchdog_interval()) is not None:
-        tasks.start(_feed_watchdog(interval))
+    if (limit := service.watchdog_s()) is not None:
+        tasks.start(_feed_watchdog(limit / 3))
+    if config.daemon.idle_exit and inherited is not None:
+        tasks.start(_leave_when_idle(shell, config.daemon.idle_exit))
     await shell.draining.wait()
-    service.notify("STOPPING=1\nSTATUS=draining")
-    try:
-        await asyncio.wait_for(shell.drained.wait(), config.daemon.drain)
-    except TimeoutError:
-        log.warning("requests still run after %.0f s of draining: ending them", config.daemon.drain)
-        shell.dispatch(on.DrainExpired(loop.time()))
+    telling.cancel()
+    service.notify("STOPPING=1")
+    await _drain(shell, config.daemon.drain)
     tasks.cancel()
+    if inherited is not None:
+        shell.front.router.close()  # who comes from now on is answered by the next daemon
     if not shell.handed_over:
+        service.notify("STATUS=stopping workers and nursery", f"EXTEND_TIMEOUT_USEC={3 * STOP_S * 1e6:.0f}")
         await _stop_all(shell)
     shell.front.router.close()
     shell.workers.router.close()
@@ -119,6 +170,35 @@ async def _serve(config: Config, secret: str, inherited: list[int]) -> bool:
     context.term()
     log.info("handed over" if shell.handed_over else "stopped")
     return not shell.handed_over
+
+
+async def _drain(shell: Shell, seconds: float) -> None:
+    """Let running requests come to their end within this time, and tell how many there are."""
+    deadline = time.monotonic() + seconds
+    while not shell.drained.is_set():
+        left = deadline - time.monotonic()
+        if left <= 0:
+            log.warning("requests still run after %.0f s of draining: ending them", seconds)
+            shell.dispatch(on.DrainExpired(shell.loop.time()))
+            return
+        service.status(f"draining: {shell.running} requests run, at most {left:.0f} s more")
+        service.extend()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(shell.drained.wait(), min(left, 1.0))
+
+
+async def _leave_when_idle(shell: Shell, seconds: float) -> None:
+    """Stop the daemon when there has been no client and no request for so long; the next client starts it again."""
+    since = time.monotonic()
+    while True:
+        await asyncio.sleep(min(IDLE_LOOK_S, seconds / 4))
+        if shell.front.connections or shell.control.requests.records:
+            since = time.monotonic()
+        elif time.monotonic() - since >= seconds:
+            log.info("no client for %.0f s: the daemon stops, and systemd starts it for the next one", seconds)
+            shell.front.router.close()  # who comes now waits for the next daemon
+            shell.drain()
+            return
 
 
 def _stop(shell: Shell) -> None:

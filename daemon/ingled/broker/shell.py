@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import assert_never
 
@@ -20,6 +20,7 @@ from ingled.broker.hook_front import HookFront
 from ingled.broker.hosts import Hosts
 from ingled.broker.link_front import LinkFront
 from ingled.broker.nursery_child import NurseryChild
+from ingled.broker.nursery_unit import NurseryUnit
 from ingled.broker.subscriptions import Subscriptions
 from ingled.broker.timers import Key, Timers
 from ingled.config import Config
@@ -29,6 +30,7 @@ from ingled.core.control import Control
 from ingled.core.desk import Limits
 from ingled.core.flow import Flow
 from ingled.core.pipeline import Pipeline, Rule
+from ingled.core.requests import Stage
 from ingled.core.residency import IllegalTransition, Model
 
 log = logging.getLogger(__name__)
@@ -49,8 +51,14 @@ class Shell:
         identity: dict[str, str],
         own_uid: int,
         own_socket: Path | None,
+        lease_s: float,
+        nursery_is_unit: bool,
     ) -> None:
-        """`own_socket` is the public socket, unless the service manager made it."""
+        """`own_socket` is the public socket, unless the service manager made it.
+
+        Workers, nursery and hosts live on for `lease_s` without a broker. Where the nursery is a unit, the service
+        manager starts it.
+        """
         self.config, self.loop, self.identity = config, loop, identity
         self.started_at = time.monotonic()
         self.draining = asyncio.Event()
@@ -96,7 +104,7 @@ class Shell:
             loop,
             flow=self.flow,
             secret=secret,
-            lease=link.Lease(daemon.adopt_grace, daemon.stuck),
+            lease=link.Lease(lease_s, daemon.stuck),
             specs=self.specs,
             folders=config.runtime / "workers",
             hosts=self.hosts,
@@ -114,9 +122,22 @@ class Shell:
             grant=self._grant,
             where=self._provider_of,
         )
-        self.nursery = NurseryChild(
-            loop, config.runtime, config.engine, own_socket, self._nursery_was_ready, self._nursery_failed
-        )
+        self.nursery: NurseryChild | NurseryUnit
+        if nursery_is_unit:
+            self.nursery = NurseryUnit(
+                loop, config.runtime, self.workers.connected_nursery, self.workers.dismiss_nursery, self._nursery_failed
+            )
+        else:
+            self.nursery = NurseryChild(
+                loop, config.runtime, config.engine, own_socket, self._nursery_was_ready, self._nursery_failed
+            )
+        self.on_model: Callable[[], None] = lambda: None
+        """Is called when a model has another state."""
+
+    @property
+    def running(self) -> int:
+        """Return how many requests have not ended."""
+        return len([record for record in self.control.requests.records.values() if record.stage is not Stage.KEPT])
 
     def hand_over(self) -> None:
         """Leave at once, with workers and nursery running, for the daemon that takes over."""
@@ -217,6 +238,8 @@ class Shell:
             case do.Publish():
                 for conn, event in self.subscriptions.publish(effect.topic, effect.value, effect.account):
                     self.front.send(conn, event)
+                if effect.topic == "model":
+                    self.on_model()
             case do.Log():
                 log.log(_levels[effect.level], "%s", effect.text)
             case do.Drained():

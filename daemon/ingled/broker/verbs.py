@@ -217,8 +217,8 @@ class ShutdownArgs(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def _shutdown(shell: "Shell", connection: Connection, ref: int, args: ShutdownArgs) -> None:
-    running = len([r for r in shell.control.requests.records.values() if r.stage is not Stage.KEPT])
-    shell.front.send(connection.number, Result(ref, {"draining": not args.hand_over, "running": running}))
+    value = {"draining": not args.hand_over, "running": shell.running}
+    shell.front.send(connection.number, Result(ref, value))
     if args.hand_over:
         shell.hand_over()
     else:

@@ -72,6 +72,7 @@ class Nursery:
         for percent in import_engine(self._engine):
             self._tell(link.Loading("importing", percent))
             self._look()
+            self._leaving |= _told(waked)
             if self._line.expired or self._leaving:
                 return 0
         if native_threads() > 1:
@@ -81,8 +82,7 @@ class Nursery:
         self._tell(link.Loading("ready", 100))
         while not self._line.expired and not self._leaving:
             self._wait(waked)
-            with contextlib.suppress(BlockingIOError):
-                self._leaving |= bool(os.read(waked, 64))
+            self._leaving |= _told(waked)
             self._look()
             self._act()
             self._reap()
@@ -247,3 +247,11 @@ def status_words(status: int) -> str:
 def _signal_group(group: int, number: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, number)
+
+
+def _told(waked: int) -> bool:
+    """Return whether a signal has come."""
+    try:
+        return bool(os.read(waked, 64))
+    except BlockingIOError:
+        return False
