@@ -17,7 +17,7 @@ from typing import Literal
 from ingle.errors import ProtocolError, Refused, from_failed
 from ingle.offers import HOOKS, Offers
 from ingle.sizes import check_schema, packed
-from ingle.streams import Arrival, Call, Stream, failure, trim
+from ingle.streams import Arrival, Call, Stream, failure
 from ingle.wire.codec import Message, Unreadable, pack, unpack
 from ingle.wire.limits import CREDIT, DEFAULT_CREDIT, FRAME_BYTES, OPEN_REQUESTS, PROTOCOL, SCHEMA_BYTES
 
@@ -186,11 +186,7 @@ class Session:
     def taken(self, ref: int) -> None:
         """The client has taken one chunk or event: more may be sent once half of the window is free."""
         stream = self._streams.get(ref)
-        if stream is None or not stream.waiting:
-            return
-        stream.waiting -= 1
-        stream.freed += 1
-        if stream.freed * 2 >= self._room():
+        if stream is not None and stream.took(self._room()):
             self._grant(stream)
 
     # ------------------------------------------------------------ what the daemon says
@@ -262,18 +258,11 @@ class Session:
 
     def _open_again(self, stream: Stream) -> list[Arrival]:
         """Send a stream's opening message on a fresh connection: the first time, or from where we are."""
-        stream.freed = 0
-        credit = self._room() - stream.waiting
-        if stream.accepted and stream.first["t"] != "subscribe":
-            again: Message = {"t": "attach", "ref": stream.ref, "id": stream.id, "credit": credit}
-            self._send(again if stream.offset is None else again | {"offset": stream.offset})
-        elif stream.stopping:
+        if stream.stopping and (not stream.accepted or stream.first["t"] == "subscribe"):
             del self._streams[stream.ref]
             text = "cancelled before the daemon took it"
             return [failure(stream.ref, "cancelled", text, "", fault="client")]
-        else:
-            stream.accepted = False
-            self._send(stream.first | {"credit": credit})
+        self._send(stream.opening(self._room()))
         if stream.stopping:
             self._cancel(stream)
         return []
@@ -297,21 +286,11 @@ class Session:
         stream = self._by_id.get(message["id"])
         if stream is None:  # ended for us, and still under way when we said so
             return []
-        reasoning, text = message.get("r", ""), message.get("x", "")
-        at = message["o"]
-        end = at + len(text.encode()) + len(reasoning.encode())
-        if stream.offset is None:
-            stream.offset = at
-        if at > stream.offset:
-            raise ProtocolError(f"request {stream.id}: text from {stream.offset} to {at} is missing")
-        stream.waiting += 1
-        if at < stream.offset:  # sent again after an attach
-            if end <= stream.offset:
-                self.taken(stream.ref)
-                return []
-            message = trim(message, stream.offset - at)
-        stream.offset = end
-        return [Arrival(stream.ref, message)]
+        new = stream.next(message)
+        if new is None:
+            self.taken(stream.ref)
+            return []
+        return [Arrival(stream.ref, new)]
 
     def _event(self, message: Message) -> list[Arrival]:
         stream = self._by_id.get(message["id"])
@@ -339,8 +318,7 @@ class Session:
         if stream.id is not None:
             self._by_id.pop(stream.id, None)
         if stream.accepted and message.get("code") == "no_such_request":
-            if stream.first["t"] == "request" and stream.offset == 0 and not stream.stopping:
-                # It waited for its model when the daemon died. Nothing of it was seen: it can be asked again.
+            if stream.untouched:  # it waited for its model when the daemon died
                 self._streams[ref] = stream
                 stream.id, stream.accepted = None, False
                 return self._open_again(stream)

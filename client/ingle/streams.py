@@ -1,9 +1,10 @@
-"""What a session has open: its streams and its calls, and what their messages look like. PURE: a part of
-`ingle.session`.
+"""What a session has open: its streams and how far each is, its calls, and what their messages look like. PURE: a part
+of `ingle.session`.
 """
 
 from typing import NamedTuple
 
+from ingle.errors import ProtocolError
 from ingle.wire.codec import Message
 
 
@@ -36,6 +37,48 @@ class Stream:
         window.
         """
         self.stopping = False
+
+    def opening(self, room: int) -> Message:
+        """Return the message that opens it on a fresh connection: the first time, or from where it is.
+
+        `room` is the window; what nobody has taken yet is in it.
+        """
+        self.freed = 0
+        credit = room - self.waiting
+        if not self.accepted or self.first["t"] == "subscribe":
+            self.accepted = False
+            return self.first | {"credit": credit}
+        again: Message = {"t": "attach", "ref": self.ref, "id": self.id, "credit": credit}
+        return again if self.offset is None else again | {"offset": self.offset}
+
+    def next(self, message: Message) -> Message | None:
+        """Take a chunk; returns what is new of it, if anything is. Raises ProtocolError when text is missing."""
+        at = message["o"]
+        end = at + len(message.get("x", "").encode()) + len(message.get("r", "").encode())
+        if self.offset is None:
+            self.offset = at
+        if at > self.offset:
+            raise ProtocolError(f"request {self.id}: text from {self.offset} to {at} is missing")
+        self.waiting += 1
+        if at < self.offset:  # sent again after an attach
+            if end <= self.offset:
+                return None
+            message = trim(message, self.offset - at)
+        self.offset = end
+        return message
+
+    def took(self, room: int) -> bool:
+        """One chunk or event was taken; returns whether it is time for new credit: half of the window is free."""
+        if not self.waiting:
+            return False
+        self.waiting -= 1
+        self.freed += 1
+        return self.freed * 2 >= room
+
+    @property
+    def untouched(self) -> bool:
+        """Nothing of a request has been seen: it can be asked again."""
+        return self.first["t"] == "request" and self.offset == 0 and not self.stopping
 
 
 class Call:
