@@ -15,7 +15,7 @@ from ingle.asking import Messages, Op, Options, parts, turns
 from ingle.async_line import AsyncLine
 from ingle.errors import IngleError, from_failed
 from ingle.line import ENDS
-from ingle.results import Answer, Delta, Event, Model, Progress, RequestInfo, Status, Transcript, read
+from ingle.results import Answer, Delta, Event, Model, Progress, RequestInfo, Status, Transcript, Who, read
 from ingle.wire.codec import Message
 
 OnProgress = Callable[[Progress], None]
@@ -162,9 +162,14 @@ class Client:
         """Return how the daemon is."""
         return read(await self.call("status"), Status)
 
-    async def requests(self) -> list[RequestInfo]:
-        """Return the requests of this account that run or are kept."""
-        return read((await self.call("requests"))["requests"], list[RequestInfo])
+    async def whoami(self) -> Who:
+        """Return which account this is, and what it may do."""
+        return read(await self.call("whoami"), Who)
+
+    async def requests(self, *, all: bool = False) -> list[RequestInfo]:
+        """Return the requests of this account that run or are kept, or those of all accounts."""
+        args = {"all": True} if all else {}
+        return read((await self.call("requests", **args))["requests"], list[RequestInfo])
 
     async def load(self, model: str, *, wait: bool = True, on_progress: OnProgress | None = None) -> str:
         """Make a model ready and return its state; without `wait`, only begin to."""

@@ -13,7 +13,7 @@ from typing import Any, Literal, Self, Unpack, overload
 from ingle.asking import Messages, Op, Options, parts, turns
 from ingle.errors import from_failed
 from ingle.line import Line
-from ingle.results import Answer, Delta, Event, Model, Progress, RequestInfo, Status, Transcript, read
+from ingle.results import Answer, Delta, Event, Model, Progress, RequestInfo, Status, Transcript, Who, read
 
 OnProgress = Callable[[Progress], None]
 
@@ -144,9 +144,14 @@ class Client:
         """Return how the daemon is."""
         return read(self.call("status"), Status)
 
-    def requests(self) -> list[RequestInfo]:
-        """Return the requests of this account that run or are kept."""
-        return read(self.call("requests")["requests"], list[RequestInfo])
+    def whoami(self) -> Who:
+        """Return which account this is, and what it may do."""
+        return read(self.call("whoami"), Who)
+
+    def requests(self, *, all: bool = False) -> list[RequestInfo]:
+        """Return the requests of this account that run or are kept, or those of all accounts."""
+        args = {"all": True} if all else {}
+        return read(self.call("requests", **args)["requests"], list[RequestInfo])
 
     def load(self, model: str, *, wait: bool = True, on_progress: OnProgress | None = None) -> str:
         """Make a model ready and return its state; without `wait`, only begin to."""

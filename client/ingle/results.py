@@ -105,7 +105,7 @@ class Model(Struct, frozen=True, kw_only=True):
 
 
 class RequestInfo(Struct, frozen=True):
-    """A request of this account."""
+    """A request."""
 
     id: str
     state: str
@@ -114,6 +114,26 @@ class RequestInfo(Struct, frozen=True):
     age_s: float | None = None
     offset: int = 0
     detach: bool = False
+    account: str | None = None
+
+
+class Who(Struct, frozen=True):
+    """The account that one is, and what it may do."""
+
+    account: str
+    may: list[str]
+    """Of `hook`, `load`, `requests` and `shutdown`."""
+    models: list[str]
+    """Those that it may use."""
+    rule: str
+    """Which rule of the daemon decides."""
+    user: str | None = None
+    groups: list[str] = []
+    priority: str = "normal"
+    limits: dict[str, int | None] = {}
+    open_requests: int = 0
+    tokens_left: dict[str, int | None] = {}
+    """By period (`minute`, `day`)."""
 
 
 class Daemon(Struct, frozen=True):

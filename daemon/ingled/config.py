@@ -18,6 +18,8 @@ from ingle.wire.limits import HOOK_DEADLINE_MS
 from ingle.wire.schema import Sampling
 from msgspec import Meta, Struct
 
+from ingled.core import accounts
+from ingled.core.accounts import Class, Right
 from ingled.link import Choice, Setup, Spec
 from ingled.models.builtin import EMBER_OPTIONS, ember_path
 
@@ -107,6 +109,21 @@ class Hook(Struct, frozen=True, forbid_unknown_fields=True):
     """It may see the requests of all accounts."""
 
 
+class Rule(Struct, frozen=True, forbid_unknown_fields=True):
+    """Table `[[rules]]`: what some accounts may do; the first rule that names an account decides."""
+
+    accounts: Annotated[list[str], Meta(min_length=1)]
+    """`uid:N`, the name of a user, `group:NAME`, `*`."""
+    models: list[str] = msgspec.field(default_factory=lambda: ["*"])
+    may: list[Right] = msgspec.field(default_factory=lambda: ["hook"])
+    priority: Class = "normal"
+    open_requests: Annotated[int, Meta(ge=1)] | None = None
+    waiting: Annotated[int, Meta(ge=1)] | None = None
+    """Most requests that wait for one model."""
+    tokens_per_minute: Annotated[int, Meta(ge=1)] | None = None
+    tokens_per_day: Annotated[int, Meta(ge=1)] | None = None
+
+
 FIELDS = {
     "context": "max_model_len",
     "dtype": "dtype",
@@ -136,6 +153,12 @@ class Config(Struct, frozen=True):
     plugins: dict[str, Plugin] = {}
     hooks: dict[str, Hook] = {}
     plugin_folder: Path | None = None
+    rules: list[Rule] = []
+
+    @property
+    def access(self) -> tuple[accounts.Rule, ...]:
+        """Return the rules for accounts, in order."""
+        return tuple(_access(rule, i) for i, rule in enumerate(self.rules))
 
     @property
     def setup(self) -> Setup:
@@ -190,6 +213,7 @@ def load(
     try:
         daemon, models, paths = _read(table, file)
         plugins, hooks = _read_hooks(table)
+        rules = _read_rules(table)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
     home = Path(environ.get("HOME") or "/")
@@ -201,7 +225,17 @@ def load(
     state = state or paths.get("state_dir") or default_state
     folder = paths.get("plugin_folder") or Path(environ.get("XDG_CONFIG_HOME") or home / ".config") / "ingle/plugins"
     config = Config(
-        socket.absolute(), runtime.absolute(), state.absolute(), daemon, models, engine, file, plugins, hooks, folder
+        socket.absolute(),
+        runtime.absolute(),
+        state.absolute(),
+        daemon,
+        models,
+        engine,
+        file,
+        plugins,
+        hooks,
+        folder,
+        rules,
     )
     longest = max(len(os.fsencode(path)) for path in (config.socket, config.runtime / "link.sock"))
     if longest > 107:
@@ -210,7 +244,7 @@ def load(
 
 
 def _read(table: dict[str, Any], file: Path | None) -> tuple[Daemon, dict[str, Model], dict[str, Path]]:
-    _known(table, ("daemon", "models", "plugins", "hooks"), "")
+    _known(table, ("daemon", "models", "plugins", "hooks", "rules"), "")
     head = _table(table.get("daemon", {}), "daemon")
     paths: dict[str, Path] = {}
     for key in PATHS:
@@ -246,6 +280,36 @@ def _read_hooks(table: dict[str, Any]) -> tuple[dict[str, Plugin], dict[str, Hoo
         if hooks[name].scope_all and hooks[name].account is None:
             raise ConfigError(f"{at}.account is missing: who may offer a hook that sees all accounts must be named")
     return plugins, hooks
+
+
+def _read_rules(table: dict[str, Any]) -> list[Rule]:
+    found = table.get("rules", [])
+    if not isinstance(found, list):
+        raise ConfigError(f"rules is {found!r}: begin each rule with [[rules]]")
+    rules = []
+    for i, value in enumerate(found):
+        at = f"rules[{i}]"
+        rule = _convert(_table(value, at), Rule, at)
+        for name in rule.accounts:
+            if re.fullmatch(r"\*|uid:[0-9]+|(group:)?[^\s:*]+", name) is None:
+                allowed = "`uid:N`, the name of a user, `group:NAME` or `*`"
+                raise ConfigError(f"{at}.accounts has {name!r}: expected {allowed}")
+        rules.append(rule)
+    return rules
+
+
+def _access(rule: Rule, i: int) -> accounts.Rule:
+    rights = accounts.Rights(
+        tuple(rule.models),
+        frozenset(rule.may),
+        rule.priority,
+        rule.open_requests,
+        rule.waiting,
+        rule.tokens_per_minute,
+        rule.tokens_per_day,
+        why=f"rules[{i}] of the configuration ({', '.join(rule.accounts)})",
+    )
+    return accounts.Rule(tuple(rule.accounts), rights)
 
 
 def _check_hook(name: str, at: str) -> None:

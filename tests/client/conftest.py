@@ -23,6 +23,10 @@ PIECES = ["Once ", "upon ", "a ", "tïme ", "there ", "was ", "a ", "fire."] * 6
 TEXT = "".join(PIECES)
 DEADLINE = 10.0
 
+WHO = {"account": "uid:7", "user": "ann", "groups": ["staff"], "rule": "rules[0]", "models": ["tiny"]}
+WHO |= {"may": ["hook"], "priority": "batch", "limits": {"waiting": 4, "open_requests": None}, "open_requests": 1}
+WHO |= {"tokens_left": {"minute": 99, "day": None}}
+
 MODELS: list[Message] = [
     {
         "name": "tiny", "aliases": ["t"], "default": True, "state": "ready", "engine": "echo", "source": "/m/tiny",
@@ -361,7 +365,7 @@ class FakeDaemon:
         daemon = {"name": "ingled", "version": "9", "boot": "b", "pid": 5, "uptime_s": 61.0, "socket": self.path}
         daemon |= {"state_dir": "/s", "rss_bytes": 50 << 20, "draining": False}
         requests = [{"id": id, "model": "tiny", "state": "running", "op": "chat", "age_s": 1.0, "offset": 9,
-                     "detach": True} for id in self.answers]  # fmt: skip
+                     "detach": True, "account": "uid:7"} for id in self.answers]  # fmt: skip
         values: dict[str, Any] = {
             "status": {
                 "daemon": daemon,
@@ -375,6 +379,7 @@ class FakeDaemon:
             },
             "models": {"models": self.models},
             "requests": {"requests": requests},
+            "whoami": WHO,
             "show": MODELS[0] | {"options": {"a": 1}, "sampling": {}, "log": ["last words"], "story": ["loaded"]},
             "load": {"model": args.get("model"), "state": "ready"},
             "unload": {"model": args.get("model"), "state": "cold"},

@@ -156,6 +156,8 @@ def test_colours_are_for_terminals_that_want_them(ingle: Any, variable: dict[str
         (["show", "tiny"], "  last words", "log"),
         (["status"], "up 1m1s, 50 MiB", "daemon"),
         (["requests"], "r1  tiny   running  chat", "requests"),
+        (["requests", "--all"], "r1  uid:7    tiny   running  chat", "requests"),
+        (["whoami"], "limits       4 waiting\ntokens left  99 of this minute", "account"),
         (["cancel", "r1"], "r1: cancelled", "cancelled"),
         (["cancel", "r9"], "r9: nothing to cancel, it is done", "state"),
         (["load", "tiny"], "tiny: ready", "state"),

@@ -6,6 +6,7 @@ import pytest
 from ingle.wire.schema import Accepted, Done, Failed, Progress, Result
 from ingled.core import effects as do
 from ingled.core import events as on
+from ingled.core.accounts import ADMIN
 from ingled.core.control import Control
 from ingled.core.desk import Limits
 from ingled.core.requests import Record
@@ -14,7 +15,7 @@ from msgspec import UNSET, Raw
 
 ALICE = on.Caller(1, "uid:1000")
 BOB = on.Caller(2, "uid:1001")
-ROOT = on.Caller(3, "uid:0", admin=True)
+ROOT = on.Caller(3, "uid:0", ADMIN)
 T = TypeVar("T")
 
 

@@ -1,6 +1,8 @@
 """Who one is, is what the kernel says; accounts see, end and learn nothing of one another."""
 
+import grp
 import os
+import pwd
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -77,10 +79,11 @@ def test_events_of_requests_reach_their_account_and_administrators_only(daemon: 
         assert seen == {"root": {mine, theirs}, "other": {theirs}}
 
 
-def test_only_administrators_load_unload_and_shut_down(daemon: DaemonFixture) -> None:
+def test_without_a_right_nobody_loads_unloads_shuts_down_or_sees_others(daemon: DaemonFixture) -> None:
     with somebody_else(daemon) as other:
-        for verb, args in (("load", {"model": "small"}), ("unload", {"model": "small"}), ("shutdown", {})):
-            with pytest.raises(RuntimeError, match="not_allowed"):
+        calls: list[tuple[str, dict[str, object]]] = [("load", {"model": "small"}), ("unload", {"model": "small"})]
+        for verb, args in [*calls, ("shutdown", {}), ("requests", {"all": True})]:
+            with pytest.raises(RuntimeError, match=r"not_allowed.*ingle whoami"):
                 other.call(verb, **args)
         assert other.call("show", model="echo")["log"] == []
 
@@ -100,3 +103,63 @@ def test_the_prefix_cache_is_not_shared_between_accounts(daemon: DaemonFixture) 
         assert root.read(root.ask(prompt))[1]["usage"]["cached"] > 90
         cached = other.read(other.ask(prompt))[1]["usage"]["cached"]
         assert cached <= 1, "more than the first token, which this account's own prompts began with too"
+
+
+@contextmanager
+def ruled(rules: str) -> Iterator[DaemonFixture]:
+    """A daemon with two models and these rules."""
+    models = '[models.open]\nsource = "/x"\ndefault = true\n[models.kept]\nsource = "/y"\n'
+    with DaemonFixture(config=models + rules) as daemon:
+        yield daemon
+
+
+def test_a_rule_says_which_models_one_may_use_and_the_rest_is_not_shown() -> None:
+    with ruled('[[rules]]\naccounts = ["uid:65534"]\nmodels = ["op*"]\nmay = []') as daemon:
+        with somebody_else(daemon) as other, Wire(daemon.socket) as root:
+            assert other.read(other.ask("hi"))[1]["t"] == "done"
+            with pytest.raises(RuntimeError, match=r"not_allowed.*may not use model 'kept'.*rules\[0\]"):
+                other.ask("hi", model="kept")
+            with pytest.raises(RuntimeError, match="not_allowed"):
+                other.call("show", model="kept")
+            assert [model["name"] for model in other.call("models")["models"]] == ["open"]
+            assert other.call("whoami")["models"] == ["open"]
+            other.send({"t": "hook_offer", "ref": 9, "name": "mine", "points": ["prompt"]})
+            assert other.until("failed")[-1]["code"] == "not_allowed"
+            assert root.read(root.ask("hi", model="kept"))[1]["t"] == "done", "root is locked out of nothing"
+
+
+def test_a_right_that_a_rule_gives_is_had() -> None:
+    name = pwd.getpwuid(OTHER_UID).pw_name
+    group = grp.getgrgid(pwd.getpwuid(OTHER_UID).pw_gid).gr_name
+    for who in (name, f"group:{group}", "*"):
+        rule = f'[[rules]]\naccounts = ["{who}"]\nmay = ["requests", "load"]\npriority = "interactive"'
+        with ruled(rule) as daemon, somebody_else(daemon) as other, Wire(daemon.socket) as root:
+            told = other.call("whoami")
+            assert (told["user"], told["may"]) == (name, ["load", "requests"])
+            assert group in told["groups"]
+            id = root.ask("hi", detach=True)
+            root.read(id)
+            assert [one["account"] for one in other.call("requests", all=True)["requests"]] == ["uid:0"]
+            assert other.call("load", model="kept")["state"] == "ready"
+            other.read(other.ask("quick", priority=-5))
+            with pytest.raises(RuntimeError, match="not_allowed"):
+                other.call("shutdown")
+
+
+def test_limits_of_requests_and_tokens_refuse_with_the_time_to_wait() -> None:
+    rule = '[[rules]]\naccounts = ["uid:65534"]\nopen_requests = 2\ntokens_per_minute = 40\npriority = "batch"'
+    with ruled(rule) as daemon, somebody_else(daemon) as other, Wire(daemon.socket) as root:
+        root.read(root.ask("load it"))
+        with pytest.raises(RuntimeError, match=r"not_allowed.*class 'batch'"):
+            other.ask("first", priority=-1)
+        ids = [other.ask("x " * 100, credit=0) for _ in range(2)]
+        with pytest.raises(RuntimeError, match=r"over_limit.*2 open requests"):
+            other.ask("one more")
+        other.send({"t": "cancel", "ref": 99, "id": ids[0]})
+        other.until("result")
+        with pytest.raises(RuntimeError, match=r"over_limit.*40 tokens per minute.*retry_after_ms") as caught:
+            other.ask("and one more")
+        assert 0 < caught.value.args[0]["retry_after_ms"] <= 600_000
+        told = other.call("whoami")
+        assert (told["tokens_left"], told["open_requests"]) == ({"minute": 0, "day": None}, 1)
+        root.read(root.ask("others go on"))

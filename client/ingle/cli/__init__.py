@@ -13,6 +13,7 @@ VERBS = (
     "models",
     "show",
     "status",
+    "whoami",
     "requests",
     "cancel",
     "load",

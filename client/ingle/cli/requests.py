@@ -1,4 +1,4 @@
-"""`ingle requests`: what the daemon does for this account."""
+"""`ingle requests`: what the daemon does for this account, or for all."""
 
 from ingle.cli.grammar import JSON, Given, Option, Verb
 from ingle.cli.output import duration, print_json, print_line, table, text_of
@@ -8,9 +8,9 @@ HEADINGS = ("ID", "MODEL", "STATE", "OP", "AGE", "BYTES", "DETACHED")
 
 
 def run(given: Given) -> int:
-    """Print the requests of this account."""
+    """Print requests."""
     with Line(given.value("socket")) as line:
-        value = line.call("requests")
+        value = line.call("requests", {"all": True} if given.switch("all") else {})
     if given.switch("json"):
         print_json(value)
         return 0
@@ -18,9 +18,11 @@ def run(given: Given) -> int:
         for request in value["requests"]:
             print_line(request["id"])
         return 0
+    whose = ["ACCOUNT"] if given.switch("all") else []
     rows = [
         (
             request["id"],
+            *(text_of(request.get(name.lower())) for name in whose),
             text_of(request.get("model")),
             request["state"],
             text_of(request.get("op")),
@@ -30,7 +32,7 @@ def run(given: Given) -> int:
         )
         for request in value["requests"]
     ]
-    table(HEADINGS, rows, ("AGE", "BYTES"))
+    table((HEADINGS[0], *whose, *HEADINGS[1:]), rows, ("AGE", "BYTES"))
     return 0
 
 
@@ -39,8 +41,12 @@ VERB = Verb(
     "list your requests",
     run,
     """Prints a line for each request of this account that is queued, runs, is ending, or has ended with
-    its answer kept for `ingle attach`.
+    its answer kept for `ingle attach`. Those of other accounts are for whoever has the right `requests`.
     """,
-    options=(Option(("--names",), "Print only the ids, one a line."), JSON),
+    options=(
+        Option(("-a", "--all"), "Print the requests of all accounts."),
+        Option(("--names",), "Print only the ids, one a line."),
+        JSON,
+    ),
     examples=(("ingle requests", "What did I leave running?"),),
 )

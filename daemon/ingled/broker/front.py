@@ -43,6 +43,7 @@ from ingled.broker.reading import read, read_body
 from ingled.broker.router import Peer, Router
 from ingled.broker.subscriptions import TOPICS, Subscription, Subscriptions
 from ingled.core import events as on
+from ingled.core.accounts import Rights
 from ingled.core.flow import BadOffset, Flow, Sends
 
 OVERSIZE = 4 * FRAME_BYTES
@@ -72,7 +73,7 @@ class Connection:
     number: int
     peer: Peer
     account: str
-    admin: bool
+    rights: Rights
     client: ClientInfo
     token: str
     hooks: set[str] = field(default_factory=set)
@@ -81,7 +82,7 @@ class Connection:
     @property
     def caller(self) -> on.Caller:
         """Return who this is, for the core."""
-        return on.Caller(self.number, self.account, self.admin)
+        return on.Caller(self.number, self.account, self.rights)
 
 
 def fresh_id() -> str:
@@ -106,12 +107,12 @@ class Front:
         replied: Callable[[str, HookReply], None],
         verbs: list[str],
         daemon: dict[str, str],
-        own_uid: int,
+        rights: Callable[[int], Rights],
     ) -> None:
         self._loop, self._flow, self._subscriptions = loop, flow, subscriptions
         self._dispatch, self._grant, self._delivered, self._call = dispatch, grant, delivered, call
         self._replied = replied
-        self._verbs, self._daemon, self._own_uid = verbs, daemon, own_uid
+        self._verbs, self._daemon, self._rights = verbs, daemon, rights
         self.router = Router(
             context, loop, self._receive, self._gone, frame_bytes=OVERSIZE, queue=QUEUE, backlog_bytes=BACKLOG_BYTES
         )
@@ -227,8 +228,7 @@ class Front:
         while len(self._tokens) > TOKENS:
             del self._tokens[next(iter(self._tokens))]
         self._numbers += 1
-        admin = peer.uid in (0, self._own_uid)
-        connection = Connection(self._numbers, peer, account, admin, hello.client, token)
+        connection = Connection(self._numbers, peer, account, self._rights(peer.uid), hello.client, token)
         self.connections[connection.number] = connection
         self._by_route[peer.route] = connection
         ops, topics = list(BODIES), list(TOPICS)
@@ -239,10 +239,6 @@ class Front:
         body = read_body(request)
         if isinstance(body, Failed):
             self.send(connection.number, body)
-            return
-        if request.priority < 0 and not connection.admin:
-            text = f"priority is {request.priority}: account {connection.account} may not go before others"
-            self.fail(connection.number, request.ref, "not_allowed", text, "use 0 or more", at="priority")
             return
         self._dispatch(
             on.RequestArrived(
@@ -287,7 +283,7 @@ class Front:
 
     def _attach(self, connection: Connection, attach: Attach) -> None:
         stream, offset = self._flow.streams.get(attach.id), attach.offset
-        if stream is not None and (connection.admin or stream.account == connection.account):
+        if stream is not None and connection.caller.sees(stream.account):
             offset = stream.begin if offset is None else offset
             try:
                 self._flow.check_offset(attach.id, offset)
@@ -314,7 +310,7 @@ class Front:
                 self.fail(connection.number, wish.ref, "bad_value", text, at=at)
                 return
         topics = frozenset(wish.topics)
-        one = Subscription(fresh_id(), connection.number, connection.account, connection.admin, topics, wish.credit)
+        one = Subscription(fresh_id(), connection.caller, topics, wish.credit)
         if self._subscriptions.add(one):
             self.send(connection.number, Accepted(wish.ref, one.id))
         else:

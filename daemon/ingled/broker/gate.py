@@ -1,14 +1,17 @@
 """Who may connect: asked by libzmq for each connection, before anything of it is read (ZAP, RFC 27).
 
 Everybody may whom the socket's mode lets in; but with a gate there is no way in for a peer of ZMTP 1.0, which has no
-handshake and so no identity.
+handshake and so no identity. It opens when it is known who the peer is (`people.py`).
 """
 
 import asyncio
 import os
 import resource
+from functools import partial
 
 import zmq
+
+from ingled.broker.people import People
 
 DOMAIN = b"ingle"
 
@@ -16,9 +19,11 @@ DOMAIN = b"ingle"
 class Gate:
     """Answers libzmq's questions; one for each context."""
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._socket: zmq.Socket[bytes] = context.socket(zmq.REP)
+    def __init__(
+        self, context: zmq.Context[zmq.Socket[bytes]], loop: asyncio.AbstractEventLoop, people: People
+    ) -> None:
+        self._loop, self._people = loop, people
+        self._socket: zmq.Socket[bytes] = context.socket(zmq.ROUTER)  # REP answers one after the other
         self._socket.linger = 0
         self._socket.bind("inproc://zeromq.zap.01")
         loop.add_reader(self._socket.fileno(), self._answer)
@@ -31,10 +36,19 @@ class Gate:
     def _answer(self) -> None:
         while True:
             try:
-                version, request, *_ = self._socket.recv_multipart(zmq.NOBLOCK)
+                route, empty, version, request, _, address, *_ = self._socket.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 return
-            self._socket.send_multipart([version, request, b"200", b"", b"", b""])
+            let_in = partial(self._let_in, [route, empty, version, request, b"200", b"", b"", b""])
+            uid = address.split(b":")[1:2]  # :uid:gid:pid, from SO_PEERCRED
+            if uid and uid[0].isdigit():
+                self._people.meet(int(uid[0]), let_in)
+            else:
+                let_in()  # whoever has no identity is dropped at the first message
+
+    def _let_in(self, answer: list[bytes]) -> None:
+        if not self._socket.closed:
+            self._socket.send_multipart(answer)
 
 
 def guard(socket: zmq.Socket[bytes]) -> None:

@@ -28,6 +28,7 @@ from ingled.broker.shell import Shell
 from ingled.broker.tasks import Tasks
 from ingled.config import Config
 from ingled.core import events as on
+from ingled.core.accounts import ADMIN
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +116,6 @@ async def _serve(config: Config, place: Place, secret: str, inherited: int | Non
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     context.max_sockets = 64
     identity = {"name": "ingled", "version": version("ingle"), "boot": secrets.token_hex(8)}
-    gate = Gate(context, loop)
     # A broker that hangs is replaced when the watchdog has waited: until then, what is warm must live.
     lease_s = max(config.daemon.adopt_grace, 2 * (service.watchdog_s() or 0.0))
     shell = Shell(
@@ -132,6 +132,7 @@ async def _serve(config: Config, place: Place, secret: str, inherited: int | Non
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _stop, shell)
     loop.add_signal_handler(signal.SIGUSR1, shell.hand_over)
+    gate = Gate(context, loop, shell.people)
     shell.workers.router.listen(
         listen(config.runtime / link.SOCKET_FILE, 0o600), str(config.runtime / link.SOCKET_FILE)
     )
@@ -142,7 +143,7 @@ async def _serve(config: Config, place: Place, secret: str, inherited: int | Non
     log.info("listening at %s (%d models, engine %s)", config.socket, len(config.models), config.engine)
     preload = [name for name, model in config.models.items() if model.preload]
     for name in preload:
-        shell.dispatch(on.LoadAsked(loop.time(), on.Caller(0, "daemon", True), 0, name, False))
+        shell.dispatch(on.LoadAsked(loop.time(), on.Caller(0, "daemon", ADMIN), 0, name, False))
     tasks = Tasks()
     models = shell.control.models
     warm = [models[name] for name in preload] if config.daemon.ready == "warm" else []

@@ -21,11 +21,13 @@ from ingled.broker.hosts import Hosts
 from ingled.broker.link_front import LinkFront
 from ingled.broker.nursery_child import NurseryChild
 from ingled.broker.nursery_unit import NurseryUnit
+from ingled.broker.people import People
 from ingled.broker.subscriptions import Subscriptions
 from ingled.broker.timers import Key, Timers
 from ingled.config import Config
 from ingled.core import effects as do
 from ingled.core import events as on
+from ingled.core.accounts import Accounts
 from ingled.core.control import Control
 from ingled.core.desk import Limits
 from ingled.core.flow import Flow
@@ -80,9 +82,10 @@ class Shell:
         )
         rules = {name: Rule(hook.account, hook.order, hook.scope_all) for name, hook in config.hooks.items()}
         pipeline = Pipeline(rules, waiting=self.hosts.needed)
-        self.control = Control(models, config.default_model, limits, self.flow.held, pipeline)
+        self.control = Control(models, config.default_model, limits, self.flow.held, self.flow.made, pipeline)
         self.timers = Timers(loop, self._timer)
         self.subscriptions = Subscriptions()
+        self.people = People(loop, Accounts(frozenset({"uid:0", f"uid:{own_uid}"}), config.access))
         self._pending: deque[do.Effect] = deque()
         self._performing = False
         self.front = Front(
@@ -97,7 +100,7 @@ class Shell:
             replied=self._hook_replied,
             verbs=list(verbs.VERBS),
             daemon=identity,
-            own_uid=own_uid,
+            rights=self.people.rights,
         )
         self.workers = LinkFront(
             context,

@@ -1,10 +1,12 @@
-"""Who wants to hear of what: events as credited streams. An account hears of its own, administrators of all. Pure."""
+"""Who wants to hear of what: events as credited streams. An account hears of its own, and of all with a right. Pure."""
 
 from dataclasses import dataclass
 from typing import Any
 
 from ingle.wire.limits import CREDIT
 from ingle.wire.schema import Event
+
+from ingled.core.events import Caller
 
 TOPICS = ("model", "request", "daemon", "hook")
 MOST = 16
@@ -16,9 +18,7 @@ class Subscription:
     """One subscriber; events that find no credit are counted as lost."""
 
     id: str
-    conn: int
-    account: str
-    admin: bool
+    caller: Caller
     topics: frozenset[str]
     credit: int
     lost: int = 0
@@ -32,7 +32,7 @@ class Subscriptions:
 
     def add(self, subscription: Subscription) -> bool:
         """Take a subscriber; False when its connection has too many."""
-        if sum(one.conn == subscription.conn for one in self._by_id.values()) >= MOST:
+        if sum(one.caller.conn == subscription.caller.conn for one in self._by_id.values()) >= MOST:
             return False
         self._by_id[subscription.id] = subscription
         return True
@@ -40,20 +40,20 @@ class Subscriptions:
     def remove(self, id: str, conn: int) -> bool:
         """Forget a subscription of this connection; returns whether it was one."""
         found = self._by_id.get(id)
-        if found is None or found.conn != conn:
+        if found is None or found.caller.conn != conn:
             return False
         del self._by_id[id]
         return True
 
     def gone(self, conn: int) -> None:
         """Forget the subscriptions of a connection."""
-        for id in [id for id, one in self._by_id.items() if one.conn == conn]:
+        for id in [id for id, one in self._by_id.items() if one.caller.conn == conn]:
             del self._by_id[id]
 
     def credit(self, conn: int, id: str, n: int) -> bool:
         """The subscriber can take `n` more events; returns whether this is a subscription."""
         found = self._by_id.get(id)
-        if found is None or found.conn != conn:
+        if found is None or found.caller.conn != conn:
             return False
         found.credit = min(CREDIT, found.credit + n)
         return True
@@ -62,12 +62,12 @@ class Subscriptions:
         """Return the events to send, by connection."""
         out = []
         for one in self._by_id.values():
-            if topic not in one.topics or not (account is None or one.admin or one.account == account):
+            if topic not in one.topics or not (account is None or one.caller.sees(account)):
                 continue
             if one.credit == 0:
                 one.lost += 1
                 continue
             one.credit -= 1
-            out.append((one.conn, Event(one.id, topic, value, one.lost)))
+            out.append((one.caller.conn, Event(one.id, topic, value, one.lost)))
             one.lost = 0
         return out

@@ -16,6 +16,7 @@ from ingled.broker.front import Connection
 from ingled.broker.nursery_child import tail
 from ingled.broker.reading import read_args
 from ingled.core import events as on
+from ingled.core.accounts import Right, forbidden, lacking, visible
 from ingled.core.requests import Stage
 from ingled.core.residency import Model, State
 from ingled.link import worker_log
@@ -60,10 +61,9 @@ def answer(shell: "Shell", connection: Connection, call: Call) -> None:
         text = f"verb is '{call.verb[:64]}': this daemon has {known}"
         shell.front.fail(connection.number, call.ref, code, text, at="verb")  # type: ignore[arg-type]
         return
-    kind, admin, verb = found
-    if admin and not connection.admin:
-        text = f"account {connection.account} may not '{call.verb}'"
-        hint = "the daemon's own user and root may"
+    kind, right, verb = found
+    if right is not None and right not in connection.rights.may:
+        text, hint = lacking(right, connection.account, f"'{call.verb}'")
         shell.front.fail(connection.number, call.ref, "not_allowed", text, hint, at="verb")
         return
     args = read_args(call.ref, call.args, kind)
@@ -115,8 +115,22 @@ def _status(shell: "Shell", connection: Connection, ref: int, args: Nothing) -> 
     front.send(connection.number, Result(ref, value))
 
 
-def describe(shell: "Shell", model: Model, admin: bool) -> dict[str, Any]:
-    """Return what is known of a model; what is not known, or not for this caller, is None."""
+def _whoami(shell: "Shell", connection: Connection, ref: int, args: Nothing) -> None:
+    person, rights = shell.people.person(connection.peer.uid), connection.rights
+    value = {
+        "account": person.account,
+        "user": person.user,
+        "groups": sorted(person.groups),
+        "models": visible(shell.control.models, rights),
+        **rights.describe(),
+        "open_requests": shell.control.requests.open_of(person.account),
+        "tokens_left": shell.control.desk.quotas.left(shell.loop.time(), person.account),
+    }
+    shell.front.send(connection.number, Result(ref, value))
+
+
+def describe(shell: "Shell", model: Model, inside: bool) -> dict[str, Any]:
+    """Return what is known of a model; what is not known, or is of its inside and not for this caller, is None."""
     now = shell.loop.time()
     profile = shell.config.models[model.name]
     worker = shell.workers.of(model.name)
@@ -134,7 +148,7 @@ def describe(shell: "Shell", model: Model, admin: bool) -> dict[str, Any]:
         "revision": model.revision,
         "context": info.context if info else profile.context,
         "why": model.why or shell.workers.problems.get(model.name),
-        "log": list(model.log) if admin and model.log else None,
+        "log": list(model.log) if inside and model.log else None,
         "since_s": round(now - model.since, 1) if model.since else None,
         "phase": model.phase if model.state is State.LOADING else None,
         "percent": model.percent if model.state is State.LOADING else None,
@@ -162,8 +176,10 @@ def control_default(shell: "Shell") -> str:
 
 
 def _models(shell: "Shell", connection: Connection, ref: int, args: Nothing) -> None:
-    value = {"models": [describe(shell, model, connection.admin) for model in shell.control.models.values()]}
-    shell.front.send(connection.number, Result(ref, value))
+    inside = "load" in connection.rights.may
+    models = shell.control.models
+    found = [describe(shell, models[name], inside) for name in visible(models, connection.rights)]
+    shell.front.send(connection.number, Result(ref, {"models": found}))
 
 
 def _show(shell: "Shell", connection: Connection, ref: int, args: OneModel) -> None:
@@ -172,20 +188,35 @@ def _show(shell: "Shell", connection: Connection, ref: int, args: OneModel) -> N
         text, hint = shell.control.names.explain(args.model)
         shell.front.fail(connection.number, ref, "no_such_model", text, hint, at="args.model")
         return
+    if not connection.rights.uses(name):
+        text, hint = forbidden(connection.account, name, connection.rights)
+        shell.front.fail(connection.number, ref, "not_allowed", text, hint, at="args.model")
+        return
     model = shell.control.models[name]
     spec = shell.specs[name]
-    log = list(model.log or tail(worker_log(shell.config.runtime, name))) if connection.admin else []
+    inside = "load" in connection.rights.may
+    log = list(model.log or tail(worker_log(shell.config.runtime, name))) if inside else []
     extra = {
-        "options": spec.options if connection.admin else None,
+        "options": spec.options if inside else None,
         "sampling": spec.sampling,
         "log": log,
         "story": model.story.lines(shell.loop.time()),
     }
-    shell.front.send(connection.number, Result(ref, describe(shell, model, connection.admin) | extra))
+    shell.front.send(connection.number, Result(ref, describe(shell, model, inside) | extra))
 
 
-def _requests(shell: "Shell", connection: Connection, ref: int, args: Nothing) -> None:
-    now = shell.loop.time()
+class RequestsArgs(Struct, frozen=True, forbid_unknown_fields=True):
+    """Arguments of `requests`."""
+
+    all: bool = False
+
+
+def _requests(shell: "Shell", connection: Connection, ref: int, args: RequestsArgs) -> None:
+    now, account = shell.loop.time(), connection.account
+    if args.all and "requests" not in connection.rights.may:
+        text, hint = lacking("requests", account, "see the requests of others")
+        shell.front.fail(connection.number, ref, "not_allowed", text, hint, at="args.all")
+        return
     found = [
         {
             "id": record.id,
@@ -195,9 +226,10 @@ def _requests(shell: "Shell", connection: Connection, ref: int, args: Nothing) -
             "age_s": round(now - record.arrived, 1),
             "offset": stream.end if (stream := shell.flow.streams.get(record.id)) else 0,
             "detach": record.detach,
+            "account": record.account,
         }
         for record in shell.control.requests.records.values()
-        if record.account == connection.account
+        if args.all or record.account == account
     ]
     shell.front.send(connection.number, Result(ref, {"requests": found}))
 
@@ -226,17 +258,18 @@ def _shutdown(shell: "Shell", connection: Connection, ref: int, args: ShutdownAr
 
 
 def _hooks(shell: "Shell", connection: Connection, ref: int, args: Nothing) -> None:
-    now, own = shell.loop.time(), (None, connection.account)
+    now, caller = shell.loop.time(), connection.caller
     entries = [
-        one for one in shell.control.pipeline.registry.entries.values() if connection.admin or one.account in own
+        one
+        for one in shell.control.pipeline.registry.entries.values()
+        if one.account is None or caller.sees(one.account)
     ]
     entries.sort(key=lambda one: (one.offer.order, one.name, one.key))
     found = []
     for one in entries:
         host = shell.hosts.current(one.provider.partition(":")[2]) if one.account is None else None
-        found.append(
-            one.describe(now, connection.admin or one.account is not None) | {"pid": host.pid if host else None}
-        )
+        inside = one.account is not None or "requests" in caller.rights.may
+        found.append(one.describe(now, inside) | {"pid": host.pid if host else None})
     problems = [{"plugin": name, "why": why} for name, why in sorted(shell.hosts.problems.items())]
     shell.front.send(connection.number, Result(ref, {"hooks": found, "problems": problems}))
 
@@ -284,18 +317,19 @@ def rss_bytes() -> int:
         return int(file.read().split()[1]) * resource.getpagesize()
 
 
-VERBS: dict[str, tuple[type[Struct], bool, Verb]] = {
-    "status": (Nothing, False, _status),
-    "models": (Nothing, False, _models),
-    "show": (OneModel, False, _show),
-    "requests": (Nothing, False, _requests),
-    "load": (LoadArgs, True, _load),
-    "unload": (UnloadArgs, True, _unload),
-    "hooks": (Nothing, False, _hooks),
-    "hook_test": (HookTestArgs, False, _hook_test),
-    "shutdown": (ShutdownArgs, True, _shutdown),
+VERBS: dict[str, tuple[type[Struct], Right | None, Verb]] = {
+    "status": (Nothing, None, _status),
+    "whoami": (Nothing, None, _whoami),
+    "models": (Nothing, None, _models),
+    "show": (OneModel, None, _show),
+    "requests": (RequestsArgs, None, _requests),
+    "load": (LoadArgs, "load", _load),
+    "unload": (UnloadArgs, "load", _unload),
+    "hooks": (Nothing, None, _hooks),
+    "hook_test": (HookTestArgs, None, _hook_test),
+    "shutdown": (ShutdownArgs, "shutdown", _shutdown),
 }
-"""Verb -> arguments, whether only administrators may, function."""
+"""Verb -> arguments, the right that it takes, function."""
 
 RESERVED = frozenset(
     {"plan", "pin", "unpin", "sleep", "wake", "want", "yield", "pull", "usage", "reload", "doctor", "verify"}

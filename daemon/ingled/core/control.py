@@ -11,9 +11,11 @@ from ingle.wire.schema import Accepted
 
 from ingled.core import effects as do
 from ingled.core import events as on
+from ingled.core.accounts import FIRST
+from ingled.core.admission import Admission
 from ingled.core.desk import Desk, Limits
 from ingled.core.naming import Names
-from ingled.core.outcomes import refuse, request_event, why_failed
+from ingled.core.outcomes import refuse, request_event
 from ingled.core.passage import Passage, Refusal
 from ingled.core.pipeline import Pipeline
 from ingled.core.requests import Record, Stage
@@ -30,16 +32,18 @@ class Control:
         default: str,
         limits: Limits | None = None,
         held: Callable[[str], int] = lambda id: 0,
+        made: Callable[[str], int] = lambda id: 0,
         pipeline: Pipeline | None = None,
     ) -> None:
-        """`held` tells how many bytes are held of a request's answer (`Flow.held`)."""
+        """`held` tells how many bytes are held of a request's answer, `made` how many tokens it has (`Flow`)."""
         self.models = {model.name: model for model in models}
         self.names = Names({model.name: model.aliases for model in models}, default)
         self.limits = limits or Limits()
-        self.desk = Desk(self.models, self.limits, held)
+        self.desk = Desk(self.models, self.limits, held, made)
         self.requests = self.desk.requests
         self.pipeline = pipeline or Pipeline({}, waiting=False)
-        self.passage = Passage(self.pipeline, self.desk, self._admit, self._give)
+        self.admission = Admission(self.models, self.names, self.limits, self.requests, self.desk.quotas)
+        self.passage = Passage(self.pipeline, self.desk, self.admission.model, self._give)
         self.workers = Workers(self.models, self.names, self.desk, self.pipeline)
 
     @property
@@ -129,21 +133,18 @@ class Control:
                 value = {"what": "draining"}
                 return [do.Log("info", "draining"), do.Publish("daemon", value)]
             case on.DrainExpired():
-                return self.desk.drain_expired()
+                return self.desk.drain_expired(event.now)
             case _:
                 assert_never(event)
 
     def _request(self, e: on.RequestArrived) -> list[do.Effect]:
-        conn, account = e.caller.conn, e.caller.account
-        if self.draining:
-            return [refuse(conn, e.ref, "draining", "the daemon is shutting down", "try again when it is back")]
-        if self.requests.open_of(account) >= self.limits.open_requests:
-            n = self.limits.open_requests
-            return [
-                refuse(conn, e.ref, "over_limit", f"account {account} has {n} open requests, the limit", "let some end")
-            ]
+        conn, account, rights = e.caller.conn, e.caller.account, e.caller.rights
+        refusal = self.admission.arrives(e, draining=self.draining)
+        if refusal is not None:
+            return [_refuse(e, refusal)]
         model = self.names.find(e.model) or e.model or ""
-        record = Record(e.id, account, conn, model, e.op, e.body, e.stream, e.detach, e.grace_ms, e.priority, e.now)
+        record = Record(e.id, account, conn, model, e.op, e.body, e.stream, e.detach, e.grace_ms, 0, e.now)
+        record.rights, record.priority = rights, max(e.priority, FIRST[rights.priority])
         record.origin, record.client, record.tags, record.trace = conn, e.client, e.tags, e.trace
         record.context = list(e.context)
         if e.deadline_ms is not None:
@@ -156,26 +157,11 @@ class Control:
         if filtered is not None:
             self.requests.add(record)
             return [*opened, accepted, *filtered]
-        refusal = self._admit(e.now, record, e.model)
+        refusal = self.admission.model(e.now, record, e.model)
         if refusal is not None:
-            code, message, hint, at, retry = refusal
-            return [refuse(conn, e.ref, code, message, hint, at=at, retry=retry)]
+            return [_refuse(e, refusal)]
         self.requests.add(record)
         return [*opened, *self.passage.prompt(e.now, record, accepted)]
-
-    def _admit(self, now: float, record: Record, wanted: str | None) -> Refusal | None:
-        """Settle the model of a request, or say why it cannot be run."""
-        name = self.names.find(wanted)
-        if name is None:
-            return Refusal("no_such_model", *self.names.explain(wanted or ""), at="model")
-        model = self.models[name]
-        waiting = len(self.requests.at(Stage.QUEUED, name))
-        if waiting >= self.limits.queue:
-            return Refusal("queue_full", f"{waiting} requests wait for model '{name}'", "try again later")
-        if model.state is State.FAILED and now < model.retry_at:
-            return Refusal(*why_failed(model), retry=model.retry_at - now)
-        record.model = name
-        return None
 
     def _give(self, now: float, record: Record, accepted: do.Effect | None) -> list[do.Effect]:
         """Run a request, or let it wait for its model."""
@@ -198,3 +184,8 @@ class Control:
             out.append(do.Send(record.conn, self.desk.progress(record, position)))
         out.append(request_event(record))
         return out
+
+
+def _refuse(e: on.RequestArrived, why: Refusal) -> do.Send:
+    code, message, hint, at, retry = why
+    return refuse(e.caller.conn, e.ref, code, message, hint, at=at, retry=retry)

@@ -15,6 +15,7 @@ from ingled.core import effects as do
 from ingled.core import events as on
 from ingled.core.chain import hops
 from ingled.core.outcomes import failed, ms, no_such_request, request_event
+from ingled.core.quota import Quotas
 from ingled.core.requests import Record, Requests, Stage
 from ingled.core.residency import Model, State
 
@@ -29,6 +30,9 @@ ADOPTED_TEXT_S = 1.0
 
 RECORD_BYTES = 2048
 """What a kept request takes beside its text."""
+
+BYTES_PER_TOKEN = 4
+"""What a token of a prompt is taken to be when nobody has counted them."""
 
 FINISHES: dict[str, Finish] = {"stop": "stop", "length": "length", "repetition": "repetition"}
 
@@ -50,12 +54,19 @@ class Limits:
 class Desk:
     """All accepted requests."""
 
-    def __init__(self, models: Mapping[str, Model], limits: Limits, held: Callable[[str], int]) -> None:
-        """`models` are read only; `held` tells how many bytes are held of a request's answer (`Flow.held`)."""
+    def __init__(
+        self,
+        models: Mapping[str, Model],
+        limits: Limits,
+        held: Callable[[str], int],
+        made: Callable[[str], int],
+    ) -> None:
+        """`models` are read only; `held` tells the bytes held of an answer, `made` the tokens it has."""
         self.requests = Requests()
+        self.quotas = Quotas()
         self.limits = limits
         self.models = models
-        self._held = held
+        self._held, self._made = held, made
 
     @property
     def busy(self) -> bool:
@@ -77,17 +88,18 @@ class Desk:
         return [do.RunRequest(worker, record), request_event(record)]
 
     def cancel(self, e: on.CancelAsked) -> list[do.Effect]:
-        """End a request for somebody of its account, or for an administrator."""
+        """End a request for somebody who may see it."""
         record = self.requests.records.get(e.id)
-        if record is None or not (e.caller.admin or record.account == e.caller.account):
+        if record is None or not e.caller.sees(record.account):
             return [no_such_request(e.caller.conn, e.ref, e.id)]
         state = record.stage.value
-        out = self.end_now(record, failed(record.id, "cancelled", "the request was cancelled", "", "client"))
+        out = self.end_now(e.now, record, failed(record.id, "cancelled", "the request was cancelled", "", "client"))
         value = {"cancelled": record.stage is not Stage.KEPT, "state": state}
         return [*out, do.Send(e.caller.conn, Result(e.ref, value))]
 
-    def end_now(self, record: Record, end: Failed | None) -> list[do.Effect]:
+    def end_now(self, now: float, record: Record, end: Failed | None) -> list[do.Effect]:
         """End a request wherever it is; text that was not taken is dropped."""
+        self._pay(now, record, record.end.usage if record.end else None)
         out: list[do.Effect] = []
         if record.stage in (Stage.RUNNING, Stage.FILTERING) and record.worker is not None:
             out.append(do.AbortRequest(record.worker, record.id))
@@ -113,7 +125,7 @@ class Desk:
     def attach(self, e: on.AttachAsked) -> list[do.Effect]:
         """Give the stream of a request to another connection; the one that had it is told."""
         record = self.requests.records.get(e.id)
-        if record is None or not (e.caller.admin or record.account == e.caller.account):
+        if record is None or not e.caller.sees(record.account):
             return [no_such_request(e.caller.conn, e.ref, e.id)]
         out: list[do.Effect] = []
         if record.conn is not None and record.conn != e.caller.conn:
@@ -136,7 +148,7 @@ class Desk:
                 elif record.stage is Stage.ENDING:
                     out += self.keep(e.now, record)
             else:
-                out += self.end_now(record, None)
+                out += self.end_now(e.now, record, None)
         return out
 
     def delivered(self, e: on.Delivered) -> list[do.Effect]:
@@ -200,6 +212,8 @@ class Desk:
 
     def end(self, now: float, record: Record, end: Done | Failed) -> list[do.Effect]:
         """The request is over for the engine; its reader may still have to take text."""
+        usage = end.usage
+        self._pay(now, record, None if usage is UNSET else usage)
         record.stage, record.chain = Stage.ENDING, None
         if record.ran:
             end = replace(end, hooks=record.ran)
@@ -255,11 +269,24 @@ class Desk:
                 out += self.run(e.now, record)
         return out
 
-    def drain_expired(self) -> list[do.Effect]:
+    def _pay(self, now: float, record: Record, usage: Usage | None) -> None:
+        """Take a request's tokens off what its account has; of one that was broken off, what is known of them."""
+        if record.paid or not record.run_at:
+            return
+        record.paid = True
+        if usage is not None:
+            tokens = usage.prompt + usage.completion
+        else:
+            tokens = len(record.body) // BYTES_PER_TOKEN + self._made(record.id)
+        self.quotas.pay(now, record.account, tokens)
+
+    def drain_expired(self, now: float) -> list[do.Effect]:
         """End all that is not over."""
         out: list[do.Effect] = []
         for record in [r for r in self.requests.records.values() if r.stage is not Stage.KEPT]:
-            out += self.end_now(record, failed(record.id, "draining", "the daemon stops", "ask again later", "daemon"))
+            out += self.end_now(
+                now, record, failed(record.id, "draining", "the daemon stops", "ask again later", "daemon")
+            )
         return out
 
     def timer(self, e: on.TimerFired) -> list[do.Effect]:
@@ -278,7 +305,7 @@ class Desk:
                 record.worker = None
             return [*out, *self.end(e.now, record, end)]
         if kind == "grace" and record.conn is None:
-            return self.end_now(record, None)
+            return self.end_now(e.now, record, None)
         if kind == "keep" and record.stage is Stage.KEPT:
             if record.conn is not None:  # somebody reads it
                 return [do.SetTimer(e.key, e.now + self.limits.keep_s)]

@@ -181,7 +181,7 @@ class ClearTimer:
 
 @dataclass(frozen=True, slots=True)
 class Publish:
-    """Tell subscribers; with an account only those of this account and administrators."""
+    """Tell subscribers; with an account only those who may see its requests."""
 
     topic: str
     value: dict[str, Any]

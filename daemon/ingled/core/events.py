@@ -9,17 +9,22 @@ from typing import Any
 from ingle.wire.hook_schema import HookOffer, HookResult, Point
 from msgspec import Raw
 
+from ingled.core.accounts import MEMBER, Rights
 from ingled.core.registry import Entry
 from ingled.core.requests import Record
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks: a connection, the account that the kernel vouches for, and whether it may administer."""
+    """Who asks: a connection, the account that the kernel vouches for, and what it may do."""
 
     conn: int
     account: str
-    admin: bool = False
+    rights: Rights = MEMBER
+
+    def sees(self, account: str) -> bool:
+        """Return whether it may see, end and read requests of this account."""
+        return account == self.account or "requests" in self.rights.may
 
 
 @dataclass(frozen=True, slots=True)

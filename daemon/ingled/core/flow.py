@@ -273,6 +273,11 @@ class Flow:
         ended = stream.send(sends)
         return sends, stream.grant(), ended
 
+    def made(self, id: str) -> int:
+        """Return how many tokens of a stream have come from its worker."""
+        stream = self.streams.get(id)
+        return len(stream.tokens) if stream else 0
+
     def held(self, id: str) -> int:
         """Return how many bytes are held of a stream."""
         stream = self.streams.get(id)

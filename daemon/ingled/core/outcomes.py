@@ -56,6 +56,6 @@ def why_failed(model: Model) -> tuple[Code, str, str]:
 
 
 def request_event(record: Record, state: str | None = None) -> do.Publish:
-    """Return the event that a request has changed; its account and administrators see it."""
+    """Return the event that a request has changed; those hear it who may see the request."""
     value = {"id": record.id, "model": record.model, "account": record.account, "state": state or record.stage.value}
     return do.Publish("request", value, record.account)

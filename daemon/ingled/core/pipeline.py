@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from ingled.core import chain as chains
 from ingled.core import effects as do
 from ingled.core import events as on
+from ingled.core.accounts import lacking
 from ingled.core.chain import Chain, Hop, Outcome, Value
 from ingled.core.outcomes import refuse
 from ingled.core.registry import Entry, Registry, Who
@@ -65,6 +66,8 @@ class Pipeline:
         def no(code: Code, message: str, hint: str, at: str) -> list[do.Effect]:
             return [refuse(caller.conn, offer.ref, code, message, hint, at=at)]
 
+        if "hook" not in caller.rights.may:
+            return no("not_allowed", *lacking("hook", caller.account, "offer hooks"), at="t")
         rule = self._rules.get(offer.name, Rule())
         if rule.account not in (None, caller.account):
             text = f"hook '{offer.name}' is kept for account {rule.account}, and this is {caller.account}"

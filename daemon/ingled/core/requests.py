@@ -8,6 +8,7 @@ from typing import Any
 from ingle.wire.schema import Done
 from msgspec import Raw
 
+from ingled.core.accounts import MEMBER, Rights
 from ingled.core.chain import Chain
 from ingled.core.registry import Entry
 
@@ -42,12 +43,15 @@ class Record:
     grace_ms: int
     priority: int
     arrived: float
+    rights: Rights = MEMBER
     stage: Stage = Stage.QUEUED
     worker: str | None = None
     waited: bool = False
     """The model was not ready when the request came."""
     run_at: float = 0.0
     deadline_at: float | None = None
+    paid: bool = False
+    """Its tokens are taken off what its account has."""
     resumed: int = 0
     """How often a worker died under it."""
     origin: int | None = None

@@ -90,7 +90,7 @@ class Workers:
         out: list[do.Effect] = []
         for record in busy:
             end = failed(record.id, "cancelled", f"model '{name}' was unloaded", "ask again to load it", "client")
-            out += self.desk.end_now(record, end)
+            out += self.desk.end_now(e.now, record, end)
         if model.state in (State.LOADING, State.READY):
             worker, pid = model.worker, model.pid
             # Where the fork is still under way, its report is answered by the order to end it.

@@ -1,0 +1,68 @@
+"""Whether a request may come in: who asks, how much of theirs is under way, and which model it is for. Pure."""
+
+from collections.abc import Mapping
+
+from ingled.core import events as on
+from ingled.core.accounts import FIRST, forbidden
+from ingled.core.desk import Limits
+from ingled.core.naming import Names
+from ingled.core.outcomes import why_failed
+from ingled.core.passage import Refusal
+from ingled.core.quota import Quotas
+from ingled.core.requests import Record, Requests, Stage
+from ingled.core.residency import Model, State
+
+
+class Admission:
+    """Refusals, each with what would help."""
+
+    def __init__(
+        self, models: Mapping[str, Model], names: Names, limits: Limits, requests: Requests, quotas: Quotas
+    ) -> None:
+        """All of them are read only here."""
+        self._models, self._names, self._limits = models, names, limits
+        self._requests, self._quotas = requests, quotas
+
+    def arrives(self, e: on.RequestArrived, *, draining: bool) -> Refusal | None:
+        """Say why a request may not come in, whatever model it will be for."""
+        account, rights = e.caller.account, e.caller.rights
+        if draining:
+            return Refusal("draining", "the daemon is shutting down", "try again when it is back")
+        if e.priority < 0 and FIRST[rights.priority] >= 0:
+            text = f"priority is {e.priority}: account {account} has class '{rights.priority}' and may not go before"
+            return Refusal("not_allowed", f"{text} others", "use 0 or more", at="priority")
+        most = rights.open_requests or self._limits.open_requests
+        if self._requests.open_of(account) >= most:
+            return Refusal("over_limit", f"account {account} has {most} open requests, the limit", "let some end")
+        used_up = self._quotas.wait(e.now, account, rights)
+        if used_up is not None:
+            limit, seconds = used_up
+            text = f"account {account} has used up its limit of {limit}"
+            return Refusal("over_limit", text, f"try again in {_in_words(seconds)}", retry=seconds)
+        return None
+
+    def model(self, now: float, record: Record, wanted: str | None) -> Refusal | None:
+        """Settle the model of a request, or say why it cannot be run."""
+        name = self._names.find(wanted)
+        if name is None:
+            return Refusal("no_such_model", *self._names.explain(wanted or ""), at="model")
+        if not record.rights.uses(name):
+            return Refusal("not_allowed", *forbidden(record.account, name, record.rights), at="model")
+        model = self._models[name]
+        queued = self._requests.at(Stage.QUEUED, name)
+        if len(queued) >= self._limits.queue:
+            return Refusal("queue_full", f"{len(queued)} requests wait for model '{name}'", "try again later")
+        most = record.rights.waiting
+        if most is not None and sum(one.account == record.account for one in queued) >= most:
+            text = f"account {record.account} has {most} requests that wait for model '{name}', the limit"
+            return Refusal("over_limit", text, "let some end")
+        if model.state is State.FAILED and now < model.retry_at:
+            return Refusal(*why_failed(model), retry=model.retry_at - now)
+        record.model = name
+        return None
+
+
+def _in_words(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} minutes" if seconds < 5400 else f"{round(seconds / 3600)} hours"
