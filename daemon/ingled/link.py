@@ -281,6 +281,8 @@ class Plugin(Struct, frozen=True, forbid_unknown_fields=True):
     """With `ref` 0; name, order, policy and selection as the configuration has them."""
     problem: str = ""
     """In one line: file, line and reason."""
+    digest: str = ""
+    """Of its module's file: another one, another plugin."""
 
 
 class Offers(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="offers"):

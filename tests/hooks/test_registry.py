@@ -1,5 +1,6 @@
 """What is wrong with a plugin is told with its file, line and reason; what is right is offered as configured."""
 
+import hashlib
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -37,6 +38,7 @@ def test_a_plugin_is_offered_with_its_own_defaults(load: Load, tmp_path: Path) -
         "1.2",
         str(tmp_path / "x.py"),
         HookOffer(0, "x", ["prompt"], "1.2", 7, Select(), 20, "refuse", False, "all", Hold(5, 6)),
+        digest=hashlib.sha256((tmp_path / "x.py").read_bytes()).hexdigest(),
     )
 
 

@@ -13,7 +13,7 @@ def entries(provider: str, plugins: Sequence[link.Plugin], choices: Mapping[str,
     found = []
     for one in plugins:
         if one.offer is not None and not one.problem:
-            found.append(Entry(one.offer, provider, source=one.source))
+            found.append(Entry(one.offer, provider, source=one.source, digest=one.digest))
         else:
             found += stand_ins(provider, {one.name: one.problem}, choices, one.source)
     return found

@@ -154,7 +154,7 @@ class Pipeline:
             if result.verdict == "error":
                 out += self.count(e.now, entry, result.reason)
             else:
-                entry.worked(result.us)
+                entry.tally.worked(result.us)
             if result.state is not None:
                 record.states[entry.key] = result.state
         value = e.value
@@ -190,7 +190,7 @@ class Pipeline:
 
     def count(self, now: float, entry: Entry, why: str) -> list[do.Effect]:
         """Count a failure; the hook may trip."""
-        return tripped(entry) if entry.failed_at(now, why) else []
+        return tripped(entry) if entry.tally.failed_at(now, why) else []
 
     def _next(self, record: Record, chain: Chain, outcome: Outcome | None) -> Step:
         if outcome is not None:

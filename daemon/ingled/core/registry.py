@@ -26,19 +26,9 @@ class Who:
 
 
 @dataclass(slots=True)
-class Entry:
-    """A hook that is offered."""
+class Tally:
+    """How a hook has done; it goes on when another host of plugins offers the same hook."""
 
-    offer: HookOffer
-    provider: str
-    """`group:NAME` for a host of plugins, `conn:NUMBER` for a connection."""
-    account: str | None = None
-    """Of the connection that offers it; None for a plugin."""
-    conn: int | None = None
-    label: str = "plugin"
-    source: str = ""
-    broken: str = ""
-    """Why it cannot run: its `on_error` is applied to every request."""
     calls: int = 0
     failed: int = 0
     row: int = 0
@@ -48,22 +38,6 @@ class Entry:
     why: str = ""
     """Its last failure."""
     times: deque[int] = field(default_factory=lambda: deque(maxlen=TIMES))
-
-    @property
-    def name(self) -> str:
-        """Return the name under which its provider knows it."""
-        return self.offer.name
-
-    @property
-    def key(self) -> str:
-        """Return its name among all hooks: two accounts may offer the same one."""
-        return self.offer.name if self.account is None else f"{self.account}/{self.offer.name}"
-
-    def out_of_order(self, now: float) -> str:
-        """Return why it is not called now; nothing when it is."""
-        if self.broken:
-            return self.broken
-        return f"tripped after {TRIP_AFTER} failures in a row: {self.why}" if now < self.tripped_until else ""
 
     def worked(self, us: int) -> None:
         """Count a call that went well."""
@@ -84,6 +58,51 @@ class Entry:
         self.row = TRIP_AFTER - 1  # one more failure trips it again
         return True
 
+    def anew(self) -> "Tally":
+        """Return the tally of a hook that has changed: what it failed at before is not held against it."""
+        return Tally(self.calls, self.failed, times=self.times)
+
+
+@dataclass(slots=True)
+class Entry:
+    """A hook that is offered."""
+
+    offer: HookOffer
+    provider: str
+    """`group:NAME` for a host of plugins, `conn:NUMBER` for a connection."""
+    account: str | None = None
+    """Of the connection that offers it; None for a plugin."""
+    conn: int | None = None
+    label: str = "plugin"
+    source: str = ""
+    broken: str = ""
+    """Why it cannot run: its `on_error` is applied to every request."""
+    digest: str = ""
+    """Of a plugin's file."""
+    tally: Tally = field(default_factory=Tally)
+
+    @property
+    def name(self) -> str:
+        """Return the name under which its provider knows it."""
+        return self.offer.name
+
+    @property
+    def key(self) -> str:
+        """Return its name among all hooks: two accounts may offer the same one."""
+        return self.offer.name if self.account is None else f"{self.account}/{self.offer.name}"
+
+    def out_of_order(self, now: float) -> str:
+        """Return why it is not called now; nothing when it is."""
+        if self.broken:
+            return self.broken
+        tally = self.tally
+        return f"tripped after {TRIP_AFTER} failures in a row: {tally.why}" if now < tally.tripped_until else ""
+
+    @property
+    def edition(self) -> tuple[str, str, str]:
+        """Return what is another when the plugin has changed."""
+        return self.offer.version, self.source, self.digest
+
     def sees(self, who: Who, model: str | None) -> bool:
         """Return whether a request is any of its business: by scope, then by selection."""
         offer = self.offer
@@ -100,7 +119,7 @@ class Entry:
 
     def describe(self, now: float, whole: bool) -> dict[str, Any]:
         """Return what `ingle hooks` shows; what it failed at only with `whole`, as that may quote a prompt."""
-        offer, times = self.offer, sorted(self.times)
+        offer, tally, times = self.offer, self.tally, sorted(self.tally.times)
         wrong = self.out_of_order(now)
         state = "broken" if self.broken else "tripped" if wrong else "trial" if offer.trial else "active"
         return {
@@ -113,8 +132,8 @@ class Entry:
             "scope": offer.scope,
             "state": state,
             "why": (wrong if whole or self.broken else "it failed again and again") if wrong else None,
-            "calls": self.calls,
-            "failures": self.failed,
+            "calls": tally.calls,
+            "failures": tally.failed,
             "p50_us": times[len(times) // 2] if times else None,
             "p99_us": times[int(len(times) * 0.99)] if times else None,
             "select": {name: list(getattr(offer.select, name)) for name in ("models", "accounts", "tags")},
@@ -130,13 +149,24 @@ class Registry:
 
     def __init__(self) -> None:
         self.entries: dict[str, Entry] = {}
+        self._plugins: dict[str, tuple[tuple[str, str, str], Tally]] = {}
+        """Of plugins, by name, the edition and how it has done: also of one that is not there for a while."""
         self._by_point: dict[str, list[Entry]] = {point: [] for point in get_args(Point)}
 
     def put(self, entry: Entry) -> None:
-        """Take a hook in, or another version of it; what was counted of it stays."""
-        old = self.entries.get(entry.key)
-        if old is not None:
-            entry.calls, entry.failed, entry.times = old.calls, old.failed, old.times
+        """Take a hook in, or another version of it; what was counted of it stays.
+
+        A plugin that has tripped stays so until its time is over or it has changed, whatever host it runs in.
+        """
+        if entry.account is not None:
+            old = self.entries.get(entry.key)
+            if old is not None:
+                entry.tally = old.tally.anew()
+        elif (known := self._plugins.get(entry.key)) is not None:
+            same = entry.broken or known[0] == entry.edition
+            entry.tally = known[1] if same else known[1].anew()
+        if entry.account is None and not entry.broken:
+            self._plugins[entry.key] = entry.edition, entry.tally
         self.entries[entry.key] = entry
         self._sort()
 

@@ -168,7 +168,7 @@ class Stages:
         changed = any(result.verdict in ("changed", "stop") for result in results)
         text = str((value or {}).get("text", "")) if changed else stage.flying
         for entry, result in zip(stage.hop.entries, results, strict=False):
-            entry.worked(result.us)
+            entry.tally.worked(result.us)
             _report(stage, entry, result)
         stage.held = sum(result.held for result in results)
         stage.flying, stage.flushing = None, False
@@ -195,7 +195,7 @@ class Stages:
         entries = stage.hop.entries
         guilty = [entry for entry in entries if not blamed or entry.name in blamed] or list(entries)
         for entry in guilty:
-            if entry.failed_at(now, why):
+            if entry.tally.failed_at(now, why):
                 moves.tripped.append(entry)
             stage.reported[entry.key] = told(entry, "chunk", "skipped", 0, why)
         refusing = next((entry for entry in guilty if entry.offer.on_error == "refuse"), None)

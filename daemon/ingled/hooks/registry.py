@@ -1,9 +1,11 @@
 """The plugins of a host: imported, checked against the specs, and ready to be called one by one."""
 
+import hashlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -67,9 +69,10 @@ class Registry:
 
     def _load(self, candidate: Candidate, choice: link.Choice) -> None:
         version = candidate.version or "0"
-        offer, problem = None, ""
+        offer, problem, digest = None, "", ""
         try:
             module = _imported(candidate)
+            digest = _digest(module)
             version = one_line(str(vars(module).get("VERSION", version)))[:256] or "0"
             plugin = self._checked(candidate, module, version, choice)
         except Unfit as unfit:
@@ -77,7 +80,7 @@ class Registry:
         else:
             self.plugins[plugin.name] = plugin
             offer = plugin.offer
-        self.told.append(link.Plugin(candidate.name, version, candidate.source, offer, problem))
+        self.told.append(link.Plugin(candidate.name, version, candidate.source, offer, problem, digest))
 
     def _checked(self, candidate: Candidate, module: ModuleType, version: str, choice: link.Choice) -> Plugin:
         name = candidate.name
@@ -108,6 +111,13 @@ def _imported(candidate: Candidate) -> ModuleType:
         place = candidate.source.removeprefix("entry point ")
         raise Unfit(f"{place} is a {type(module).__name__}: a plugin is a module")
     return module
+
+
+def _digest(module: ModuleType) -> str:
+    try:
+        return hashlib.sha256(Path(module.__file__ or "").read_bytes()).hexdigest()
+    except OSError:
+        return ""
 
 
 def _points(module: ModuleType) -> list[Point]:
