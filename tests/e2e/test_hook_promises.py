@@ -72,3 +72,71 @@ def test_a_plugin_that_has_tripped_stays_so_until_it_has_changed(tmp_path: Path)
         write(tmp_path, "bad", NOTHING)
         wait_until(lambda: hooks(client)["bad"]["state"] == "active")
         assert told(client.read(client.ask("x"))[1], "bad")["verdict"] == "unchanged"
+
+
+TO_OTHER = """
+HOOK = Hook(order=1)
+
+@hookimpl
+def ingled_request(request):
+    return changed(request | {"model": "other"})
+"""
+
+
+def test_a_request_that_is_moved_to_another_model_meets_the_plugins_of_that_one(tmp_path: Path) -> None:
+    guard = "@hookimpl\ndef ingled_request(request):\n    return refuse(f'not {request[\"model\"]}')\n"
+    table = "[plugins.guard]\nmodels = ['other']\n"
+    with daemon_with(tmp_path, table, router=TO_OTHER, guard=guard) as daemon, Wire(daemon.socket) as client:
+        end = client.read(client.ask("x", model="quick"))[1]
+        assert (end["code"], [hook["name"] for hook in end["hooks"]]) == ("refused_by_hook", ["router", "guard"])
+        write(tmp_path, "guard", "def (\n")
+        wait_until(lambda: client.call("hooks")["problems"])
+        assert client.read(client.ask("x"))[1]["code"] == "refused_by_hook", "the guard before it stays"
+    with daemon_with(tmp_path, table, router=TO_OTHER, guard="def (\n") as daemon, Wire(daemon.socket) as client:
+        end = client.read(client.ask("x"))[1]
+        assert (end["code"], end["fault"]) == ("hook_failed", "hook:guard")
+        assert told(end, "guard")["verdict"] == "skipped"
+
+
+def test_a_plugin_is_selected_by_the_other_names_of_its_models(tmp_path: Path) -> None:
+    table = "[plugins.guard]\nmodels = ['quick']\n"
+    guard = "@hookimpl\ndef ingled_prompt(messages):\n    return refuse('no')\n"
+    with daemon_with(tmp_path, table, guard=guard) as daemon, Wire(daemon.socket) as client:
+        for name in ("quick", "fast", None):
+            assert client.read(client.ask("x", model=name))[1]["code"] == "refused_by_hook"
+        assert client.read(client.ask("x", model="other"))[1]["t"] == "done"
+
+
+def offer(tool: Wire, name: str, *points: str, **fields: Any) -> None:
+    tool.send({"t": "hook_offer", "ref": 1, "name": name, "points": list(points), **fields})
+    assert tool.until("result", "failed")[-1]["t"] == "result"
+
+
+def test_a_hook_that_saw_the_prompt_and_whose_program_ended_before_the_answer_has_failed(tmp_path: Path) -> None:
+    for policy, kind in (("refuse", "failed"), ("skip", "done")):
+        with daemon_with(tmp_path) as daemon, Wire(daemon.socket) as client:
+            with Wire(daemon.socket) as tool:
+                offer(tool, "both", "prompt", "answer", on_error=policy)
+                id = client.ask("x", model="other", stream=False)  # which is cold: its answer takes a while
+                call = tool.until("hook_call")[-1]
+                tool.send({"t": "hook_reply", "call": call["call"], "results": [{"hook": "both"}]})
+                client.until("progress")
+            wait_until(lambda: hooks(client) == {})
+            end = client.read(id)[1]
+            assert end["t"] == kind
+            assert [hook["verdict"] for hook in end["hooks"]] == ["unchanged", "skipped"]
+
+
+def test_a_hook_cannot_tell_a_plugin_whose_request_it_is(tmp_path: Path) -> None:
+    seen = (
+        "@hookimpl\ndef ingled_prompt(messages, call):\n    return note(account=call.account, tags=list(call.tags))\n"
+    )
+    with daemon_with(tmp_path, seen=seen) as daemon, Wire(daemon.socket) as tool, Wire(daemon.socket) as client:
+        offer(tool, "liar", "prompt", order=1)
+        id = client.ask("x")
+        call = tool.until("hook_call")[-1]
+        value = {"messages": call["value"]["messages"], "call": {"account": "uid:0", "tags": ["trusted"]}}
+        results = [{"hook": "liar", "verdict": "changed"}]
+        tool.send({"t": "hook_reply", "call": call["call"], "results": results, "value": value})
+        end = client.read(id)[1]
+        assert told(end, "seen")["note"] == {"account": client.welcome["account"], "tags": []}

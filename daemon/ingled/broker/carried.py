@@ -11,8 +11,8 @@ from ingled.core.requests import Record, Stage
 from ingled.link import Held
 
 
-class Handler(Struct, frozen=True):
-    """A chunk handler of the answer. A plugin's is there in every daemon; a client's died with its connection."""
+class Hook(Struct, frozen=True):
+    """A hook that the request has met. A plugin's is there in every daemon; a client's died with its connection."""
 
     offer: HookOffer
     provider: str
@@ -20,8 +20,13 @@ class Handler(Struct, frozen=True):
     label: str
 
     def entry(self) -> Entry:
-        """Return it as a hook of this daemon."""
-        return Entry(self.offer, self.provider, self.account, label=self.label)
+        """Return it as a hook of this daemon, whose connections have numbers of their own."""
+        provider = self.provider if self.account is None else GONE
+        return Entry(self.offer, provider, self.account, label=self.label)
+
+
+GONE = "conn:-1"
+"""No connection has this number."""
 
 
 class Carried(Struct, frozen=True):
@@ -45,7 +50,8 @@ class Carried(Struct, frozen=True):
     watched: bool
     ran: list[dict[str, Any]]
     states: dict[str, bytes]
-    handlers: list[Handler]
+    handlers: list[Hook]
+    met: list[Hook]
 
 
 _decode = msgspec.msgpack.Decoder(Carried).decode
@@ -53,17 +59,23 @@ _decode = msgspec.msgpack.Decoder(Carried).decode
 
 def pack(record: Record) -> bytes:
     """Return what a new broker needs of a record, beside op, body and text."""
-    handlers = [Handler(one.offer, one.provider, one.account, one.label) for one in record.handlers]
     fields = {name: getattr(record, name) for name in Carried.__struct_fields__}
-    carried = Carried(**fields | {"handlers": handlers})
-    return msgspec.msgpack.encode(carried)
+    fields["handlers"] = [_hook(one) for one in record.handlers]
+    fields["met"] = [_hook(one) for one in record.met.values()]
+    return msgspec.msgpack.encode(Carried(**fields))
+
+
+def _hook(entry: Entry) -> Hook:
+    return Hook(entry.offer, entry.provider, entry.account, entry.label)
 
 
 def unpack(held: Held, worker: str) -> Record:
     """Return the record of a request that a worker holds. Raises ValueError for another release's."""
     carried = _decode(held.record)
     fields = {name: getattr(carried, name) for name in Carried.__struct_fields__}
-    fields["handlers"] = [handler.entry() for handler in carried.handlers]
+    fields["handlers"] = [hook.entry() for hook in carried.handlers]
+    met = [hook.entry() for hook in carried.met]
+    fields["met"] = {entry.key: entry for entry in met}
     return Record(
         id=held.id,
         conn=None,

@@ -2,10 +2,13 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from ingle.wire.hook_schema import HookOffer
+from ingle.wire.hook_schema import HookOffer, Point
 
 from ingled import link
 from ingled.core.registry import Entry
+
+EVERYWHERE: list[Point] = ["request", "prompt", "chunk", "answer"]
+"""Where a request meets what stands for a plugin: nobody knows at which points that would have been."""
 
 
 def entries(provider: str, plugins: Sequence[link.Plugin], choices: Mapping[str, link.Choice]) -> list[Entry]:
@@ -32,6 +35,6 @@ def stand_ins(
             continue
         policy = choice.on_error or "refuse"
         offer = HookOffer(
-            0, name, ["request"], select=choice.select, on_error=policy, scope="all", trial=choice.trial
+            0, name, EVERYWHERE, select=choice.select, on_error=policy, scope="all", trial=choice.trial
         )  # fmt: skip
         yield Entry(offer, provider, source=source, broken=f"the plugin cannot run: {why}")

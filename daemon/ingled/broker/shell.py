@@ -31,7 +31,7 @@ from ingled.core.accounts import Accounts
 from ingled.core.control import Control
 from ingled.core.desk import Limits
 from ingled.core.flow import Flow
-from ingled.core.pipeline import Pipeline, Rule
+from ingled.core.pipeline import Rule
 from ingled.core.requests import Stage
 from ingled.core.residency import IllegalTransition, Model
 
@@ -81,8 +81,8 @@ class Shell:
             dispatch=self.dispatch,
         )
         rules = {name: Rule(hook.account, hook.order, hook.scope_all) for name, hook in config.hooks.items()}
-        pipeline = Pipeline(rules, waiting=self.hosts.needed)
-        self.control = Control(models, config.default_model, limits, self.flow.held, self.flow.made, pipeline)
+        awaited = ["group:main"] if self.hosts.needed else []
+        self.control = Control(models, config.default_model, limits, self.flow.held, self.flow.made, rules, awaited)
         self.timers = Timers(loop, self._timer)
         self.subscriptions = Subscriptions()
         self.people = People(loop, Accounts(frozenset({"uid:0", f"uid:{own_uid}"}), config.access))

@@ -59,6 +59,8 @@ class Chain:
     ran: list[dict[str, Any]] = field(default_factory=list)
     """What `done.hooks` will say."""
     trace: bool = False
+    edits: int = 0
+    """Changes of the registry that it knows of."""
 
     @property
     def hop(self) -> Hop | None:
@@ -99,18 +101,24 @@ def start(
 ) -> tuple[Chain, Outcome | None]:
     """Begin; hooks that are out of order are skipped, or refuse the request, as they say."""
     chain = Chain(point, value, [], trace=trace)
+    return chain, go_on(chain, entries, now)
+
+
+def go_on(chain: Chain, entries: Sequence[Entry], now: float) -> Outcome | None:
+    """Have these hooks due from now on, but for those that are out of order; returns the outcome if there is one."""
     good: list[Entry] = []
+    chain.hops = []
     for entry in entries:
         why = entry.out_of_order(now)
         if not why:
             good.append(entry)
         elif entry.offer.on_error == "refuse" and not entry.offer.trial:
             chain.tell(entry, "skipped", 0, why)
-            return chain, Outcome("failed", value, entry.name, why)
+            return Outcome("failed", chain.value, entry.name, why)
         else:
             chain.tell(entry, "skipped", 0, why)
-    chain.hops = hops(good, alone=trace)
-    return chain, None if chain.hops else Outcome("go", value)
+    chain.hops = hops(good, alone=chain.trace)
+    return None if chain.hops else Outcome("go", chain.value)
 
 
 def replied(chain: Chain, results: Sequence[HookResult], value: Value | None) -> Outcome | None:
@@ -133,7 +141,7 @@ def replied(chain: Chain, results: Sequence[HookResult], value: Value | None) ->
     if decision.verdict == "answer":
         return Outcome("answered", value or {}, decision.hook)
     if value is not None and any(result.verdict == "changed" for result in results):
-        chain.value = {**before, **value}
+        chain.value = {key: value.get(key, old) for key, old in before.items()}  # and nothing else that it may say
         if chain.trace:
             chain.ran[-1] |= {"before": before, "after": chain.value}
     return None if chain.hops else Outcome("go", chain.value)

@@ -4,7 +4,8 @@ It never raises for what a client or a worker can cause. It raises `IllegalTrans
 logs it, calls `abandon` for that model and keeps serving.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import assert_never
 
 from ingle.wire.schema import Accepted
@@ -17,7 +18,7 @@ from ingled.core.desk import Desk, Limits
 from ingled.core.naming import Names
 from ingled.core.outcomes import refuse, request_event
 from ingled.core.passage import Passage, Refusal
-from ingled.core.pipeline import Pipeline
+from ingled.core.pipeline import Pipeline, Rule
 from ingled.core.requests import Record, Stage
 from ingled.core.residency import Model, State
 from ingled.core.workers import Workers
@@ -33,17 +34,21 @@ class Control:
         limits: Limits | None = None,
         held: Callable[[str], int] = lambda id: 0,
         made: Callable[[str], int] = lambda id: 0,
-        pipeline: Pipeline | None = None,
+        rules: Mapping[str, Rule] = MappingProxyType({}),
+        awaited: Iterable[str] = (),
     ) -> None:
-        """`held` tells how many bytes are held of a request's answer, `made` how many tokens it has (`Flow`)."""
+        """`held` tells how many bytes are held of a request's answer, `made` how many tokens it has (`Flow`).
+
+        `rules` and `awaited` are the pipeline's.
+        """
         self.models = {model.name: model for model in models}
         self.names = Names({model.name: model.aliases for model in models}, default)
         self.limits = limits or Limits()
         self.desk = Desk(self.models, self.limits, held, made)
         self.requests = self.desk.requests
-        self.pipeline = pipeline or Pipeline({}, waiting=False)
+        self.pipeline = Pipeline(rules, self.names, awaited)
         self.admission = Admission(self.models, self.names, self.limits, self.requests, self.desk.quotas)
-        self.passage = Passage(self.pipeline, self.desk, self.admission.model, self._give)
+        self.passage = Passage(self.pipeline, self.desk, self.names, self.admission.model, self._give)
         self.workers = Workers(self.models, self.names, self.desk, self.pipeline)
 
     @property

@@ -21,10 +21,17 @@ class Names:
             for other in others:
                 self._models.setdefault(other, name)
         self._own = tuple(aliases)
+        self._all = {
+            own: frozenset((own, *(name for name, model in self._models.items() if model == own))) for own in aliases
+        }
 
     def find(self, wanted: str | None) -> str | None:
         """Return the model that a request means, or None."""
         return self._models.get(self.default if wanted is None else wanted)
+
+    def of(self, model: str | None) -> frozenset[str]:
+        """Return all names of what a request may have asked for; of what does not exist, just what it said."""
+        return self._all.get(model or self.default, frozenset((model or self.default,)))
 
     def explain(self, wanted: str) -> tuple[str, str]:
         """Return message and hint for a name that does not exist."""

@@ -7,6 +7,7 @@ A request that meets no hook goes the same way and pays nothing for it.
 """
 
 from collections.abc import Callable
+from dataclasses import replace as changed
 from typing import Literal, NamedTuple
 
 from ingle.wire.schema import Code, Done, ModelRef, Timings, Usage
@@ -19,6 +20,7 @@ from ingled.core import events as on
 from ingled.core import pipeline as hooks
 from ingled.core.chain import Outcome
 from ingled.core.desk import Desk
+from ingled.core.naming import Names
 from ingled.core.outcomes import failed, ms, request_event
 from ingled.core.pipeline import Pipeline
 from ingled.core.requests import Record, Stage
@@ -41,12 +43,14 @@ Give = Callable[[float, Record, do.Effect | None], list[do.Effect]]
 class Passage:
     """Drives requests past their hooks."""
 
-    def __init__(self, pipeline: Pipeline, desk: Desk, admit: Admit, give: Give) -> None:
+    def __init__(self, pipeline: Pipeline, desk: Desk, names: Names, admit: Admit, give: Give) -> None:
         """`admit` sets the record's model, or refuses; `give` runs or queues the request."""
         self.pipeline, self.desk = pipeline, desk
-        self._admit, self._give = admit, give
+        self._find, self._admit, self._give = names.find, admit, give
         self._parked: list[Record] = []
         """Requests that came before it was known which hooks there are."""
+        self._ended: list[on.StagesEnded] = []
+        """Ends of answers, likewise."""
 
     # ------------------------------------------------------------ before the model
 
@@ -56,24 +60,35 @@ class Passage:
             record.stage = Stage.FILTERING
             self._parked.append(record)
             return [request_event(record)]
-        entries = self.pipeline.select("request", record)
-        if not entries:
+        filtered = self._request(now, record, wanted)
+        if filtered is None:
             return None
         record.stage = Stage.FILTERING
-        value = hooks.request_value(record, wanted)
-        effects, outcome = self.pipeline.start(now, record, "request", value, entries)
+        effects, outcome = filtered
         return [request_event(record), *effects, *self._decided(now, record, "request", outcome)]
+
+    def _request(self, now: float, record: Record, wanted: str | None) -> hooks.Step | None:
+        """Show a request to the `request` hooks that it has not met yet; None when there are none."""
+        before = set(record.met)
+        entries = [entry for entry in self.pipeline.meet("request", record) if entry.key not in before]
+        if not entries:
+            return None
+        return self.pipeline.start(now, record, "request", hooks.request_value(record, wanted), entries)
 
     def plugins(self, e: on.PluginsOffered) -> list[do.Effect]:
         """It is known which plugins there are: requests that waited for that go on."""
         out = self.pipeline.plugins(e)
-        self.pipeline.waiting = False
+        if self.pipeline.waiting:
+            return out
         parked, self._parked = self._parked, []
         for record in parked:
             if self.desk.requests.records.get(record.id) is record and record.stage is Stage.FILTERING:
                 wanted = record.model or None
                 more = self.arrives(e.now, record, wanted)
                 out += self.admitted(e.now, record, wanted) if more is None else more
+        ended, self._ended = self._ended, []
+        for end in ended:
+            out += self.stages_ended(changed(end, now=e.now))
         return out
 
     def admitted(self, now: float, record: Record, wanted: str | None) -> list[do.Effect]:
@@ -88,7 +103,7 @@ class Passage:
 
     def prompt(self, now: float, record: Record, accepted: do.Effect | None) -> list[do.Effect]:
         """Show the messages of an admitted request to its filters, and give it to its model."""
-        entries = self.pipeline.select("prompt", record)
+        entries = self.pipeline.meet("prompt", record)
         if not entries:
             return self._give(now, record, accepted)
         record.stage = Stage.FILTERING
@@ -133,12 +148,21 @@ class Passage:
         match point:
             case "request":
                 wanted, record.body = hooks.with_options(record, outcome.value["request"])
-                return self.admitted(now, record, wanted)
+                return self._moved(now, record, wanted)
             case "prompt":
                 record.body = hooks.with_messages(record, outcome.value["messages"])
                 return self._give(now, record, None)
             case _:
                 return self._conclude(now, record, outcome.value["answer"]["text"])
+
+    def _moved(self, now: float, record: Record, wanted: str | None) -> list[do.Effect]:
+        """Show a request to the hooks of the model that the others have chosen, until nobody is left out."""
+        record.model = self._find(wanted) or wanted or ""
+        filtered = self._request(now, record, wanted)
+        if filtered is None:
+            return self.admitted(now, record, wanted)
+        effects, outcome = filtered
+        return [*effects, *self._decided(now, record, "request", outcome)]
 
     def _end(
         self, now: float, record: Record, code: Code, did: Literal["refused the request", "failed"], hook: str, why: str
@@ -156,8 +180,9 @@ class Passage:
     def watch(self, now: float, record: Record) -> tuple[list[do.Effect], list[do.Effect] | None]:
         """Find who handles the answer: what to do first, and, where a handler is out of order, the request's end."""
         pipeline = self.pipeline
-        entries = pipeline.select("chunk", record)
-        if not entries and not pipeline.select("answer", record) and not pipeline.select("observe", record):
+        entries, later = pipeline.meet("chunk", record), [*pipeline.meet("answer", record)]
+        later += pipeline.meet("observe", record)
+        if not entries and not later:
             return [], None
         record.hooked = record.watched = True
         chain, outcome = chains.start("chunk", {}, [one for one in entries if not one.offer.trial], now, False)
@@ -226,8 +251,11 @@ class Passage:
         record = self.desk.requests.records.get(e.id)
         if record is None or record.stage is not Stage.FILTERING or record.end is None:
             return []
+        if self.pipeline.waiting:
+            self._ended.append(e)
+            return []
         record.ran += e.handlers
-        entries = self.pipeline.select("answer", record)
+        entries = self.pipeline.meet("answer", record)
         if not entries:
             return self._conclude(e.now, record, e.text)
         value = hooks.answer_value(record, record.end, e.text, whole=False)
@@ -241,7 +269,7 @@ class Passage:
         if done.result is not UNSET:
             rest = {key: value for key, value in done.result.items() if key != "logprobs" or not record.handlers}
             done = replace(done, result={**rest, "text": text})
-        observers = self.pipeline.select("observe", record)
+        observers = self.pipeline.meet("observe", record)
         good = [entry for entry in observers if not entry.out_of_order(now)]
         out: list[do.Effect] = []
         if good:

@@ -4,7 +4,7 @@ One chain for every request, whatever its entrance: `request` before admission, 
 on the text (`ingled.core.stages`), `answer` before the end is told, `observe` behind it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,12 +19,15 @@ from ingled.core import effects as do
 from ingled.core import events as on
 from ingled.core.accounts import lacking
 from ingled.core.chain import Chain, Hop, Outcome, Value
+from ingled.core.naming import Names
 from ingled.core.outcomes import refuse
-from ingled.core.registry import Entry, Registry, Who
+from ingled.core.registry import Entry, Registry, Who, place
 from ingled.core.requests import Record
 
 Step = tuple[list[do.Effect], Outcome | None]
 """What to do, and how the chain ended, if it has."""
+
+GONE = "it was removed meanwhile, or its connection has ended"
 
 _decode = msgspec.msgpack.decode
 _encode = msgspec.msgpack.encode
@@ -44,20 +47,38 @@ class Rule:
 class Pipeline:
     """The hooks of the daemon, and the requests that are with them."""
 
-    def __init__(self, rules: Mapping[str, Rule], waiting: bool) -> None:
-        """`waiting`: plugins are configured, and no request may pass before their host has told of them."""
+    def __init__(self, rules: Mapping[str, Rule], names: Names, awaited: Iterable[str]) -> None:
+        """`awaited`: hosts of plugins; no request may pass before each has told of what it runs."""
         self.registry = Registry()
-        self.waiting = waiting
-        self._rules = rules
+        self._rules, self._names = rules, names
+        self._awaited = set(awaited)
+
+    @property
+    def waiting(self) -> bool:
+        """It is not known yet which plugins there are."""
+        return bool(self._awaited)
 
     # ------------------------------------------------------------ who takes part
 
-    def select(self, point: Point, record: Record) -> list[Entry]:
-        """Return the hooks that a request meets at a point."""
-        if not self.registry.any_at(point):
+    def meet(self, point: Point, record: Record) -> list[Entry]:
+        """Return the hooks that a request meets at a point.
+
+        One that it has met before and that is gone is among them, as broken. What stands for a plugin that cannot run
+        and may be skipped is met once, at whatever point that is.
+        """
+        found: list[Entry] = []
+        if self.registry.any_at(point):
+            who = Who(record.account, record.origin, record.tags)
+            found = self.registry.select(point, who, self._names.of(record.model))
+        if not found and not record.met:
             return []
-        who = Who(record.account, record.origin, record.tags)
-        return self.registry.select(point, who, record.model or None)
+        met, present = record.met, self.registry.entries
+        gone = [one.gone(GONE) for key, one in met.items() if key not in present and point in one.offer.points]
+        found = [one for one in found if not (one.broken and one.key in met and met[one.key].broken)]
+        if gone:
+            found = sorted([*found, *gone], key=place)
+        met.update({one.key: one for one in found})
+        return found
 
     def offer(self, e: on.HookOffered) -> list[do.Effect]:
         """Take the offer of a client, or refuse it."""
@@ -106,6 +127,7 @@ class Pipeline:
 
     def plugins(self, e: on.PluginsOffered) -> list[do.Effect]:
         """A host of plugins offers these from now on, and no others."""
+        self._awaited.discard(e.provider)
         new = {entry.key for entry in e.entries}
         gone = self.registry.remove([one.key for one in self.registry.of(e.provider) if one.key not in new])
         out: list[do.Effect] = []
@@ -120,12 +142,13 @@ class Pipeline:
         """Tell observers that a model has another state; whose requests it serves plays no part."""
         if not self.registry.any_at("model"):
             return []
+        names = self._names.of(change["model"])
         found = [
             one
             for one in self.registry.entries.values()
             if "model" in one.offer.points
             and not one.out_of_order(now)
-            and (not one.offer.select.models or change["model"] in one.offer.select.models)
+            and (not one.offer.select.models or not names.isdisjoint(one.offer.select.models))
         ]
         return [
             do.CallHooks(hop.provider, "", "model", hop.names, {"change": change}, {}, hop.deadlines, False)
@@ -138,7 +161,8 @@ class Pipeline:
         """Begin the chain of a request at a point."""
         record.hooked = True
         record.chain, outcome = chains.start(point, value, entries, now, record.trace)
-        return self._next(record, record.chain, outcome)
+        record.chain.edits = self.registry.edits
+        return self._next(now, record, record.chain, outcome)
 
     def replied(self, e: on.HookReplied, record: Record) -> Step:
         """A provider has answered."""
@@ -160,7 +184,7 @@ class Pipeline:
         value = e.value
         if value is not None and chain.point == "answer" and "text" in value:
             value = {"answer": {**chain.value["answer"], "text": value["text"]}}
-        effects, outcome = self._next(record, chain, chains.replied(chain, e.results, value))
+        effects, outcome = self._next(e.now, record, chain, chains.replied(chain, e.results, value))
         return [*out, *effects], outcome
 
     def failed(self, e: on.HookFailed, record: Record) -> Step:
@@ -170,7 +194,7 @@ class Pipeline:
             return [], None
         guilty = [entry for entry in chain.hop.entries if not e.blamed or entry.name in e.blamed]
         out = [effect for entry in guilty for effect in self.count(e.now, entry, e.why)]
-        effects, outcome = self._next(record, chain, chains.failed(chain, e.blamed, e.why))
+        effects, outcome = self._next(e.now, record, chain, chains.failed(chain, e.blamed, e.why))
         return [*out, *effects], outcome
 
     def again(self, e: on.HookAgain, record: Record) -> Step:
@@ -178,21 +202,21 @@ class Pipeline:
         chain = record.chain
         if chain is None or chain.point != e.point:
             return [], None
-        entries: list[Entry] = []
-        for entry in (entry for hop in chain.hops for entry in hop.entries):
-            now = self.registry.entries.get(entry.key)
-            if now is not None:
-                entries.append(now)
-            else:
-                chain.tell(entry, "skipped", 0, "it was removed meanwhile")
-        chain.hops = chains.hops(entries, alone=chain.trace)
-        return self._next(record, chain, None if chain.hops else Outcome("go", chain.value))
+        return self._next(e.now, record, chain, self._settle(e.now, chain))
+
+    def _settle(self, now: float, chain: Chain) -> Outcome | None:
+        """Let the hooks that are due go to where they are by now; one that is gone or broken has failed."""
+        chain.edits, present = self.registry.edits, self.registry.entries
+        due = [entry for hop in chain.hops for entry in hop.entries]
+        return chains.go_on(chain, [present.get(entry.key) or entry.gone(GONE) for entry in due], now)
 
     def count(self, now: float, entry: Entry, why: str) -> list[do.Effect]:
         """Count a failure; the hook may trip."""
         return tripped(entry) if entry.tally.failed_at(now, why) else []
 
-    def _next(self, record: Record, chain: Chain, outcome: Outcome | None) -> Step:
+    def _next(self, now: float, record: Record, chain: Chain, outcome: Outcome | None) -> Step:
+        if outcome is None and chain.edits != self.registry.edits:
+            outcome = self._settle(now, chain)
         if outcome is not None:
             record.ran += chain.ran
             record.chain = None
@@ -241,7 +265,7 @@ def _event(entry: Entry, state: str) -> list[do.Effect]:
 
 def call(record: Record, point: Point, hop: Hop, value: Value, *, reply: bool) -> do.CallHooks:
     """Return the call of a hop."""
-    shown = {"call": about(record), **value}
+    shown = {**value, "call": about(record)}
     return do.CallHooks(hop.provider, record.id, point, hop.names, shown, states(record, hop), hop.deadlines, reply)
 
 

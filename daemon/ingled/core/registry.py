@@ -1,8 +1,8 @@
 """All hooks that are offered: who may take part in which request, in which order, and how they have done. Pure."""
 
 from collections import deque
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Set
+from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
 from ingle.wire.hook_schema import HookOffer, Point
@@ -98,13 +98,17 @@ class Entry:
         tally = self.tally
         return f"tripped after {TRIP_AFTER} failures in a row: {tally.why}" if now < tally.tripped_until else ""
 
+    def gone(self, why: str) -> "Entry":
+        """Return what stands for it where a request meets it that cannot be called any more."""
+        return replace(self, broken=why)
+
     @property
     def edition(self) -> tuple[str, str, str]:
         """Return what is another when the plugin has changed."""
         return self.offer.version, self.source, self.digest
 
-    def sees(self, who: Who, model: str | None) -> bool:
-        """Return whether a request is any of its business: by scope, then by selection."""
+    def sees(self, who: Who, model: Set[str]) -> bool:
+        """Return whether a request is any of its business: by scope, then by selection; `model` has all its names."""
         offer = self.offer
         if offer.scope == "account" and self.account not in (None, who.account):
             return False
@@ -112,7 +116,7 @@ class Entry:
             return False
         select = offer.select
         return (
-            (not select.models or model in select.models)
+            (not select.models or not model.isdisjoint(select.models))
             and (not select.accounts or who.account in select.accounts)
             and (not select.tags or not set(select.tags).isdisjoint(who.tags))
         )
@@ -144,11 +148,18 @@ class Entry:
         }
 
 
+def place(entry: Entry) -> tuple[int, str, str]:
+    """Return where a hook stands in the chain."""
+    return entry.offer.order, entry.offer.name, entry.key
+
+
 class Registry:
     """The hooks, in the order of the chain."""
 
     def __init__(self) -> None:
         self.entries: dict[str, Entry] = {}
+        self.edits = 0
+        """How often the hooks have changed."""
         self._plugins: dict[str, tuple[tuple[str, str, str], Tally]] = {}
         """Of plugins, by name, the edition and how it has done: also of one that is not there for a while."""
         self._by_point: dict[str, list[Entry]] = {point: [] for point in get_args(Point)}
@@ -185,12 +196,13 @@ class Registry:
         """Return whether anybody takes part at this point."""
         return bool(self._by_point[point])
 
-    def select(self, point: Point, who: Who, model: str | None) -> list[Entry]:
+    def select(self, point: Point, who: Who, model: Set[str]) -> list[Entry]:
         """Return the hooks that a request meets at a point, in order."""
         found = self._by_point[point]
         return [entry for entry in found if entry.sees(who, model)] if found else []
 
     def _sort(self) -> None:
-        ordered = sorted(self.entries.values(), key=lambda entry: (entry.offer.order, entry.offer.name, entry.key))
+        self.edits += 1
+        ordered = sorted(self.entries.values(), key=place)
         for point, entries in self._by_point.items():
             entries[:] = [entry for entry in ordered if point in entry.offer.points]

@@ -63,6 +63,8 @@ class Record:
     hooked: bool = False
     """Some hook has seen it."""
     chain: Chain | None = None
+    met: dict[str, Entry] = field(default_factory=dict)
+    """By key, the hooks that it has met, or will meet at its end."""
     ran: list[dict[str, Any]] = field(default_factory=list)
     """What `done.hooks` will say."""
     states: dict[str, bytes] = field(default_factory=dict)

@@ -1,0 +1,250 @@
+"""A request's way past its hooks: events and the effects that they cause."""
+
+from typing import Any, TypeVar
+
+import msgspec
+from ingle.wire.hook_schema import HookOffer, HookResult, Select
+from ingle.wire.schema import Done, Failed
+from ingled.broker.carried import pack, unpack
+from ingled.core import effects as do
+from ingled.core import events as on
+from ingled.core.accounts import Rights
+from ingled.core.control import Control
+from ingled.core.registry import Entry
+from ingled.core.requests import Record
+from ingled.core.residency import Model
+from ingled.link import Held
+from msgspec import Raw
+
+ALICE = on.Caller(1, "uid:1000", Rights())
+TOOL = on.Caller(7, "uid:1000", Rights())
+MAIN, SOLO = "group:main", "group:solo:guard"
+T = TypeVar("T")
+
+
+def core(*entries: Entry, awaited: tuple[str, ...] = ()) -> Control:
+    """A daemon with two models that are ready, and these hooks."""
+    found = Control([Model("ember", ("e",)), Model("coal", ("c",))], "ember", awaited=awaited)
+    for pid, name in ((50, "ember"), (60, "coal")):
+        found.handle(on.WorkerAttached(0.1, name, str(pid), pid))
+        found.handle(on.WorkerReady(0.2, name, pid))
+    if entries:
+        found.handle(on.PluginsOffered(0.3, MAIN, entries))
+    return found
+
+
+def hook(name: str, *points: str, provider: str = MAIN, broken: str = "", **more: Any) -> Entry:
+    return Entry(HookOffer(0, name, list(points), scope="all", **more), provider, broken=broken)  # type: ignore[arg-type]
+
+
+def ask(model: str | None = None, id: str = "r", now: float = 1.0, **more: Any) -> on.RequestArrived:
+    body = Raw(msgspec.msgpack.encode({"messages": [{"role": "user", "content": "hi"}]}))
+    fields: dict[str, Any] = {"deadline_ms": None, "detach": False, "grace_ms": 0, "priority": 0, **more}
+    return on.RequestArrived(now, ALICE, 9, id, "chat", model, body, fields.pop("stream", True), 4, **fields)
+
+
+def only(effects: list[do.Effect], kind: type[T]) -> list[T]:
+    return [effect for effect in effects if isinstance(effect, kind)]
+
+
+def called(effects: list[do.Effect]) -> list[tuple[str, str, tuple[str, ...]]]:
+    return [(one.provider, one.point, one.hooks) for one in only(effects, do.CallHooks)]
+
+
+def end(effects: list[do.Effect]) -> Done | Failed:
+    (one,) = only(effects, do.CloseStream)
+    return one.end
+
+
+def told(effects: list[do.Effect]) -> list[tuple[str, str, str]]:
+    hooks = end(effects).hooks
+    return [(one["name"], one["point"], one["verdict"]) for one in hooks or []]
+
+
+def replied(*names: str, point: Any = "prompt", value: Any = None, verdict: Any = "unchanged") -> on.HookReplied:
+    results = tuple(HookResult(name, verdict, us=5) for name in names)
+    return on.HookReplied(2.0, "r", point, results, value)
+
+
+def carried(record: Record) -> Record:
+    """What the next daemon learns of a request from its worker."""
+    return unpack(Held(record.id, record.op, record.body, record.stream, pack(record), 0, []), "50")
+
+
+def offered(name: str, *points: str, caller: on.Caller = TOOL, **more: Any) -> on.HookOffered:
+    return on.HookOffered(0.5, caller, "tool", HookOffer(3, name, list(points), **more))  # type: ignore[arg-type]
+
+
+def moved(*names: str, model: str | None) -> on.HookReplied:
+    request = {"model": model, "op": "chat", "stream": True, "options": {}}
+    return replied(*names, point="request", value={"request": request}, verdict="changed")
+
+
+# ---------------------------------------------------------------- the model that is asked for, and the final one
+
+
+def test_a_request_that_is_moved_meets_the_hooks_of_its_final_model() -> None:
+    guard = hook("guard", "request", select=Select(models=["coal"]))
+    daemon = core(hook("router", "request", order=1), guard)
+    assert called(daemon.handle(ask())) == [(MAIN, "request", ("router",))]
+    assert called(daemon.handle(moved("router", model="coal"))) == [(MAIN, "request", ("guard",))]
+    out = daemon.handle(moved("guard", model="ember"))  # where nobody is whom it has not met
+    (run,) = only(out, do.RunRequest)
+    assert run.record.model == "ember"
+    assert [one["name"] for one in run.record.ran] == ["router", "guard"]
+
+
+def test_a_request_cannot_be_moved_past_a_plugin_that_cannot_run() -> None:
+    for select, model in ((["coal"], "coal"), (["c"], "coal"), (["coal"], "c")):
+        broken = hook("guard", "request", on_error="refuse", broken="no", select=Select(models=select))
+        daemon = core(hook("router", "request"), broken)
+        daemon.handle(ask())
+        out = daemon.handle(moved("router", model=model))
+        assert (end(out).code, told(out)[-1]) == ("hook_failed", ("guard", "request", "skipped"))  # type: ignore[union-attr]
+
+
+def test_hooks_are_selected_by_any_name_of_a_model() -> None:
+    daemon = core(hook("mine", "prompt", select=Select(models=["e"])))
+    for name in (None, "ember", "e"):
+        assert called(daemon.handle(ask(name, id=f"r{name}"))) == [(MAIN, "prompt", ("mine",))]
+    assert called(daemon.handle(ask("coal", id="other"))) == []
+
+
+def test_two_hooks_that_send_a_request_to_and_fro_are_met_once_each() -> None:
+    one = hook("one", "request", select=Select(models=["ember"]))
+    two = hook("two", "request", select=Select(models=["coal"]))
+    daemon = core(one, two)
+    daemon.handle(ask())
+    daemon.handle(moved("one", model="coal"))
+    assert only(daemon.handle(moved("two", model="ember")), do.RunRequest)
+
+
+def test_a_hook_that_moves_a_request_to_no_model_ends_it() -> None:
+    daemon = core(hook("router", "request"))
+    daemon.handle(ask())
+    assert end(daemon.handle(moved("router", model="nope"))).code == "no_such_model"  # type: ignore[union-attr]
+
+
+# ---------------------------------------------------------------- hooks that go while a request is with others
+
+
+def test_a_hook_that_was_removed_before_its_call_is_made_again_fails_by_its_policy() -> None:
+    for policy, code in (("refuse", "hook_failed"), ("skip", None)):
+        daemon = core(hook("guard", "prompt", on_error=policy))
+        daemon.handle(ask())
+        daemon.handle(on.PluginsOffered(2.0, MAIN, ()))
+        out = daemon.handle(on.HookAgain(2.0, "r", "prompt"))
+        if code:
+            assert end(out).code == code  # type: ignore[union-attr]
+            assert told(out) == [("guard", "prompt", "skipped")]
+        else:
+            (run,) = only(out, do.RunRequest)
+            assert run.record.ran[0]["verdict"] == "skipped"
+
+
+def test_a_hook_that_goes_while_another_is_at_work_has_failed() -> None:
+    daemon = core(hook("first", "prompt", order=1))
+    daemon.handle(offered("guard", "prompt", on_error="refuse"))
+    assert called(daemon.handle(ask())) == [(MAIN, "prompt", ("first",))]
+    daemon.handle(on.ConnectionGone(1.5, 7, True))
+    out = daemon.handle(replied("first"))
+    assert told(out) == [("first", "prompt", "unchanged"), ("guard", "prompt", "skipped")]
+    assert end(out).code == "hook_failed"  # type: ignore[union-attr]
+
+
+def test_hooks_that_got_a_host_of_their_own_are_called_there() -> None:
+    daemon = core(hook("guard", "prompt", order=5))
+    daemon.handle(offered("first", "prompt", order=1))
+    assert called(daemon.handle(ask())) == [("conn:7", "prompt", ("first",))]
+    daemon.handle(on.PluginsOffered(1.5, SOLO, (hook("guard", "prompt", order=5, provider=SOLO),)))
+    assert called(daemon.handle(replied("first"))) == [(SOLO, "prompt", ("guard",))]
+
+
+def test_a_hook_that_has_tripped_meanwhile_is_not_called() -> None:
+    guard = hook("guard", "prompt", order=5)
+    daemon = core(guard)
+    daemon.handle(offered("first", "prompt", order=1))
+    daemon.handle(ask())
+    for _ in range(5):
+        guard.tally.failed_at(1.5, "no")
+    daemon.handle(on.PluginsOffered(1.6, MAIN, (hook("guard", "prompt", order=5),)))
+    assert called(daemon.handle(replied("first"))) == []
+
+
+def test_a_hook_that_has_seen_the_prompt_and_is_gone_at_the_answer_has_failed_there() -> None:
+    for policy in ("refuse", "skip"):
+        daemon = core()
+        daemon.handle(offered("both", "prompt", "answer", on_error=policy))
+        daemon.handle(ask(stream=False))
+        daemon.handle(replied("both"))
+        daemon.handle(on.ConnectionGone(3.0, 7, True))
+        daemon.handle(on.RunEnded(4.0, "r", "stop", 1, 0, 1, 0.1, None, {"text": "secret"}))
+        out = daemon.handle(on.StagesEnded(4.1, "r", "secret"))
+        assert told(out) == [("both", "prompt", "unchanged"), ("both", "answer", "skipped")]
+        assert isinstance(end(out), Failed if policy == "refuse" else Done)
+
+
+def test_a_plugin_that_broke_while_a_request_was_with_another_does_not_let_it_pass() -> None:
+    points = ("request", "prompt", "chunk", "answer")
+    daemon = core(hook("router", "request", order=1), hook("guard", "prompt"))
+    daemon.handle(ask())
+    gone = hook("guard", *points, on_error="refuse", broken="its import ends the host")
+    daemon.handle(on.PluginsOffered(1.5, MAIN, (hook("router", "request", order=1), gone)))
+    assert end(daemon.handle(replied("router", point="request"))).code == "hook_failed"  # type: ignore[union-attr]
+
+
+def test_a_broken_plugin_that_may_be_skipped_is_told_once() -> None:
+    daemon = core(hook("gone", "request", "prompt", "chunk", "answer", broken="no"))
+    out = daemon.handle(ask())
+    (run,) = only(out, do.RunRequest)
+    assert [(one["name"], one["verdict"]) for one in run.record.ran] == [("gone", "skipped")]
+    assert not run.record.watched, "its text costs nothing"
+
+
+# ---------------------------------------------------------------- what is known before there are hooks
+
+
+def test_requests_wait_until_every_host_has_told_what_it_runs() -> None:
+    daemon = core(awaited=(MAIN, SOLO))
+    daemon.handle(ask())
+    assert called(daemon.handle(on.PluginsOffered(2.0, MAIN, (hook("a", "prompt"),)))) == []
+    out = daemon.handle(on.PluginsOffered(2.1, SOLO, (hook("guard", "prompt", provider=SOLO),)))
+    assert called(out) == [(MAIN, "prompt", ("a",))]
+
+
+def test_an_answer_that_outlived_the_daemon_waits_for_the_hooks_that_it_was_to_meet() -> None:
+    daemon = core(hook("guard", "answer", on_error="refuse"))
+    (run,) = only(daemon.handle(ask()), do.RunRequest)
+    fresh = core(awaited=(MAIN,))
+    fresh.handle(on.RequestAdopted(3.0, carried(run.record), 0, []))
+    fresh.handle(on.RunEnded(4.0, "r", "stop", 1, 0, 1, 0.1, None, None))
+    assert fresh.handle(on.StagesEnded(4.1, "r", "text")) == [], "nobody knows yet which plugins there are"
+    out = fresh.handle(on.PluginsOffered(5.0, MAIN, (hook("guard", "answer", on_error="refuse"),)))
+    assert called(out) == [(MAIN, "answer", ("guard",))]
+
+
+def test_a_hook_of_a_client_that_died_with_the_daemon_has_failed_and_no_other_connection_gets_its_calls() -> None:
+    daemon = core()
+    daemon.handle(offered("mine", "chunk", "answer", on_error="refuse"))
+    (run,) = only(daemon.handle(ask()), do.RunRequest)
+    record = carried(run.record)
+    assert [entry.provider for entry in record.handlers] == ["conn:-1"], "numbers of connections begin anew"
+    fresh = core()
+    fresh.handle(on.RequestAdopted(3.0, record, 0, []))
+    fresh.handle(on.RunEnded(4.0, "r", "stop", 1, 0, 1, 0.1, None, None))
+    out = fresh.handle(on.StagesEnded(4.1, "r", "text"))
+    assert told(out)[-1] == ("mine", "answer", "skipped")
+    assert isinstance(end(out), Failed)
+
+
+# ---------------------------------------------------------------- what hooks may say of a request
+
+
+def test_no_hook_can_tell_the_next_one_whose_request_it_is() -> None:
+    daemon = core(hook("guard", "prompt", order=900))
+    daemon.handle(offered("liar", "prompt", order=1))
+    daemon.handle(ask())
+    value = {"messages": [{"role": "user", "content": "x"}], "call": {"account": "uid:0"}, "more": 1}
+    (call,) = only(daemon.handle(replied("liar", value=value, verdict="changed")), do.CallHooks)
+    assert call.value["call"]["account"] == "uid:1000"
+    assert set(call.value) == {"call", "messages"}
