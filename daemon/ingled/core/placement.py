@@ -1,0 +1,251 @@
+"""Which models share a device: who fits, who has to go for whom, and who waits. Pure.
+
+A policy is asked anew whenever something has changed, and answers for one model at a time; `Workers` carries it out.
+Another policy is any object with `decide`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from math import exp
+from typing import Protocol
+
+MEMORY_S = 3600.0
+"""Seconds after which a use counts for 1/e of a new one; 1800 and 7200 did as well on traces (bench/residency.py)."""
+
+EXACT = 10
+"""Up to so many candidates, all sets of victims are compared; of more, the best one by one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A GPU, or the memory of the machine."""
+
+    name: str = "cpu"
+    budget: int | None = None
+    """Bytes that models may take in all; None: no bound is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a profile says of when its model may be there."""
+
+    need: int = 0
+    """Bytes that it takes; 0 while nobody knows."""
+    reload_s: float = 1.0
+    """Seconds that a load takes, as it was measured last, or is guessed to take."""
+    weight: float = 1.0
+    """How much more than another model it is worth keeping."""
+    min_resident: float = 0.0
+    """Seconds that it stays at least, once it is ready."""
+    group: str | None = None
+    """Of a group, one model is resident at a time."""
+    exclusive: bool = False
+    """It is resident alone."""
+
+
+@dataclass(slots=True)
+class Uses:
+    """How often a model is asked, of late."""
+
+    count: float = 0.0
+    at: float = 0.0
+
+    def add(self, now: float) -> None:
+        """It was asked."""
+        self.count, self.at = self.count * exp((self.at - now) / MEMORY_S) + 1, now
+
+    def rate(self, now: float) -> float:
+        """Return uses in a second."""
+        return self.count * exp((self.at - now) / MEMORY_S) / MEMORY_S
+
+
+@dataclass(frozen=True, slots=True)
+class Resident:
+    """A model that takes memory now."""
+
+    name: str
+    terms: Terms
+    busy: bool = False
+    """It runs requests, or is loading."""
+    leaving: bool = False
+    """It has been told to go; until then its memory is taken."""
+    loading: bool = False
+    pinned: bool = False
+    idle: float = 0.0
+    """Seconds since its last request."""
+    rate: float = 0.0
+    """Uses in a second, of late (`Uses`)."""
+    age: float = 0.0
+    """Seconds since it became ready."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fits:
+    """It can be loaded now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evict:
+    """It can be loaded when these have gone; all of them are idle."""
+
+    models: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """It will fit, but not yet."""
+
+    why: str
+    until: float | None = None
+    """Seconds after which it is worth asking again, though nothing else happens."""
+    blockers: tuple[str, ...] = ()
+    """Busy models that would have to go; who has waited too long has them closed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Never:
+    """It does not fit, whoever goes."""
+
+    why: str
+    hint: str = ""
+
+
+Decision = Fits | Evict | Wait | Never
+
+
+class Policy(Protocol):
+    """What decides who is resident."""
+
+    def decide(self, name: str, terms: Terms, residents: Sequence[Resident], device: Device) -> Decision:
+        """Say what has to happen for a model to be loaded on a device where these are."""
+
+
+class CheapestBack:
+    """Evicts those idle models that it costs least to have gone: seconds of their load, times how often they are asked.
+
+    How often counts for more than how long ago: on traces LRU spends a fifth more (bench/residency.py).
+    """
+
+    def decide(self, name: str, terms: Terms, residents: Sequence[Resident], device: Device) -> Decision:
+        """Take as few victims as are needed, the cheapest first; never for a model that will not fit anyway."""
+        never = self._never(name, terms, residents, device)
+        if never is not None:
+            return never
+        loading = next((one.name for one in residents if one.loading), None)
+        if loading is not None:
+            return Wait(f"model '{loading}' is being loaded")  # one at a time: loads share the device's memory
+        forced = [one for one in residents if _excludes(terms, one.terms)]
+        others = [one for one in residents if one not in forced]
+        excess = _excess(terms, others, device)
+        free = [one for one in others if not _held(one)]
+        freed = sum(one.terms.need for one in free)
+        if freed < excess or any(_held(one) for one in forced):
+            return self._wait(forced, others, excess - freed)
+        chosen = [*forced, *_victims(free, excess)]
+        leaving = [one.name for one in residents if one.leaving]
+        if not chosen:
+            return (
+                Wait(f"model '{leaving[0]}' gives its memory back")
+                if leaving and _tight(terms, residents, device)
+                else Fits()
+            )
+        return Evict(tuple(one.name for one in chosen))
+
+    def _never(self, name: str, terms: Terms, residents: Sequence[Resident], device: Device) -> Never | None:
+        fixed = next((one.name for one in residents if one.pinned and _excludes(terms, one.terms)), None)
+        if fixed is not None:
+            return Never(f"model '{name}' cannot be there beside '{fixed}', which is pinned", f"`ingle unpin {fixed}`")
+        if device.budget is None:
+            return None
+        if terms.need > device.budget:
+            have = f"{device.name} has {size(device.budget)} for models"
+            return Never(f"model '{name}' needs {size(terms.need)}, and {have}", "a shorter context takes less memory")
+        pinned = [one for one in residents if one.pinned and not one.leaving]
+        held = sum(one.terms.need for one in pinned)
+        if terms.need > device.budget - held:
+            names = ", ".join(one.name for one in pinned)
+            left = f"pinned models ({names}) leave {size(device.budget - held)} of {size(device.budget)}"
+            return Never(f"model '{name}' needs {size(terms.need)}, and {left}", "`ingle unpin` one of them")
+        return None
+
+    def _wait(self, forced: Sequence[Resident], others: Sequence[Resident], excess: int) -> Wait:
+        """Say for whom it waits: those that must go, or as many of the busy ones as are needed."""
+        blockers = [one for one in forced if _held(one)]
+        for one in sorted((one for one in others if _held(one)), key=lambda one: one.terms.need, reverse=True):
+            if excess <= 0:
+                break
+            if not one.pinned and not one.leaving:
+                blockers.append(one)
+                excess -= one.terms.need
+        pauses = [one.terms.min_resident - one.age for one in blockers if not one.busy and not one.leaving]
+        words = [f"'{one.name}' {_why_held(one)}" for one in blockers]
+        busy = tuple(one.name for one in blockers if one.busy and not one.pinned)
+        return Wait(f"model {' and '.join(words)}" if words else "memory", min(pauses, default=None), busy)
+
+
+def _excludes(new: Terms, old: Terms) -> bool:
+    return new.exclusive or old.exclusive or (new.group is not None and new.group == old.group)
+
+
+def _held(one: Resident) -> bool:
+    """Return whether it may not be evicted now."""
+    return one.busy or one.pinned or one.leaving or one.age < one.terms.min_resident
+
+
+def _why_held(one: Resident) -> str:
+    if one.leaving:
+        return "gives its memory back"
+    if one.pinned:
+        return "is pinned"
+    return "is busy" if one.busy else "has just been loaded"
+
+
+def _cost(one: Resident) -> float:
+    """Return the seconds of loading in a second that it costs to have it gone; of two never asked, the older goes."""
+    return one.terms.reload_s * one.terms.weight * (one.rate + 1e-9 / (1 + one.idle))
+
+
+def _victims(free: Sequence[Resident], excess: int) -> list[Resident]:
+    """Return those that together give enough memory back at the least cost."""
+    if excess <= 0:
+        return []
+    if len(free) > EXACT:
+        chosen = []
+        for one in sorted(free, key=lambda one: _cost(one) / max(1, one.terms.need)):
+            if excess > 0:
+                chosen.append(one)
+                excess -= one.terms.need
+        return chosen
+    sets = (
+        some
+        for count in range(1, len(free) + 1)
+        for some in combinations(free, count)
+        if sum(one.terms.need for one in some) >= excess
+    )
+    return list(min(sets, key=lambda some: sum(map(_cost, some))))
+
+
+def _excess(terms: Terms, residents: Sequence[Resident], device: Device) -> int:
+    """Return by how many bytes a model is too much, beside those that stay; those that leave have gone by then."""
+    if device.budget is None:
+        return 0
+    return terms.need + sum(one.terms.need for one in residents if not one.leaving) - device.budget
+
+
+def _tight(terms: Terms, residents: Sequence[Resident], device: Device) -> bool:
+    """Return whether what leaves has to be gone first."""
+    excludes = any(one.leaving and _excludes(terms, one.terms) for one in residents)
+    if device.budget is None:
+        return excludes
+    return excludes or terms.need + sum(one.terms.need for one in residents) > device.budget
+
+
+def size(count: int) -> str:
+    """Return bytes for people."""
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TiB"
