@@ -75,6 +75,27 @@ def verdicts(end: dict[str, Any]) -> dict[str, str]:
     return {hook["name"]: hook["verdict"] for hook in end["hooks"]}
 
 
+def test_the_first_plugin_counts_although_there_was_no_folder_and_no_host_runs_for_nobody(tmp_path: Path) -> None:
+    folder = tmp_path / "not" / "there"
+    with DaemonFixture(CONFIG.format(folder=folder, more="")) as daemon, Wire(daemon.socket) as client:
+        client.read(client.ask("x"))
+        assert not hosts(daemon)
+        folder.mkdir(parents=True)
+        (folder / "first.py").write_text(HEAD + "@hookimpl\ndef ingled_prompt(messages):\n    return refuse('no')\n")
+        wait_until(lambda: "first" in hooks(client), 10)
+        assert client.read(client.ask("x"))[1]["code"] == "refused_by_hook"
+        (folder / "first.py").unlink()
+        wait_until(lambda: not hooks(client) and not hosts(daemon), 10)
+        assert client.read(client.ask("x"))[1]["t"] == "done"
+        (folder / "first.py").write_text(HEAD + "@hookimpl\ndef ingled_prompt(messages):\n    return refuse('no')\n")
+        wait_until(lambda: "first" in hooks(client), 10)
+
+
+def hosts(daemon: DaemonFixture) -> list[int]:
+    """Process ids of its hook hosts."""
+    return [pid for pid in daemon.processes() if b"ingled.hooks" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
 def test_a_file_in_the_folder_is_a_plugin_at_every_point(tmp_path: Path) -> None:
     every = """
 @hookimpl

@@ -26,6 +26,7 @@ from ingled.broker.plugin_entries import entries, stand_ins
 from ingled.broker.processes import exit_words, kill_group, runs
 from ingled.broker.router import Peer
 from ingled.core import events as on
+from ingled.folder import Folder, drop_ins
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +72,8 @@ class Hosts:
         self._crashing: set[str] = set()
         """Plugins whose import ends their host."""
         self._stopping = False
+        self._folder: Folder | None = None
+        """Watches the drop-in folder while no host does."""
         self.on_ready: Callable[[str], None] = lambda group: None
         self.on_drain: Callable[[int], None] = lambda pid: None
         self.on_gone: Callable[[Host], None] = lambda host: None
@@ -78,11 +81,10 @@ class Hosts:
 
     @property
     def needed(self) -> bool:
-        """Return whether there may be plugins at all."""
-        folder = self._setup.folder
-        return any(choice.enabled for choice in self._setup.plugins.values()) or (
-            folder is not None and Path(folder).is_dir()
-        )
+        """Return whether there is a plugin to run."""
+        choices = self._setup.plugins
+        files = (name for name in drop_ins(self._setup.folder) if name not in choices)
+        return any(choice.enabled for choice in choices.values()) or any(files)
 
     # ------------------------------------------------------------ who is there
 
@@ -122,8 +124,28 @@ class Hosts:
         for pid in living - set(self._hosts):
             log.error("hook host %d of an earlier broker does not answer: killing it", pid)
             kill_group(pid)
-        if self.needed and self.groups[MAIN].current is None:
+        self._await_plugins()
+
+    def _await_plugins(self) -> None:
+        """Start a host, or, as long as there is nothing to run, see that the first plugin is noticed."""
+        main, folder = self.groups[MAIN], self._setup.folder
+        if self._folder is not None:
+            self._folder.close()
+            self._folder = None
+        if self._stopping or main.current is not None or main.fresh is not None:
+            return
+        if not self.needed and folder is not None:
+            watch = Folder(folder, self._folder_changed)
+            if not self.needed:  # a file may have come before its state was noted
+                self._folder = watch
+                watch.start()
+        if self._folder is None and self.needed:
             self._start(MAIN)
+
+    def _folder_changed(self) -> None:
+        """Called by the thread that watches, for as long as there is a loop."""
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._await_plugins)
 
     def want(self, group: str) -> None:
         """Somebody waits for a host of this group."""
@@ -186,6 +208,8 @@ class Hosts:
     async def stop_all(self) -> None:
         """End all hosts."""
         self._stopping = True
+        if self._folder is not None:
+            self._folder.close()
         for host in list(self._hosts.values()):
             self.stop(host)
             if host.peer is None:  # it starts just now, and nothing is with it
@@ -266,6 +290,10 @@ class Hosts:
                 self._loop.call_soon(self.on_drain, before.pid)
         if found.again:
             self._start(host.group)
+        elif found.current is host and host.group == MAIN and not plugins and len(self.groups) == 1:
+            found.current = None  # there is nothing to run any more
+            self.stop(host)
+            self._await_plugins()
 
     def _dispatch_entries(self, host: Host) -> None:
         provider, choices = f"group:{host.group}", self._setup.plugins

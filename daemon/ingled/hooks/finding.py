@@ -11,6 +11,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 
 from ingled import link
+from ingled.folder import drop_ins
 from ingled.hooks.blame import Unfit
 from ingled.hooks.specs import PROJECT
 
@@ -50,17 +51,6 @@ def wanted(setup: link.Setup, name: str) -> bool:
     if choice is not None and not choice.enabled:
         return False
     return name not in setup.without and (setup.only is None or name in setup.only)
-
-
-def drop_ins(folder: str | None) -> dict[str, Path]:
-    """Return the plugins of the folder by name; no folder is an empty one."""
-    if folder is None:
-        return {}
-    try:
-        names = sorted(name for name in os.listdir(folder) if name.endswith(".py") and name[0] not in "._")
-    except OSError:
-        return {}
-    return {name[:-3]: Path(folder, name) for name in names}
 
 
 def _installed(names: list[str], files: list[str]) -> Iterator[Candidate]:

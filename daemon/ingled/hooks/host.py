@@ -22,9 +22,9 @@ from ingle.wire.hook_schema import HookCall, HookReply, HookResult
 from ingle.zmtp import Dealer
 
 from ingled import link
+from ingled.folder import Folder
 from ingled.hooks import confine, runner
 from ingled.hooks.crew import WAIT_S, Crew
-from ingled.hooks.folder import Folder
 from ingled.hooks.lanes import Lane, Lanes
 from ingled.hooks.registry import Registry
 from ingled.hooks.table import Slot, Table

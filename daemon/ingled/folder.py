@@ -1,4 +1,4 @@
-"""Watches the drop-in folder: whether its plugins are other ones than when they were loaded.
+"""The drop-in folder: which plugins are in it, and whether they are other ones than when they were loaded.
 
 watchdog only says when to look; what counts is the files' names, sizes and times. So byte code, swap files of editors
 and a change that is taken back are no news, and where nothing can be watched, looking at times is enough.
@@ -29,6 +29,17 @@ LOOK_BLIND_S = 0.4
 State = dict[str, tuple[int, int, int]]
 
 
+def drop_ins(folder: str | None) -> dict[str, Path]:
+    """Return the plugins of the folder by name; no folder is an empty one."""
+    if folder is None:
+        return {}
+    try:
+        names = sorted(name for name in os.listdir(folder) if name.endswith(".py") and name[0] not in "._")
+    except OSError:
+        return {}
+    return {name[:-3]: Path(folder, name) for name in names}
+
+
 class Folder:
     """A folder of plugins, which need not exist yet."""
 
@@ -39,6 +50,7 @@ class Folder:
         self._news = threading.Event()
         self._observer: BaseObserver | None = None
         self._watched: tuple[Path, int] | None = None
+        self._closed = False
 
     @property
     def changed(self) -> bool:
@@ -49,13 +61,21 @@ class Folder:
         """Begin to watch, in a thread of its own."""
         threading.Thread(target=self._run, name="folder", daemon=True).start()
 
+    def close(self) -> None:
+        """Watch no more; `changed` may be called once more."""
+        self._closed = True
+        self._news.set()
+
     def _run(self) -> None:
-        while True:
+        while not self._closed:
             seeing = self._watch()
             if self._news.wait(LOOK_S if seeing else LOOK_BLIND_S):
                 time.sleep(GATHER_S)
             self._news.clear()
-            self._look()
+            if not self._closed:
+                self._look()
+        if self._observer is not None:
+            self._observer.stop()
 
     def _look(self) -> None:
         """Tell of a change, when it is complete."""
