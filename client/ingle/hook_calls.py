@@ -41,7 +41,7 @@ class Call:
     """Which request this is. `state` is what this hook kept at an earlier point of it; assign bytes to keep others."""
 
     __slots__ = (
-        "account", "client", "context", "deadline", "id", "model", "op", "point", "state", "stream", "tags",
+        "account", "client", "context", "deadline", "id", "last", "model", "op", "point", "state", "stream", "tags",
     )  # fmt: skip
 
     def __init__(self, point: str, id: str = "", **about: Any) -> None:
@@ -58,6 +58,8 @@ class Call:
         self.state: bytes | None = about.get("state")
         self.deadline: float = about.get("deadline", float("inf"))
         """When the daemon stops waiting, on the clock of `time.monotonic`."""
+        self.last = False
+        """At `chunk`: no text follows."""
 
     def as_map(self) -> dict[str, Any]:
         """Return what the daemon says about the request, for programs that read it as JSON."""
@@ -197,16 +199,14 @@ def _handle(
     else:
         state = stream.handlers[name][1].state
     handler, known = stream.handlers[name]
-    known.deadline = call.deadline
+    known.deadline, known.last = call.deadline, message.get("last", False)
     call = known
     if handler is None:  # it leaves this answer alone
         return text, call, state
     flush, last = message.get("flush", False), message.get("last", False)
     try:
         out = handler.feed(text) if text else ""
-        if last:
-            out += getattr(handler, "finish", handler.flush)()
-        elif flush:
+        if last or (flush and handler.held):  # one that holds nothing is asked for the rest at the end only
             out += handler.flush()
         if not isinstance(out, str):
             raise Failure(f"it returned {_kind(out)}: expected the text that may go out")

@@ -231,6 +231,31 @@ def test_handlers_hold_back_and_are_flushed() -> None:
     assert stream.handlers == {}
 
 
+def test_what_is_held_and_the_rest_of_an_answer_are_asked_for_by_one_word() -> None:
+    asked: list[str] = []
+
+    @hook("chunk", name="adds")
+    class Adds:
+        held = 0
+
+        def feed(self, text: str) -> str:
+            return text
+
+        def flush(self) -> str:
+            asked.append("flush")
+            return "!"
+
+        def finish(self) -> str:
+            asked.append("finish")
+            return "?"
+
+    stream = Stream()
+    assert chunk("a", stream, Adds)["out"] == "a"
+    assert chunk("", stream, Adds, seq=1, flush=True)["out"] == "", "it holds nothing: as a plugin, it is not asked"
+    assert chunk("b", stream, Adds, seq=2, last=True)["out"] == "b!"
+    assert asked == ["flush"]
+
+
 @given(st.lists(st.sampled_from(["c", "a", "t", "cat", " ", "ca"]), max_size=12))
 def test_handlers_in_a_row_give_the_same_however_the_text_is_cut(pieces: list[str]) -> None:
     stream, out = Stream(), ""

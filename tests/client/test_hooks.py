@@ -160,7 +160,7 @@ def test_observers_and_model_events_want_no_reply(daemon: Any) -> None:
 class Counting:
     """A handler that says how often it was asked, and that notices the end."""
 
-    held = 0
+    held = 1  # there is always something to say
     closed = threading.Event()
 
     def __init__(self) -> None:

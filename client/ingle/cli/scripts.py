@@ -124,21 +124,16 @@ class _Lines:
         self._call = call
         self._about = question(name, "", call)
         self._seq = 0
-        self._over = False
 
     def feed(self, text: str) -> str:
         return self._ask(text)
 
     def flush(self) -> str:
-        return self._ask("", flush=True)
-
-    def finish(self) -> str:
-        self._over = True
-        return self._ask("", flush=True, last=True)
+        return self._ask("", flush=True, last=self._call.last)
 
     def close(self) -> None:
         """The stream was broken off: the program may forget it too."""
-        if not self._over and self._seq:
+        if not self._call.last and self._seq:
             self._ask("", flush=True, last=True)
 
     def _ask(self, text: str, *, flush: bool = False, last: bool = False) -> str:
