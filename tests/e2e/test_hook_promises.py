@@ -140,3 +140,47 @@ def test_a_hook_cannot_tell_a_plugin_whose_request_it_is(tmp_path: Path) -> None
         tool.send({"t": "hook_reply", "call": call["call"], "results": results, "value": value})
         end = client.read(id)[1]
         assert told(end, "seen")["note"] == {"account": client.welcome["account"], "tags": []}
+
+
+LETTERS = """
+HOOK = Hook(order={order}, on_error="refuse")
+
+class Handler:
+    held = 0
+    def feed(self, text):
+        return {what}
+    def flush(self):
+        return ""
+
+@hookimpl
+def ingled_chunk(call):
+    return Handler()
+
+@hookimpl
+def ingled_prompt(messages):
+    if messages[-1]["content"] == "boom {order}":
+        os._exit(3)
+"""
+
+
+def test_a_stream_goes_on_when_one_of_its_handlers_gets_a_host_of_its_own(tmp_path: Path) -> None:
+    plugins = {
+        "a": LETTERS.format(order=1, what="text.upper()"),
+        "b": LETTERS.format(order=2, what="text.replace(' ', ', ')"),
+        "c": LETTERS.format(order=3, what="text.replace('W', '')"),
+    }
+    more = "[models.slow]\nsource = 'builtin:ember'\necho = {delay_ms = 3}\n"
+    text = " ".join(f"word{i}" for i in range(1200))
+    with daemon_with(tmp_path, more, **plugins) as daemon, Wire(daemon.socket) as client, Wire(daemon.socket) as other:
+        id = client.ask(text, model="slow", body={"max_tokens": 1200})
+        first = client.until("chunk")[-1]["x"]
+        for _ in range(2):
+            assert other.read(other.ask("boom 2"))[1]["code"] == "hook_failed"
+        wait_until(lambda: hooks(other)["b"]["pid"] not in (None, hooks(other)["a"]["pid"]))
+        got, end = client.read(id, ack=len(first))
+        assert end["t"] == "done", end
+        assert first + got == text.upper().replace(" ", ", ").replace("W", "")
+        assert {hook["name"]: hook["verdict"] for hook in end["hooks"] if hook["point"] == "chunk"} == {
+            "a": "changed", "b": "changed", "c": "changed"
+        }  # fmt: skip
+        assert other.read(other.ask("a b"))[0].startswith("A, B")

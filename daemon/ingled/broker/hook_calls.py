@@ -20,6 +20,8 @@ LOOK_S = 0.01
 """Seconds between two looks at the deadlines."""
 HOST_WAIT_S = 10.0
 """Seconds that a call waits for a host that is being started."""
+RETRIES = 3
+"""How often calls are made again because their host died of another one."""
 PATIENCE = 4
 """How often a call that did nothing wrong waits for the verdict on its host."""
 

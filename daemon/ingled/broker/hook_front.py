@@ -12,7 +12,7 @@ from typing import Any
 from ingle.wire.hook_schema import HookCall, HookReply, Point
 from ingle.wire.schema import ToClient
 
-from ingled.broker.hook_calls import HookCalls, Pending
+from ingled.broker.hook_calls import RETRIES, HookCalls, Pending
 from ingled.broker.hook_text import HookText
 from ingled.broker.host import Host
 from ingled.broker.hosts import Hosts
@@ -20,9 +20,6 @@ from ingled.core import effects as do
 from ingled.core import events as on
 from ingled.core.flow import Flow, Sends
 from ingled.core.registry import Entry
-
-RETRIES = 3
-"""How often the calls of a request are made again because their host died of another one."""
 
 
 class HookFront:

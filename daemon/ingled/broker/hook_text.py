@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from ingle.wire.hook_schema import HookCall, HookEnd, HookReply
 from ingle.wire.schema import ToClient
 
-from ingled.broker.hook_calls import LOOK_S, HookCalls, Pending
+from ingled.broker.hook_calls import LOOK_S, RETRIES, HookCalls, Pending
 from ingled.broker.host import Host
 from ingled.broker.hosts import Hosts
 from ingled.core import effects as do
@@ -26,6 +26,8 @@ class Watched:
     record: Record
     bound: dict[int, int] = field(default_factory=dict)
     """By stage, the host that knows its text so far."""
+    died: dict[int, int] = field(default_factory=dict)
+    """By stage, how many hosts have died since it last answered."""
     text: str | None = None
     """The whole text, where no worker streamed it."""
 
@@ -50,8 +52,8 @@ class HookText:
         """As for `HookFront`."""
         self._loop, self._flow, self._hosts, self._calls = loop, flow, hosts, calls
         self._dispatch, self._perform, self._send = dispatch, perform, send
-        self._send_text, self._grant, self._where = send_text, grant, where
-        self._stages = Stages()
+        self._send_text, self._grant = send_text, grant
+        self._stages = Stages(where)
         self._watched: dict[str, Watched] = {}
         self._looking = False
 
@@ -112,6 +114,7 @@ class HookText:
         id = pending.message.id
         assert pending.stage is not None and pending.hop is not None, "a call for text has both"
         if (watched := self._watched.get(id)) is not None:
+            watched.died.pop(pending.stage, None)
             for entry, result in zip(pending.hop.entries, reply.results, strict=False):
                 if result.state is not None and result.hook == entry.name:
                     watched.record.states[entry.key] = result.state
@@ -126,12 +129,10 @@ class HookText:
         self._move(id, self._stages.failed(self._loop.time(), id, stage, blamed, why))
 
     def again(self, pending: Pending) -> None:
-        """There is a host again."""
+        """There is a host again; it knows nothing of the stream."""
         id, stage = pending.message.id, pending.stage
         assert stage is not None, "a call for text has a stage"
-        self._settle_provider(id, stage)
-        pending.provider = self._stages.ways[id].stages[stage].hop.provider
-        self._go(pending)
+        self._move(id, self._stages.again(id, stage))
 
     def provider_gone(self, provider: str) -> None:
         """A connection that provided handlers has ended."""
@@ -144,17 +145,12 @@ class HookText:
             for stage in [stage for stage, pid in watched.bound.items() if pid == host.pid]:
                 del watched.bound[stage]
                 self._calls.drop(id, stage)
-                self._settle_provider(id, stage)
-                self._move(id, self._stages.again(id, stage))
-
-    def _settle_provider(self, id: str, index: int) -> None:
-        """Let a stage go to where its hooks are by now."""
-        way = self._stages.ways.get(id)
-        if way is not None:
-            hop = way.stages[index].hop
-            providers = {self._where(entry.key) or hop.provider for entry in hop.entries}
-            if len(providers) == 1:
-                way.stages[index].hop = Hop(providers.pop(), hop.entries)
+                died = watched.died[stage] = watched.died.get(stage, 0) + 1
+                if died > RETRIES:
+                    why = f"its host died {died} times under it"
+                    self._move(id, self._stages.failed(self._loop.time(), id, stage, (), why))
+                else:
+                    self._move(id, self._stages.again(id, stage))
 
     def _call(self, call: StageCall) -> None:
         watched = self._watched.get(call.id)

@@ -1,11 +1,12 @@
 """The text of answers on its way through chunk handlers: stages, one a hop, first in first out. Pure, mutable.
 
 Each stage has one call outstanding; what arrives meanwhile is one batch. A stage whose host died is built anew: it gets
-all its text again, and what it had given out already is dropped from what it gives now. A handler that failed is taken
-out, and what it had not given out goes on as it came, unless it says that the answer is to fail.
+all its text again, and what it had given out already is dropped from what it gives now; where its handlers are in
+different hosts by then, it becomes several. A handler that failed is taken out, and what it had not given out goes on
+as it came, unless it says that the answer is to fail.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +22,7 @@ class StageCall:
 
     id: str
     stage: int
+    """Its number within the stream."""
     hop: Hop
     text: str
     seq: int
@@ -48,6 +50,7 @@ class Moves:
 class Stage:
     """One hop of one stream."""
 
+    number: int
     hop: Hop
     history: list[str] = field(default_factory=list)
     """All text that it was given."""
@@ -56,8 +59,14 @@ class Stage:
     """The text of the call that is outstanding."""
     flushing: bool = False
     seq: int = 0
+    base: int = 0
+    """Characters of its text that passed while it had other handlers: these see them, and nothing of it goes out."""
+    prefix: str | None = None
+    """These characters, while they are due."""
+    void: bool = False
+    """The call that is outstanding is for them."""
     out: int = 0
-    """Characters given out."""
+    """Characters given out since."""
     skip: int = 0
     """Characters of the coming output that were given out before it was built anew."""
     held: int = 0
@@ -65,13 +74,18 @@ class Stage:
     """Characters in `history`."""
     taken: int = 0
     """Characters of it that what was given out stands for."""
-    fed_at: float = 0.0
+    held_since: float = 0.0
+    """When what it holds back was, at the latest, given to it."""
+    owed: int = 0
+    """Without handlers: characters of the coming text that were given out before."""
     finishing: bool = False
     """No text follows."""
     finished: bool = False
     """The call that says so has been made."""
     done: bool = False
     """It has given out everything."""
+    parts: "list[Stage]" = field(default_factory=list)
+    """With which others it was one stage; the last of them knows how far that one was."""
     reported: dict[str, Value] = field(default_factory=dict)
     """By hook, what it did so far."""
 
@@ -82,6 +96,9 @@ class Way:
 
     id: str
     stages: list[Stage]
+    """In order; their numbers are in none."""
+    numbers: int
+    """How many have been given."""
     text: list[str] = field(default_factory=list)
     """What has passed, all of it."""
     finished: bool = False
@@ -91,16 +108,22 @@ class Way:
     through: bool = False
     """All text has passed."""
 
+    def at(self, number: int) -> int:
+        """Return the place of a stage."""
+        return next(index for index, stage in enumerate(self.stages) if stage.number == number)
+
 
 class Stages:
     """All streams that have chunk handlers."""
 
-    def __init__(self) -> None:
+    def __init__(self, where: Callable[[str], str | None] = lambda key: None) -> None:
+        """`where` tells who provides a hook now, by key; None: it is gone, and its last provider may say so."""
         self.ways: dict[str, Way] = {}
+        self._where = where
 
     def open(self, id: str, hops: Sequence[Hop]) -> None:
         """Begin a stream."""
-        self.ways[id] = Way(id, [Stage(hop) for hop in hops])
+        self.ways[id] = Way(id, [Stage(number, hop) for number, hop in enumerate(hops)], len(hops))
 
     def drop(self, id: str) -> list[Stage]:
         """Forget a stream; returns its stages."""
@@ -138,9 +161,9 @@ class Stages:
     def of(self, provider: str) -> list[tuple[str, int]]:
         """Return the streams and stages that a provider handles and has not done with."""
         return [
-            (way.id, index)
+            (way.id, stage.number)
             for way in self.ways.values()
-            for index, stage in enumerate(way.stages)
+            for stage in way.stages
             if stage.hop.provider == provider and stage.hop.entries and not stage.done
         ]
 
@@ -151,32 +174,37 @@ class Stages:
 
     # ------------------------------------------------------------ what comes back
 
-    def replied(self, now: float, id: str, index: int, results: Sequence[HookResult], value: Value | None) -> Moves:
+    def replied(self, now: float, id: str, number: int, results: Sequence[HookResult], value: Value | None) -> Moves:
         """A stage has answered its call."""
         moves, way = Moves(), self.ways.get(id)
         if way is None:
             return moves
-        stage = way.stages[index]
+        stage = way.stages[index := way.at(number)]
         if stage.flying is None:
             return moves
         wrong = fits(stage.hop, results) or _wrong(stage, results, value)
         if wrong:
-            return self.failed(now, id, index, (), wrong)
+            return self.failed(now, id, number, (), wrong)
         bad = [result for result in results if result.verdict == "error"]
         if bad:
-            return self.failed(now, id, index, [result.hook for result in bad], bad[0].reason)
+            return self.failed(now, id, number, [result.hook for result in bad], bad[0].reason)
         changed = any(result.verdict in ("changed", "stop") for result in results)
         text = str((value or {}).get("text", "")) if changed else stage.flying
         for entry, result in zip(stage.hop.entries, results, strict=False):
             entry.tally.worked(result.us)
             _report(stage, entry, result)
+        held, taken = stage.held, stage.taken
         stage.held = sum(result.held for result in results)
         stage.flying, stage.flushing = None, False
+        if stage.void:
+            text, stage.void = "", False
         new = text[stage.skip :]
         stage.skip -= min(stage.skip, len(text))
         stage.out += len(new)
         if not stage.skip:
-            stage.taken = stage.sent - stage.held
+            stage.taken = max(stage.taken, stage.sent - stage.held)  # each counts what it holds in its own input
+        if not held or stage.taken > taken:
+            stage.held_since = now
         if results and results[-1].verdict == "stop":
             self._stop(now, way, index, new, results[-1], moves)
             return moves
@@ -186,12 +214,12 @@ class Stages:
             self._call(way, index, moves)
         return moves
 
-    def failed(self, now: float, id: str, index: int, blamed: Sequence[str], why: str) -> Moves:
+    def failed(self, now: float, id: str, number: int, blamed: Sequence[str], why: str) -> Moves:
         """A stage did not answer, or not rightly; `blamed` are its hooks that were at work, or none is known."""
         moves, way = Moves(), self.ways.get(id)
         if way is None:
             return moves
-        stage = way.stages[index]
+        stage = way.stages[index := way.at(number)]
         entries = stage.hop.entries
         guilty = [entry for entry in entries if not blamed or entry.name in blamed] or list(entries)
         for entry in guilty:
@@ -199,34 +227,69 @@ class Stages:
                 moves.tripped.append(entry)
             stage.reported[entry.key] = told(entry, "chunk", "skipped", 0, why)
         refusing = next((entry for entry in guilty if entry.offer.on_error == "refuse"), None)
+        if refusing is None and stage.parts and stage.parts[-1].skip:
+            refusing = guilty[0]  # nobody can tell what of its text has gone out: rather none than some twice
         if refusing is not None:
             moves.failed.append((id, refusing.name, why))
             return moves
         rest = tuple(entry for entry in entries if entry not in guilty)
         if rest:
             stage.hop = Hop(stage.hop.provider, rest)
+            stage.base, stage.out = stage.taken, 0
             self._again(way, index, moves)
             return moves
-        tail = "".join(stage.history)[stage.taken :] + "".join(stage.inbox)
+        given = _given(stage)
+        tail, stage.owed = given[stage.taken :], max(0, stage.taken - len(given))
         stage.hop = Hop(stage.hop.provider, ())
-        stage.inbox, stage.history, stage.flying, stage.held = [], [], None, 0
+        stage.inbox, stage.history, stage.prefix, stage.flying, stage.held = [], [], None, None, 0
         stage.finished = stage.done = stage.finishing
         self._give(now, way, index + 1, tail, stage.finishing, moves)
         return moves
 
-    def again(self, id: str, index: int) -> Moves:
+    def again(self, id: str, number: int) -> Moves:
         """The host of a stage is gone: another one gets all the text again."""
         moves, way = Moves(), self.ways.get(id)
-        if way is not None and way.stages[index].hop.entries and not way.stages[index].done:
-            self._again(way, index, moves)
+        if way is not None:
+            stage = way.stages[index := way.at(number)]
+            if stage.hop.entries and not stage.done:
+                self._again(way, index, moves)
         return moves
 
     def _again(self, way: Way, index: int, moves: Moves) -> None:
         stage = way.stages[index]
-        stage.inbox[:0] = stage.history
+        self._split(way, stage)
+        given = _given(stage)
         stage.history, stage.sent = [], 0
+        stage.prefix, stage.void = given[: stage.base] or None, False
+        stage.inbox = [given[stage.base :]] if len(given) > stage.base else []
         stage.seq, stage.skip, stage.held, stage.flying, stage.finished = 0, stage.out, 0, None, False
         self._call(way, index, moves)
+
+    def _split(self, way: Way, stage: Stage) -> None:
+        """Let the handlers of a stage, which begins anew, go to where they are by now."""
+        hops: list[Hop] = []
+        for entry in stage.hop.entries:
+            provider = self._where(entry.key) or stage.hop.provider
+            before = hops.pop().entries if hops and hops[-1].provider == provider else ()
+            hops.append(Hop(provider, (*before, entry)))
+        stage.hop = hops[0]
+        if len(hops) == 1:
+            return
+        more = [Stage(way.numbers + index, hop) for index, hop in enumerate(hops[1:])]
+        way.numbers += len(more)
+        for one in more:
+            keys = [entry.key for entry in one.hop.entries if entry.key in stage.reported]
+            one.reported = {key: stage.reported.pop(key) for key in keys}
+        last = more[-1]  # its output is what the stage gave out so far
+        last.out, last.skip, last.taken = stage.out, stage.out, stage.taken - stage.base
+        stage.out, stage.taken, stage.skip = 0, stage.base, 0
+        parts = stage.parts or [stage]
+        place = parts.index(stage)
+        parts[place + 1 : place + 1] = more
+        for one in parts:
+            one.parts = parts
+        place = way.stages.index(stage)
+        way.stages[place + 1 : place + 1] = more
 
     def flush(self, now: float) -> Moves:
         """Have text given out that has been held for too long."""
@@ -236,7 +299,7 @@ class Stages:
                 if not stage.held or stage.flying is not None or not stage.hop.entries:
                     continue
                 longest = max(entry.offer.hold.ms for entry in stage.hop.entries) / 1000
-                if now - stage.fed_at >= longest:
+                if now - stage.held_since >= longest:
                     stage.flushing = True
                     self._call(way, index, moves)
         return moves
@@ -257,26 +320,32 @@ class Stages:
         stage = way.stages[index]
         if not stage.hop.entries:
             stage.finishing = stage.finished = stage.done = last
-            self._give(now, way, index + 1, text, last, moves)
+            new = text[stage.owed :]
+            stage.owed -= min(stage.owed, len(text))
+            self._give(now, way, index + 1, new, last, moves)
             return
         if text:
             stage.inbox.append(text)
-            stage.fed_at = now
         stage.finishing = stage.finishing or last
         self._call(way, index, moves)
 
     def _call(self, way: Way, index: int, moves: Moves) -> None:
         """Call a stage, if it has something to do and no call is outstanding."""
         stage = way.stages[index]
-        if stage.flying is not None or stage.finished or not (stage.inbox or stage.finishing or stage.flushing):
+        if stage.flying is not None or stage.finished:
             return
-        text = "".join(stage.inbox)
-        stage.inbox = []
+        if stage.prefix is not None:
+            text, stage.prefix, stage.void, stage.flushing = stage.prefix, None, True, True
+        elif stage.inbox or stage.finishing or stage.flushing:
+            text = "".join(stage.inbox)
+            stage.inbox, stage.finished = [], stage.finishing
+        else:
+            return
         if text:
             stage.history.append(text)
             stage.sent += len(text)
-        stage.flying, stage.finished = text, stage.finishing
-        moves.calls.append(StageCall(way.id, index, stage.hop, text, stage.seq, stage.finishing, stage.flushing))
+        stage.flying = text
+        moves.calls.append(StageCall(way.id, stage.number, stage.hop, text, stage.seq, stage.finished, stage.flushing))
         stage.seq += 1
 
     def _stop(self, now: float, way: Way, index: int, text: str, result: HookResult, moves: Moves) -> None:
@@ -287,6 +356,11 @@ class Stages:
             stage.finishing = stage.finished = stage.done = True
         moves.stopped.append((way.id, result.hook, result.reason))
         self._give(now, way, index + 1, text, True, moves)
+
+
+def _given(stage: Stage) -> str:
+    """Return all text that a stage was given."""
+    return "".join([*stage.history, stage.prefix or "", *stage.inbox])
 
 
 def _wrong(stage: Stage, results: Sequence[HookResult], value: Value | None) -> str:
