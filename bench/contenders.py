@@ -18,8 +18,8 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import IO, Any
 
-from ingled.nursery.environment import DEFAULTS
 from ingled.testing import DaemonFixture
+from ingled.worker.environment import DEFAULTS
 
 from bench.load import Load, Outcome
 from bench.machine import ROOT

@@ -13,7 +13,7 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-from ingled.nursery.environment import set_environment
+from ingled.worker.environment import set_environment
 
 from bench.drive import outcome
 from bench.load import Load, Outcome

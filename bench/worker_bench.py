@@ -148,7 +148,7 @@ def main() -> None:
 
 def raw_in_child() -> list[Row]:
     """Measure AsyncLLM under the loop that the worker uses."""
-    from ingled.nursery.environment import set_environment
+    from ingled.worker.environment import set_environment
 
     set_environment()
     os.environ["VLLM_LOGGING_LEVEL"] = "ERROR"

@@ -127,7 +127,7 @@ def judge(case: Case, answer: str) -> Judged:
 
 def ask(folder: Path, requests: Sequence[str]) -> list[str]:
     """Return the greedy answers of the model in a folder, in one start of vLLM."""
-    from ingled.nursery.environment import set_environment
+    from ingled.worker.environment import set_environment
 
     set_environment()
     from vllm import LLM, SamplingParams

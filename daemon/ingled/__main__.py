@@ -1,7 +1,6 @@
 """The `ingled` command: reads options and configuration, then runs the broker."""
 
 import argparse
-import json
 import logging
 import os
 import subprocess
@@ -90,19 +89,19 @@ def check(config: Config) -> int:
     import msgspec
 
     specs = msgspec.json.encode([config.spec(name) for name in config.models])
-    command = [sys.executable, "-P", "-m", "ingled.nursery", "--check"]
+    command = [sys.executable, "-P", "-m", "ingled.worker", "plan"]
     done = subprocess.run(command, input=specs, capture_output=True, check=False)
     if done.returncode:
         print(f"ingled: the engine cannot be asked: {done.stderr.decode(errors='replace')[-2000:]}", file=sys.stderr)
         return 1
-    reasons: list[str | None] = json.loads(done.stdout)
+    plans = msgspec.json.decode(done.stdout, type=list[link.Planned])
     bad = False
-    for name, reason in zip(config.models, reasons, strict=True):
-        if reason is None:
+    for name, plan in zip(config.models, plans, strict=True):
+        if plan.reason is None:
             print(f"models.{name}: good")
         else:
             bad = True
-            print(f"ingled: models.{name}: {reason}", file=sys.stderr)
+            print(f"ingled: models.{name}: {plan.reason}", file=sys.stderr)
     for plugin in _plugins(config):
         if plugin.problem:
             bad = True

@@ -18,6 +18,7 @@ from ingle.wire.limits import HOOK_DEADLINE_MS
 from ingle.wire.schema import Sampling
 from msgspec import Meta, Struct
 
+from ingled import sizes
 from ingled.core import accounts
 from ingled.core.accounts import Class, Right
 from ingled.link import Choice, Setup, Spec
@@ -70,6 +71,10 @@ class Model(Struct, frozen=True, forbid_unknown_fields=True):
     dtype: Literal["auto", "half", "float16", "bfloat16", "float", "float32"] | None = None
     quantization: str | None = None
     max_sequences: Annotated[int, Meta(ge=1, le=65536)] | None = None
+    kv_cache: int | str | None = None
+    """Size of the KV cache, such as `512MiB`; read into bytes."""
+    concurrency: Annotated[int, Meta(ge=1, le=65536)] | None = None
+    """Answers of full length for which the KV cache has room, where `kv_cache` says nothing."""
     tensor_parallel: Annotated[int, Meta(ge=1, le=1024)] | None = None
     engine: dict[str, Any] = {}
     """Further fields of vLLM's `AsyncEngineArgs`."""
@@ -129,6 +134,7 @@ FIELDS = {
     "dtype": "dtype",
     "quantization": "quantization",
     "max_sequences": "max_num_seqs",
+    "kv_cache": "kv_cache_memory_bytes",
     "tensor_parallel": "tensor_parallel_size",
 }
 """Our names of launch options and the fields of `AsyncEngineArgs` that they set."""
@@ -186,7 +192,7 @@ class Config(Struct, frozen=True):
         plain = Sampling()
         chosen = {key: getattr(model.sampling, key) for key in Sampling.__struct_fields__}
         sampling = {key: value for key, value in chosen.items() if value != getattr(plain, key)}
-        return Spec(name, self.engine, source, options, msgspec.to_builtins(sampling), model.echo)
+        return Spec(name, self.engine, source, options, msgspec.to_builtins(sampling), model.concurrency, model.echo)
 
 
 def load(
@@ -325,6 +331,10 @@ def _model(model: Model, at: str, file: Path | None) -> Model:
         ours = next((ours for ours, theirs in FIELDS.items() if theirs == key), None)
         if ours is not None and getattr(model, ours) is not None:
             raise ConfigError(f"{at}.engine.{key}: {at}.{ours} sets the same; keep one of them")
+    if model.kv_cache is not None:
+        if model.concurrency is not None:
+            raise ConfigError(f"{at}.concurrency: {at}.kv_cache sets the size of the KV cache; keep one of them")
+        model = msgspec.structs.replace(model, kv_cache=_size(model.kv_cache, f"{at}.kv_cache"))
     if model.source.startswith("builtin:"):
         if model.source != BUILTIN:
             raise ConfigError(f"{at}.source is {model.source!r}: the built-in model is {BUILTIN!r}")
@@ -333,6 +343,16 @@ def _model(model: Model, at: str, file: Path | None) -> Model:
     if not source.is_absolute():
         source = (file.parent if file else Path.cwd()) / source
     return msgspec.structs.replace(model, source=str(source.absolute()))
+
+
+def _size(value: int | str, at: str) -> int:
+    try:
+        bytes = sizes.read(value)
+    except ValueError as error:
+        raise ConfigError(f"{at} is {value!r}: {error}") from error
+    if bytes < 1 << 20:
+        raise ConfigError(f"{at} is {value!r}: less than 1 MiB")
+    return bytes
 
 
 def _check_name(name: str, at: str) -> None:

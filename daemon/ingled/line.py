@@ -133,4 +133,4 @@ class Line:
     def _lost(self, error: OSError) -> None:
         log.info("the broker has gone: %s", error)
         self.close()
-        self._unsent = [message for message in self._unsent if isinstance(message, link.Exited | link.Checked)]
+        self._unsent = [message for message in self._unsent if isinstance(message, link.Exited | link.Planned)]

@@ -68,8 +68,34 @@ class Spec(Struct, frozen=True, forbid_unknown_fields=True):
     """Fields of vLLM's `AsyncEngineArgs`."""
     sampling: dict[str, Any] = {}
     """Sampling defaults under the names of `ingle.wire.schema.Sampling`."""
+    concurrency: int | None = None
+    """Answers of full length for which the KV cache has room, where no size in bytes is given."""
     echo: dict[str, Any] = {}
     """Options of the echo engine."""
+
+
+class Estimate(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a model will take in all, said before it is loaded; in bytes, over all of its devices."""
+
+    weights: int = 0
+    """As they are loaded, with the copies that the engine makes of them."""
+    kv_cache: int = 0
+    activations: int = 0
+    """What the largest batch takes while it is computed, and graphs."""
+    process: int = 0
+    """The worker itself: interpreter, tokenizer, context of the device."""
+    token_bytes: int = 0
+    """What a token takes in the KV cache."""
+    context: int = 0
+    """Longest prompt plus answer, in tokens, of the options."""
+    answers: float = 0.0
+    """How many answers of that length the KV cache holds."""
+    longest: int = 0
+    """Longest context, up to that of the options, of which the KV cache holds one answer."""
+    dtype: str = ""
+    architecture: str = ""
+    devices: int = 1
+    """Over how many it is spread, evenly."""
 
 
 class Info(Struct, frozen=True, forbid_unknown_fields=True):
@@ -88,6 +114,8 @@ class Info(Struct, frozen=True, forbid_unknown_fields=True):
     device: str = "cpu"
     load_s: float = 0.0
     """Seconds from fork to ready."""
+    taken_bytes: int = 0
+    """Memory of the machine that the worker's processes alone have, once it is ready."""
 
 
 # ---------------------------------------------------------------- worker -> broker
@@ -238,6 +266,8 @@ class Stats(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag=
     completion_tokens: int
     rss_bytes: int = 0
     """Resident memory of the worker's processes together."""
+    taken_bytes: int = 0
+    """The most that they alone have had, since the model was ready."""
 
 
 # ---------------------------------------------------------------- nursery -> broker
@@ -260,11 +290,14 @@ class Exited(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag
     log: list[str] = []
 
 
-class Checked(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="checked"):
-    """Outcome of a dry check of the options: `reason` is None when they are good."""
+class Planned(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="planned"):
+    """What a model would take; with `reason` the engine refuses its options."""
 
     ref: int
-    reason: str | None
+    reason: str | None = None
+    estimate: Estimate | None = None
+    """None too where the engine takes the options and the model cannot be planned; `note` says why."""
+    note: str = ""
 
 
 # ---------------------------------------------------------------- hook host -> broker
@@ -377,8 +410,8 @@ class Kill(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="
     pid: int
 
 
-class Check(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="check"):
-    """Nursery: say whether the engine takes these options (`create_engine_config`), without loading."""
+class Plan(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="plan"):
+    """Nursery: say whether the engine takes these options, and what the model would take, without loading it."""
 
     ref: int
     spec: Spec
@@ -401,12 +434,12 @@ FromPeer = (
     | Stats
     | Forked
     | Exited
-    | Checked
+    | Planned
     | Offers
     | HookReplies
     | Stale
 )
-ToPeer = Who | Lease | Run | Credit | Abort | Release | Start | Kill | Check | Stop | Setup | HookCalls
+ToPeer = Who | Lease | Run | Credit | Abort | Release | Start | Kill | Plan | Stop | Setup | HookCalls
 
 _encode = msgspec.msgpack.Encoder().encode
 _from_peer = msgspec.msgpack.Decoder(FromPeer)

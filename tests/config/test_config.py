@@ -128,3 +128,19 @@ def test_check_config_tells_the_engines_own_reason(tmp_path: Path, capfd: pytest
     assert "999999" in lines["models.long"]
     assert "max_sequences" in lines["models.odd"]
     assert "/nowhere" in lines["models.gone"]
+
+
+def test_the_kv_cache_has_a_size_or_a_concurrency(tmp_path: Path) -> None:
+    config = read(
+        tmp_path, '[models.a]\nsource = "/a"\nkv_cache = "1.5 GiB"\n[models.b]\nsource = "/b"\nconcurrency = 2'
+    )
+    assert config.spec("a").options["kv_cache_memory_bytes"] == 3 << 29
+    assert (config.spec("b").options, config.spec("b").concurrency) == ({}, 2)
+    head = '[models.a]\nsource = "/a"\n'
+    assert "models.a.concurrency: models.a.kv_cache sets" in error(
+        tmp_path, f"{head}kv_cache = 9999999\nconcurrency = 1"
+    )
+    assert "models.a.kv_cache is 'much': expected bytes" in error(tmp_path, f'{head}kv_cache = "much"')
+    assert "less than 1 MiB" in error(tmp_path, f'{head}kv_cache = "4kb"'.replace("kb", "KB"))
+    both = f'{head}kv_cache = "1GiB"\nengine = {{kv_cache_memory_bytes = 5}}'
+    assert "models.a.engine.kv_cache_memory_bytes: models.a.kv_cache sets the same" in error(tmp_path, both)

@@ -104,12 +104,12 @@ def test_kill_ends_a_worker_that_does_not_listen(broker: LinkBroker, nursery: by
     assert broker.wait(link.Exited)[1].status == "killed by SIGKILL"
 
 
-def test_check_answers_without_starting_a_worker(broker: LinkBroker, nursery: bytes) -> None:
-    broker.send(nursery, link.Check(7, spec()))
-    assert broker.wait(link.Checked)[1] == link.Checked(7, None)
-    broker.send(nursery, link.Check(8, spec(delay=3)))
-    _, checked = broker.wait(link.Checked)
-    assert checked.ref == 8 and checked.reason is not None and "delay" in checked.reason
+def test_a_plan_is_answered_without_starting_a_worker(broker: LinkBroker, nursery: bytes) -> None:
+    broker.send(nursery, link.Plan(7, spec(memory={"weights": 5})))
+    broker.send(nursery, link.Plan(8, spec(delay=3)))
+    assert broker.wait(link.Planned)[1] == link.Planned(7, estimate=link.Estimate(weights=5))
+    _, planned = broker.wait(link.Planned)
+    assert planned.ref == 8 and planned.reason is not None and "delay" in planned.reason
     assert not any(isinstance(message, link.Forked) for _, message in broker.seen)
 
 

@@ -307,7 +307,7 @@ def ended(broker: LinkBroker, id: str) -> link.Ended:
     return end
 
 
-def test_check_tells_vllms_own_reason(broker: LinkBroker, nursery: bytes) -> None:
+def test_a_plan_tells_vllms_own_reason(broker: LinkBroker, nursery: bytes) -> None:
     wrong = {
         1: ({"max_model_len": 99_999}, "99999"),
         2: ({"bogus": 1}, "no option 'bogus'"),
@@ -315,14 +315,23 @@ def test_check_tells_vllms_own_reason(broker: LinkBroker, nursery: bytes) -> Non
     }
     for ref, (options, words) in wrong.items():
         spec = msgspec.structs.replace(SPEC, options={**EMBER_OPTIONS, **options})
-        broker.send(nursery, link.Check(ref, spec))
-        _, checked = broker.wait(link.Checked)
-        assert checked.ref == ref and checked.reason and words in checked.reason
-        assert "\n" not in checked.reason and "pydantic" not in checked.reason
-    broker.send(nursery, link.Check(4, SPEC))
-    assert broker.wait(link.Checked)[1] == link.Checked(4, None)
-    broker.send(nursery, link.Check(5, msgspec.structs.replace(SPEC, source="/nowhere")))
-    assert "/nowhere" in (broker.wait(link.Checked)[1].reason or "")
+        broker.send(nursery, link.Plan(ref, spec))
+        _, planned = broker.wait(link.Planned)
+        assert planned.ref == ref and planned.reason and words in planned.reason
+        assert "\n" not in planned.reason and "pydantic" not in planned.reason
+    broker.send(nursery, link.Plan(5, msgspec.structs.replace(SPEC, source="/nowhere")))
+    assert "/nowhere" in (broker.wait(link.Planned)[1].reason or "")
+
+
+def test_a_plan_counts_what_the_model_will_take(broker: LinkBroker, nursery: bytes) -> None:
+    broker.send(nursery, link.Plan(4, SPEC))
+    _, planned = broker.wait(link.Planned)
+    estimate = planned.estimate
+    assert planned.reason is None and estimate is not None
+    assert (estimate.kv_cache, estimate.token_bytes, estimate.context) == (64 << 20, 512, 8192)
+    assert (estimate.answers, estimate.longest, estimate.architecture) == (16.0, 8192, "Qwen3ForCausalLM")
+    size = (ember_path() / "model.safetensors").stat().st_size
+    assert size < estimate.weights < size + (2 << 20) + 32768 * 32 * 4  # and the table of positions
 
 
 def test_stop_while_loading_leaves_nothing(broker: LinkBroker, nursery: bytes, runtime: Path) -> None:

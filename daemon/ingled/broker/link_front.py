@@ -79,6 +79,8 @@ class LinkFront:
         """Workers that have attached and whose process lives, by its id in words."""
         self.problems: dict[str, str] = {}
         """Models whose options the engine refuses, and its words."""
+        self.estimates: dict[str, link.Estimate] = {}
+        """What the engine says that models will take."""
         self.nursery: Peer | None = None
         self.nursery_pid: int | None = None
         self.nursery_phase = "starting"
@@ -86,7 +88,7 @@ class LinkFront:
         """Since somebody last looked."""
         self._by_route: dict[bytes, Worker] = {}
         self._pidfds: dict[int, int] = {}
-        self._checks: dict[int, str] = {}
+        self._plans: dict[int, str] = {}
 
     # ------------------------------------------------------------ out
 
@@ -202,7 +204,7 @@ class LinkFront:
                     self.nursery_phase = message.phase
                     if message.phase == "ready":
                         self.nursery_was_ready = True
-                        self._check_options()
+                        self._plan_all()
                     else:
                         self._dispatch(on.NurseryLoading(now, message.percent))
                 else:
@@ -225,11 +227,8 @@ class LinkFront:
             case link.Exited():
                 self._unwatch(message.pid)
                 self._ended(message.model, message.pid, message.status, tuple(message.log))
-            case link.Checked():
-                model = self._checks.pop(message.ref, None)
-                if model is not None and message.reason is not None:
-                    self.problems[model] = message.reason
-                    log.error("model '%s': the engine refuses its options: %s", model, message.reason)
+            case link.Planned():
+                self._planned(message)
             case link.Offers() | link.HookReplies() | link.Stale():
                 log.error("private socket: pid %d is no hook host", peer.pid)
             case _:
@@ -331,11 +330,23 @@ class LinkFront:
     def _lease(self, peer: Peer) -> None:
         self.router.send(peer, link.encode(self._lease_terms))
 
-    def _check_options(self) -> None:
+    def _plan_all(self) -> None:
         for ref, (model, spec) in enumerate(self._specs.items()):
-            self._checks[ref] = model
+            self._plans[ref] = model
             assert self.nursery is not None, "it has just spoken"
-            self.router.send(self.nursery, link.encode(link.Check(ref, spec)))
+            self.router.send(self.nursery, link.encode(link.Plan(ref, spec)))
+
+    def _planned(self, planned: link.Planned) -> None:
+        model = self._plans.pop(planned.ref, None)
+        if model is None:
+            return
+        if planned.reason is not None:
+            self.problems[model] = planned.reason
+            log.error("model '%s': the engine refuses its options: %s", model, planned.reason)
+        if planned.note:
+            log.warning("model '%s': what it will take cannot be told: %s", model, planned.note)
+        if planned.estimate is not None:
+            self.estimates[model] = planned.estimate
 
     def _chunks(self, message: link.Chunks) -> None:
         sends: Sends = []

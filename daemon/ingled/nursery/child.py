@@ -1,7 +1,6 @@
 """What a forked child does before and around the worker's own main."""
 
 import contextlib
-import json
 import logging
 import os
 import resource
@@ -10,7 +9,7 @@ import sys
 import traceback
 from pathlib import Path
 
-from ingled.link import Spec, worker_log
+from ingled.link import Planned, Spec, encode, worker_log
 
 
 def worker_folder(runtime: Path, pid: int) -> Path:
@@ -35,18 +34,19 @@ def become_worker(runtime: Path, spec: Spec) -> int:
         return 1
 
 
-def become_check(spec: Spec, pipe: int) -> int:
-    """Check the spec's options in this forked child and write the reason to the pipe as JSON."""
+def become_plan(spec: Spec, ref: int, pipe: int) -> int:
+    """Say in this forked child what a model would take, and write the answer to the pipe."""
     os.setsid()
     reset_signals()
-    from ingled.worker.catalog import check
+    os.nice(10)  # a model that is being loaded comes first
+    from ingled.worker.catalog import plan
 
     try:
-        reason = check(spec)
+        planned = plan(spec, ref)
     except BaseException as error:
         traceback.print_exc()
-        reason = f"{type(error).__name__}: {error}"
-    os.write(pipe, json.dumps(reason).encode()[: 32 << 10])
+        planned = Planned(ref, note=f"{type(error).__name__}: {error}")
+    os.write(pipe, encode(planned)[: 32 << 10])
     return 0
 
 

@@ -1,22 +1,10 @@
-"""The environment that vLLM reads at its import, and the modules that are imported before the first fork."""
+"""The modules that are imported before the first fork."""
 
 import os
 from collections.abc import Iterator
 from importlib import import_module
 
-DEFAULTS = {
-    "VLLM_NO_USAGE_STATS": "1",
-    "DO_NOT_TRACK": "1",
-    "HF_HUB_OFFLINE": "1",
-    "TRANSFORMERS_OFFLINE": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-    "VLLM_LOGGING_STREAM": "ext://sys.stderr",
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # `auto` pins every engine of the machine to the same cores
-    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # EngineCore is forked all the same; its worker runs inside it
-}
-"""Set unless the operator has set them. A worker may still set, after its fork, what vLLM reads late:
-VLLM_RPC_BASE_PATH, TMPDIR (with `tempfile.tempdir = None`) and VLLM_WORKER_MULTIPROC_METHOD. OMP_NUM_THREADS it may
-not: libgomp has read it when torch was imported."""
+from ingled.worker.environment import set_environment
 
 MODULES = (
     "torch",
@@ -33,14 +21,6 @@ MODULES = (
 )
 CPU_MODULES = ("vllm.v1.worker.cpu_worker", "vllm.v1.attention.backends.cpu_attn")
 """Only where vLLM runs on the CPU: their import needs its own build."""
-
-
-def set_environment() -> None:
-    """Set what vLLM and torch read when they are imported."""
-    for name, value in DEFAULTS.items():
-        os.environ.setdefault(name, value)
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", os.environ.get("INGLE_LOG_LEVEL", "INFO").upper())
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // 2)))
 
 
 def import_engine(engine: str) -> Iterator[int]:

@@ -3,13 +3,13 @@
 import contextlib
 import fcntl
 import gc
-import json
 import logging
 import os
 import select
 import shutil
 import signal
 import time
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,8 +23,8 @@ log = logging.getLogger(__name__)
 
 KILL_S = 5.0
 """Between asking a worker to end and making it end."""
-CHECK_S = 60.0
-"""For a dry check of options: the first one of an architecture starts a process of its own."""
+PLAN_S = 60.0
+"""For the plan of a model: the first one of an architecture starts a process of its own."""
 
 
 @dataclass(slots=True)
@@ -37,8 +37,8 @@ class Worker:
 
 
 @dataclass(slots=True)
-class Checking:
-    """A dry check that runs in a forked child."""
+class Planning:
+    """A plan that is made in a forked child."""
 
     ref: int
     pid: int
@@ -54,7 +54,9 @@ class Nursery:
         self._runtime = runtime
         self._engine = engine
         self._workers: dict[int, Worker] = {}
-        self._checks: dict[int, Checking] = {}
+        self._plans: dict[int, Planning] = {}
+        self._to_plan: deque[link.Plan] = deque()
+        """One is made at a time: what is loaded meanwhile needs the cores."""
         self._state = link.Loading("importing", 0)
         self._orders: list[link.ToPeer] = []
         self._leaving = False
@@ -86,6 +88,7 @@ class Nursery:
             self._look()
             self._act()
             self._reap()
+            self._plan()
         if self._line.expired:
             self._clean()
         log.info("the nursery leaves: %s", "asked" if self._leaving else "no broker answered")
@@ -124,7 +127,7 @@ class Nursery:
             poll.register(connection, select.POLLIN | (select.POLLOUT if connection.wants_write else 0))
         for worker in self._workers.values():
             poll.register(worker.pidfd, select.POLLIN)
-        for pipe in self._checks:
+        for pipe in self._plans:
             poll.register(pipe, select.POLLIN)
         poll.poll(self._line.tick_s * 1000)
         if connection is not None and connection.wants_write:
@@ -148,8 +151,8 @@ class Nursery:
                 self._start(order.spec)
             case link.Kill():
                 self._kill(order.pid)
-            case link.Check():
-                self._check(order)
+            case link.Plan():
+                self._to_plan.append(order)
             case _:
                 log.error("the nursery does not understand %s", type(order).__name__)
 
@@ -189,8 +192,8 @@ class Nursery:
             done, status = os.waitpid(pid, os.WNOHANG)
             if done:
                 self._exited(pid, worker, status)
-        for pipe, checking in list(self._checks.items()):
-            self._checked(pipe, checking, now)
+        for pipe, planning in list(self._plans.items()):
+            self._planned(pipe, planning, now)
 
     def _exited(self, pid: int, worker: Worker, status: int) -> None:
         os.close(worker.pidfd)
@@ -202,37 +205,53 @@ class Nursery:
         lines = log_tail.tail(link.worker_log(self._runtime, worker.model))
         self._line.send(link.Exited(worker.model, pid, words, lines))
 
-    # ------------------------------------------------------------ checks
+    # ------------------------------------------------------------ plans
 
-    def _check(self, order: link.Check) -> None:
-        reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        pid = os.fork()
+    def _plan(self) -> None:
+        if self._plans or not self._to_plan:
+            return
+        order = self._to_plan.popleft()
+        try:
+            reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+            try:
+                pid = os.fork()
+            except OSError:
+                os.close(reading)
+                os.close(writing)
+                raise
+        except OSError as error:  # this passes, but a plan is not worth waiting for it
+            self._line.send(link.Planned(order.ref, note=f"cannot fork: {error}"))
+            return
         if pid == 0:
             status = 1
             try:
                 self._line.close()
-                status = child.become_check(order.spec, writing)
+                status = child.become_plan(order.spec, order.ref, writing)
             finally:
                 os._exit(status)
         os.close(writing)
-        self._checks[reading] = Checking(order.ref, pid, time.monotonic() + CHECK_S)
+        self._plans[reading] = Planning(order.ref, pid, time.monotonic() + PLAN_S)
 
-    def _checked(self, pipe: int, checking: Checking, now: float) -> None:
-        """Answer a check whose child has written, ended, or taken too long."""
+    def _planned(self, pipe: int, planning: Planning, now: float) -> None:
+        """Answer a plan whose child has written, ended, or taken too long."""
+        late = ""
         try:
             data = os.read(pipe, 64 << 10)
         except BlockingIOError:
-            if now < checking.deadline:
+            if now < planning.deadline:
                 return
-            data = json.dumps(f"the check took more than {CHECK_S:.0f} s").encode()
-        _signal_group(checking.pid, signal.SIGKILL)
+            data, late = b"", f"the plan took more than {PLAN_S:.0f} s"
+        _signal_group(planning.pid, signal.SIGKILL)
         with contextlib.suppress(ProcessLookupError):
-            os.kill(checking.pid, signal.SIGKILL)
-        _, status = os.waitpid(checking.pid, 0)
+            os.kill(planning.pid, signal.SIGKILL)
+        _, status = os.waitpid(planning.pid, 0)
         os.close(pipe)
-        del self._checks[pipe]
-        reason = json.loads(data) if data else f"the check ended with {status_words(status)}"
-        self._line.send(link.Checked(checking.ref, reason))
+        del self._plans[pipe]
+        try:
+            planned = link.decode_from_peer(data)
+        except ValueError:
+            planned = link.Planned(planning.ref, note=late or f"the plan ended with {status_words(status)}")
+        self._line.send(planned)
 
 
 def status_words(status: int) -> str:

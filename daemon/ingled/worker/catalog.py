@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ingled.link import Spec
+from ingled.link import Planned, Spec
 from ingled.worker.engine import Engine
 
 ENGINES = ("vllm", "echo")
@@ -23,16 +23,16 @@ def make_engine(spec: Spec, folder: Path, log: Path | None) -> Engine:
             raise ValueError(f"no engine is called '{other}': there are {', '.join(ENGINES)}")
 
 
-def check(spec: Spec) -> str | None:
-    """Return why the engine would refuse the spec's options, in one line, or None when it takes them."""
+def plan(spec: Spec, ref: int = 0) -> Planned:
+    """Say what a model would take, without loading it, or why the engine refuses its options."""
     match spec.engine:
         case "vllm":
-            from ingled.worker import vllm_engine
+            from ingled.worker import vllm_plan
 
-            return vllm_engine.check(spec)
+            return vllm_plan.plan(spec, ref)
         case "echo":
             from ingled.worker import echo_engine
 
-            return echo_engine.check(spec)
+            return echo_engine.plan(spec, ref)
         case other:
-            return f"no engine is called '{other}': there are {', '.join(ENGINES)}"
+            return Planned(ref, f"no engine is called '{other}': there are {', '.join(ENGINES)}")

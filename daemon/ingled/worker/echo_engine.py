@@ -18,7 +18,7 @@ import msgspec
 from ingle.wire.schema import ChatBody, CompleteBody, Sampling
 from msgspec import Struct
 
-from ingled.link import Info, Spec
+from ingled.link import Estimate, Info, Planned, Spec
 from ingled.worker.engine import (
     Delta,
     End,
@@ -49,6 +49,8 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
     """Longest prompt plus answer; else `max_model_len` of the options, else 8192."""
     fail: Literal["", "load", "refuse", "crash", "die", "exit", "hang"] = ""
     """Fail at loading; or at every request: refuse it, raise, lose the engine, end the process, say nothing."""
+    memory: Estimate = Estimate()
+    """What it says that it takes; it takes nothing."""
     fail_at: int = 0
     """Tokens of an answer before `crash`, `die`, `exit` and `hang`."""
 
@@ -61,13 +63,12 @@ def read_options(spec: Spec) -> Options:
         raise LoadError(f"echo options: {error}") from error
 
 
-def check(spec: Spec) -> str | None:
-    """Return why the options are refused, or None."""
+def plan(spec: Spec, ref: int = 0) -> Planned:
+    """Return what the options say that it takes, or why they are refused."""
     try:
-        read_options(spec)
+        return Planned(ref, estimate=read_options(spec).memory)
     except LoadError as error:
-        return str(error)
-    return None
+        return Planned(ref, str(error))
 
 
 class Answer:

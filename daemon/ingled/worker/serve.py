@@ -49,7 +49,8 @@ class Worker:
         self._tasks: set[asyncio.Task[None]] = set()
         self._stuck = link.Lease(0).stuck
         self._worked = False  # since the last `Stats`
-        self._memory = 0
+        self._taken = group.Taken()
+        self._memory = self._taken_bytes = 0
         self._leave: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._uplink = Uplink(str(runtime / link.SOCKET_FILE), self._receive, lambda: self.leave(EXPIRED))
 
@@ -85,7 +86,10 @@ class Worker:
             return
         gc.collect()
         gc.freeze()  # with an engine's modules loaded, a full collection stops the loop for half a second
-        self._info = msgspec.structs.replace(info, load_s=round(time.monotonic() - self._started, 3))
+        load_s = round(time.monotonic() - self._started, 3)
+        taken = await asyncio.to_thread(self._taken.bytes)
+        self._taken_bytes = taken
+        self._info = msgspec.structs.replace(info, load_s=load_s, taken_bytes=taken)
         self._uplink.send(link.Ready(self._info))
         await self._watch()
 
@@ -116,6 +120,8 @@ class Worker:
     async def _measure(self) -> None:
         while True:
             self._memory = await asyncio.to_thread(group.memory)
+            if self._info is not None:
+                self._taken_bytes = max(self._taken_bytes, await asyncio.to_thread(self._taken.bytes))
             await asyncio.sleep(MEMORY_S)
 
     def _stats(self) -> link.Stats:
@@ -128,6 +134,7 @@ class Worker:
             now.cached_tokens,
             now.completion_tokens,
             self._memory,
+            self._taken_bytes,
         )
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

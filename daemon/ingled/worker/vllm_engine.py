@@ -1,7 +1,7 @@
 """The engine that is vLLM: the only file that knows it, and the place for the differences between its versions.
 
 `vllm_names` lists every name of vLLM on which this file relies: a new one is added there too.
-The process must have been forked by the nursery, or have `ingled.nursery.environment` applied before this import.
+The process must have been forked by the nursery, or have `ingled.worker.environment` applied before this import.
 """
 
 import asyncio
@@ -50,12 +50,15 @@ from ingled.worker.engine import (
 )
 from ingled.worker.group import die_with_parent
 from ingled.worker.vllm_errors import failed, one_line, unrendered
+from ingled.worker.vllm_probe import NAME, give_back
 from ingled.worker.vllm_values import named, readable
 
-CPU_KV_BYTES = 256 << 20
-"""Smallest KV cache on a CPU where the profile names no size; vLLM would take 92 % of the memory."""
-CPU_SEQUENCES = 4
+KV_BYTES = 256 << 20
+"""Smallest KV cache where the profile names neither size nor concurrency; vLLM would take 92 % of the memory."""
+CONCURRENCY = 4
 """Answers of full length that such a KV cache holds."""
+GPU_SHARE = 0.05
+"""Part of a GPU that must be free when a model with a KV cache of given size is loaded; vLLM asks for 92 % of it."""
 POLL_S = 0.25
 LONGEST_FOLDER = 107 - 37
 """A unix socket's path has 107 bytes, and vLLM puts `/` and a UUID after the folder."""
@@ -139,7 +142,8 @@ class VllmEngine:
         )
         report("warming", 95)
         await self._warm()
-        return self._info()
+        give_back()
+        return self._info(await self._settle())
 
     def _configure(self) -> Any:
         if current_platform.is_cpu() and hasattr(torch.cpu, "_init_amx"):
@@ -179,7 +183,16 @@ class VllmEngine:
         if self._counter:
             self._counter.now = Load()
 
-    def _info(self) -> Info:
+    async def _settle(self) -> int:
+        """Let EngineCore give back what loading has left over; returns the bytes of its KV cache."""
+        config = self._engine.vllm_config
+        said = config.cache_config.kv_cache_memory_bytes or 0
+        if config.parallel_config.worker_extension_cls != NAME:  # the profile has one of its own
+            return int(said)
+        found = await self._engine.collective_rpc("ingle_settle")
+        return sum(one["kv_cache"] for one in found) or int(said)
+
+    def _info(self, kv_bytes: int) -> Info:
         config = self._engine.vllm_config
         cache = config.cache_config
         tokens = getattr(cache, "kv_cache_size_tokens", None) or (cache.num_gpu_blocks or 0) * cache.block_size
@@ -187,7 +200,7 @@ class VllmEngine:
             engine=f"vllm {__version__}",
             context=self._context,
             kv_tokens=int(tokens),
-            kv_bytes=cache.kv_cache_memory_bytes or 0,
+            kv_bytes=kv_bytes,
             weights_bytes=sum(file.stat().st_size for file in Path(self._spec.source).glob("*.safetensors")),
             max_running=config.scheduler_config.max_num_seqs,
             device="cpu" if current_platform.is_cpu() else current_platform.get_device_name(),
@@ -379,6 +392,7 @@ def engine_config(spec: Spec) -> Any:
         "load_format": "safetensors",  # never pickle
         "scheduling_policy": "priority",  # arrival decides among equals
         "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
+        "worker_extension_cls": NAME,
         **spec.options,
         "model": spec.source,
         "served_model_name": spec.model,
@@ -386,36 +400,37 @@ def engine_config(spec: Spec) -> Any:
     on_cpu = current_platform.is_cpu()
     if on_cpu:
         options.setdefault("enforce_eager", True)  # torch.compile costs 30 s there
+    share = None if on_cpu else options.get("gpu_memory_utilization")
+    by_hand = os.environ.get("VLLM_CPU_KVCACHE_SPACE") if on_cpu else share
+    if options.get("kv_cache_memory_bytes") is None and by_hand:
+        return AsyncEngineArgs(**options).create_engine_config()
+    if not on_cpu:
+        options.setdefault("gpu_memory_utilization", GPU_SHARE)
     config = AsyncEngineArgs(**options).create_engine_config()
-    if on_cpu and not options.get("kv_cache_memory_bytes") and not os.environ.get("VLLM_CPU_KVCACHE_SPACE"):
-        options["kv_cache_memory_bytes"] = cpu_kv_bytes(config)
+    if options.get("kv_cache_memory_bytes") is None:
+        options["kv_cache_memory_bytes"] = kv_bytes(config, spec.concurrency)
         config = AsyncEngineArgs(**options).create_engine_config()
     return config
 
 
-def cpu_kv_bytes(config: Any) -> int:
-    """Return a KV cache for some answers of full length, within half of the memory that is free."""
-    model = config.model_config
+def kv_bytes(config: Any, concurrency: int | None) -> int:
+    """Return a KV cache for so many answers of full length; if not said, for some, and not for the last ones."""
+    model, block = config.model_config, config.cache_config.block_size
     heads, layers = model.get_total_num_kv_heads(), model.get_total_num_hidden_layers()
     token = 2 * heads * layers * model.get_head_size() * model.dtype.itemsize
-    sequences = min(CPU_SEQUENCES, config.scheduler_config.max_num_seqs)
+    blocks = -(-model.max_model_len // block)
+    if concurrency is not None:
+        return int(token * block * (blocks * concurrency + 1))  # vLLM keeps one block for itself
+    sequences = min(CONCURRENCY, config.scheduler_config.max_num_seqs)
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return int(min(max(CPU_KV_BYTES, token * model.max_model_len * sequences), free // 2))
+    most = free // 2 if current_platform.is_cpu() else 1 << 62
+    return int(min(max(KV_BYTES, token * block * (blocks * sequences + 1)), most))
 
 
 def eos_of(model: Any, tokenizer: Any) -> set[int]:
     """Return the tokens that end an answer: the tokenizer's, and those of the model's generation_config."""
     more = model.try_get_generation_config().get("eos_token_id") or []
     return {tokenizer.eos_token_id, *([more] if isinstance(more, int) else more)} - {None}
-
-
-def check(spec: Spec) -> str | None:
-    """Return why vLLM would refuse the spec's options, in its own words, or None."""
-    try:
-        engine_config(spec)
-    except Exception as error:
-        return one_line(error)
-    return None
 
 
 def structure(body: Sampling) -> Any:

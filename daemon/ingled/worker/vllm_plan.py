@@ -1,0 +1,147 @@
+"""What a model will take, said by vLLM itself: its layers are built without memory (device `meta`), and counted.
+
+For a process that is thrown away: what is built stays, and so do the threads of its process group. `vllm_names` lists
+what this file relies on.
+"""
+
+import logging
+import os
+import tempfile
+from bisect import bisect_left
+from pathlib import Path
+from typing import Any
+
+import torch
+from vllm.config import get_layers_from_vllm_config, set_current_vllm_config
+from vllm.distributed.parallel_state import init_distributed_environment, initialize_model_parallel
+from vllm.model_executor.layers.attention_layer_base import AttentionLayerBase
+from vllm.model_executor.layers.vocab_parallel_embedding import UnquantizedEmbeddingMethod
+from vllm.model_executor.model_loader.utils import initialize_model
+from vllm.platforms import current_platform
+from vllm.tokenizers.registry import cached_tokenizer_from_config
+from vllm.utils.torch_utils import set_default_torch_dtype
+
+from ingled.link import Estimate, Planned, Spec
+from ingled.worker.group import rollup
+from ingled.worker.vllm_engine import engine_config
+from ingled.worker.vllm_errors import one_line
+
+log = logging.getLogger(__name__)
+
+CPU_PROCESS_BYTES = 192 << 20
+"""What a forked worker takes beside model and tokenizer, both of its processes (bench/memory.py, vLLM 0.32)."""
+GPU_PROCESS_BYTES = 600 << 20
+"""The same on a GPU, of its memory: the CUDA context and its libraries. Not measured by us; what is measured of a
+model takes this one's place."""
+TOKENIZERS = 3
+"""How often a worker holds its tokenizer: copies for threads that encode, and that of the grammar's compiler."""
+
+
+def plan(spec: Spec, ref: int = 0) -> Planned:
+    """Return what the spec's model would take, or why vLLM refuses its options, in its own words."""
+    try:
+        config = engine_config(spec)
+    except Exception as error:
+        return Planned(ref, one_line(error))
+    try:
+        return Planned(ref, estimate=_estimate(config))
+    except Exception as error:
+        log.exception("'%s' cannot be planned", spec.model)
+        return Planned(ref, note=one_line(error))
+
+
+def _estimate(config: Any) -> Estimate:
+    model, cache = config.model_config, config.cache_config
+    weights, specs = _build(config)
+    kv_bytes = cache.kv_cache_memory_bytes or 0
+    answer = _answer_bytes(config, specs)
+    token = sum(one.page_size_bytes for one in specs.values()) // cache.block_size if specs else 0
+    return Estimate(
+        weights=weights,
+        kv_cache=kv_bytes if specs else 0,
+        activations=_activations(config),
+        process=_process(model),
+        token_bytes=token,
+        context=model.max_model_len,
+        answers=round(kv_bytes / answer, 2) if answer else 0.0,
+        longest=_longest(config, specs, kv_bytes) if specs and kv_bytes else model.max_model_len,
+        dtype=str(model.dtype).removeprefix("torch."),
+        architecture=next(iter(model.architectures), ""),
+        devices=config.parallel_config.tensor_parallel_size,
+    )
+
+
+def _answer_bytes(config: Any, specs: dict[str, Any]) -> int:
+    """Return what one answer of full length takes in the KV cache."""
+    return sum(one.max_memory_usage_bytes(config) for one in specs.values())
+
+
+def _longest(config: Any, specs: dict[str, Any], kv_bytes: int) -> int:
+    """Return the longest context of which so many bytes hold one answer; 0 when they hold none."""
+    model = config.model_config
+    full = model.max_model_len
+
+    def fits(context: int) -> bool:
+        model.max_model_len = context
+        return _answer_bytes(config, specs) <= kv_bytes
+
+    try:
+        return full if fits(full) else bisect_left(range(1, full), True, key=lambda context: not fits(context))
+    finally:
+        model.max_model_len = full
+
+
+def _build(config: Any) -> tuple[int, dict[str, Any]]:
+    """Return the bytes of all weights, and what each layer keeps in the KV cache, as on one device."""
+    spread, config.parallel_config.tensor_parallel_size = config.parallel_config.tensor_parallel_size, 1
+    try:
+        with set_current_vllm_config(config):
+            if not torch.distributed.is_initialized():
+                meeting = Path(tempfile.mkdtemp(prefix="ingle-plan-")) / "group"
+                try:
+                    init_distributed_environment(1, 0, f"file://{meeting}", 0, "gloo")
+                    initialize_model_parallel(1, 1)
+                finally:
+                    meeting.unlink(missing_ok=True)
+                    meeting.parent.rmdir()
+            with set_default_torch_dtype(config.model_config.dtype), torch.device("meta"):
+                model = initialize_model(config)
+        tensors = [*model.parameters(), *model.buffers()]
+        weights = sum(one.numel() * one.element_size() for one in tensors)
+        layers = get_layers_from_vllm_config(config, AttentionLayerBase)
+        specs = {name: found for name, layer in layers.items() if (found := layer.get_kv_cache_spec(config))}
+    finally:
+        config.parallel_config.tensor_parallel_size = spread
+    return weights + (_packed(model) if current_platform.is_cpu() else 0), specs
+
+
+def _packed(model: Any) -> int:
+    """Return the copies that the CPU backend makes: it packs every embedding for its matrix product and keeps both.
+
+    Where embedding and output share one matrix, that is packed twice (`UnquantizedEmbeddingMethod`).
+    """
+    methods = ((module, getattr(module, "quant_method", None)) for module in model.modules())
+    kept = [module.weight for module, method in methods if isinstance(method, UnquantizedEmbeddingMethod)]
+    return sum(one.numel() * one.element_size() for one in kept)
+
+
+def _activations(config: Any) -> int:
+    """Return about what the largest batch takes at its widest place: the inner layer, or the choice of tokens."""
+    model, scheduler = config.model_config, config.scheduler_config
+    text = model.hf_text_config
+    hidden = int(model.get_hidden_size())
+    inner = int(getattr(text, "intermediate_size", 0) or 4 * hidden)
+    layer = scheduler.max_num_batched_tokens * (3 * inner + 4 * hidden) * model.dtype.itemsize
+    choice = scheduler.max_num_seqs * model.get_vocab_size() * 4 * 4
+    return int(max(layer, choice))
+
+
+def _process(model: Any) -> int:
+    """Return what a worker takes beside the model; its tokenizer is loaded here, to see."""
+    if not current_platform.is_cpu():
+        return GPU_PROCESS_BYTES
+    before = rollup(os.getpid()).get("Private_Dirty", 0)
+    tokenizer = cached_tokenizer_from_config(model)
+    grown = max(0, rollup(os.getpid()).get("Private_Dirty", 0) - before)
+    del tokenizer
+    return CPU_PROCESS_BYTES + TOKENIZERS * grown
