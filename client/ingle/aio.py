@@ -181,6 +181,18 @@ class Client:
         """Stop a model's worker and return the model's state; `force` ends its requests."""
         return str((await self.call("unload", model=model, **({"force": True} if force else {})))["state"])
 
+    async def pin(self, model: str, pinned: bool = True) -> None:
+        """Keep a model from being put out for others, or no longer."""
+        await self.call("pin", model=model, pinned=pinned)
+
+    async def want(self, model: str, within: float = 5.0) -> dict[str, Any]:
+        """Say that a model will be asked in so many seconds; returns `state`, `eta_ms`, `in_time` and `why`."""
+        return dict(await self.call("want", model=model, within_ms=round(within * 1000)))
+
+    async def give_back(self, bytes: int | None = None) -> list[str]:
+        """Have idle models give so many bytes back, or all; returns which (the verb `yield`)."""
+        return list((await self.call("yield", **({"bytes": bytes} if bytes else {})))["models"])
+
     def events(self, topics: Sequence[str] = ("model", "request", "daemon")) -> "Events":
         """Hear what happens, from now on."""
         return Events(self._line, self._line.session.subscribe(topics))

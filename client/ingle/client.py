@@ -163,6 +163,18 @@ class Client:
         """Stop a model's worker and return the model's state; `force` ends its requests."""
         return str(self.call("unload", model=model, **({"force": True} if force else {}))["state"])
 
+    def pin(self, model: str, pinned: bool = True) -> None:
+        """Keep a model from being put out for others, or no longer."""
+        self.call("pin", model=model, pinned=pinned)
+
+    def want(self, model: str, within: float = 5.0) -> dict[str, Any]:
+        """Say that a model will be asked in so many seconds; returns `state`, `eta_ms`, `in_time` and `why`."""
+        return dict(self.call("want", model=model, within_ms=round(within * 1000)))
+
+    def give_back(self, bytes: int | None = None) -> list[str]:
+        """Have idle models give so many bytes back, or all; returns which (the verb `yield`)."""
+        return list(self.call("yield", **({"bytes": bytes} if bytes else {}))["models"])
+
     def events(self, topics: Sequence[str] = ("model", "request", "daemon")) -> "Events":
         """Hear what happens, from now on."""
         return Events(self._line, self._line.subscribe(topics))

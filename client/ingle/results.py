@@ -98,6 +98,12 @@ class Model(Struct, frozen=True, kw_only=True):
     prompt_tokens: int | None = None
     idle_s: float | None = None
     load_s: float | None = None
+    need_bytes: int | None = None
+    pinned: bool = False
+    waits: str | None = None
+    """Why it is not being loaded, though it is wanted."""
+    expires_s: float | None = None
+    """Seconds until it is unloaded, if nobody asks it."""
     options: dict[str, Any] | None = None
     """Options of the engine; told by `Client.show` only, as are the next two, and to administrators."""
     sampling: dict[str, Any] = {}

@@ -21,6 +21,7 @@ from msgspec import Meta, Struct
 from ingled import sizes
 from ingled.core import accounts
 from ingled.core.accounts import Class, Right
+from ingled.core.placement import Device, Terms
 from ingled.link import Choice, Setup, Spec
 from ingled.models.builtin import EMBER_OPTIONS, ember_path
 
@@ -56,6 +57,10 @@ class Daemon(Struct, frozen=True, forbid_unknown_fields=True):
     """Seconds without a client after which a daemon that systemd starts on demand stops; 0: never."""
     plugin_memory: Annotated[int, Meta(ge=128 << 20)] = 1 << 30
     """Most bytes of memory that a host of plugins may have."""
+    memory: int | str | None = None
+    """Bytes that all models may take together, such as "24GiB"; no bound if not said."""
+    patience: Annotated[float, Meta(ge=0, le=86400)] = 30.0
+    """Seconds that a model waits for busy ones before these are given nothing more."""
 
 
 class Model(Struct, frozen=True, forbid_unknown_fields=True):
@@ -78,6 +83,22 @@ class Model(Struct, frozen=True, forbid_unknown_fields=True):
     tensor_parallel: Annotated[int, Meta(ge=1, le=1024)] | None = None
     engine: dict[str, Any] = {}
     """Further fields of vLLM's `AsyncEngineArgs`."""
+    memory: int | str | None = None
+    """Bytes that it takes, such as "6GiB"."""
+    ttl: Annotated[float, Meta(gt=0)] | None = None
+    """Seconds without a request after which it is unloaded."""
+    pin: bool = False
+    """It is not put out for others."""
+    min_resident: Annotated[float, Meta(ge=0)] = 0.0
+    """Seconds that it stays at least, once it is ready."""
+    priority: Annotated[int, Meta(ge=-10, le=10)] = 0
+    """One more: it is worth twice as much to have it there."""
+    group: str | None = None
+    """Of a group, one model is resident at a time."""
+    exclusive: bool = False
+    """It is resident alone."""
+    comes_back: Annotated[float, Meta(gt=0)] | None = None
+    """Once what took its place has been idle for so many seconds, it is loaded again."""
     sampling: Sampling = Sampling()
     echo: dict[str, Any] = {}
     """Options of the echo engine, for tests."""
@@ -178,6 +199,23 @@ class Config(Struct, frozen=True):
         """Return the model of requests that name none."""
         return next((name for name, model in self.models.items() if model.default), next(iter(self.models)))
 
+    @property
+    def device(self) -> Device:
+        """Return where models are, and how many bytes they may take together."""
+        return Device("memory", None if self.daemon.memory is None else count_bytes(self.daemon.memory))
+
+    def terms(self, name: str) -> Terms:
+        """Return when this model may be resident."""
+        model = self.models[name]
+        need = 0 if model.memory is None else count_bytes(model.memory)
+        return Terms(
+            need,
+            weight=2.0**model.priority,
+            min_resident=model.min_resident,
+            group=model.group,
+            exclusive=model.exclusive,
+        )
+
     def spec(self, name: str) -> Spec:
         """Return what a worker of this model runs."""
         model = self.models[name]
@@ -260,6 +298,7 @@ def _read(table: dict[str, Any], file: Path | None) -> tuple[Daemon, dict[str, M
                 raise ConfigError(f"daemon.{key} is {value!r}: expected an absolute path")
             paths[key] = Path(value).expanduser()
     daemon = _convert(head, Daemon, "daemon", extra=PATHS)
+    _check_bytes(daemon.memory, "daemon.memory")
     models: dict[str, Model] = {}
     for name, value in _table(table.get("models", {}), "models").items():
         at = f"models.{name}"
@@ -318,6 +357,29 @@ def _access(rule: Rule, i: int) -> accounts.Rule:
     return accounts.Rule(tuple(rule.accounts), rights)
 
 
+def count_bytes(value: int | str) -> int:
+    """Return the bytes that a text such as "1.5GiB" or "800MB" means. Raises ValueError."""
+    if isinstance(value, int):
+        found = float(value)
+    else:
+        match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?(?:([KMGT])(i)?)?B?", value.strip())
+        if match is None:
+            raise ValueError(value)
+        power = "KMGT".index(match[2]) + 1 if match[2] else 0
+        found = float(match[1]) * (1024 if match[3] else 1000) ** power
+    if found <= 0:
+        raise ValueError(value)
+    return int(found)
+
+
+def _check_bytes(value: int | str | None, at: str) -> None:
+    if value is not None:
+        try:
+            count_bytes(value)
+        except ValueError as error:
+            raise ConfigError(f"{at} is {value!r}: expected a number of bytes, such as '24GiB'") from error
+
+
 def _check_hook(name: str, at: str) -> None:
     if re.fullmatch("[a-z0-9][a-z0-9_.-]{0,63}", name) is None:
         raise ConfigError(f"{at}: a hook's name has small letters, digits, '_', '.' and '-', and at most 64 of them")
@@ -325,6 +387,7 @@ def _check_hook(name: str, at: str) -> None:
 
 def _model(model: Model, at: str, file: Path | None) -> Model:
     """Return the model with an absolute source. Raises ConfigError."""
+    _check_bytes(model.memory, f"{at}.memory")
     for key in model.engine:
         if key in RESERVED:
             raise ConfigError(f"{at}.engine.{key}: the daemon sets this itself; remove it")

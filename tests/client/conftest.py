@@ -383,6 +383,9 @@ class FakeDaemon:
             "show": MODELS[0] | {"options": {"a": 1}, "sampling": {}, "log": ["last words"], "story": ["loaded"]},
             "load": {"model": args.get("model"), "state": "ready"},
             "unload": {"model": args.get("model"), "state": "cold"},
+            "pin": {"model": args.get("model"), "state": "ready", "pinned": args.get("pinned")},
+            "want": {"model": args.get("model"), "state": "loading", "eta_ms": args.get("within_ms"), "why": None},
+            "yield": {"models": ["tiny"] if args.get("bytes") else [], "bytes": args.get("bytes") or 0},
             "shutdown": {"draining": True, "running": 2},
             "hooks": {"hooks": self.hook_list, "problems": [{"plugin": "bad", "why": "bad.py:3: no hook"}]},
             "hook_test": {

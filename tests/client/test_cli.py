@@ -151,7 +151,7 @@ def test_colours_are_for_terminals_that_want_them(ingle: Any, variable: dict[str
 @pytest.mark.parametrize(
     ("argv", "text", "key"),
     [
-        (["ps"], "tiny  ready  cpu     1.5 GiB  25%        1        0      12.3  1m15s", "models"),
+        (["ps"], "tiny  ready  cpu     1.5 GiB  25%        1        0      12.3  1m15s        -", "models"),
         (["models"], "cold-one        cold", "models"),
         (["show", "tiny"], "  last words", "log"),
         (["status"], "up 1m1s, 50 MiB", "daemon"),
@@ -164,6 +164,11 @@ def test_colours_are_for_terminals_that_want_them(ingle: Any, variable: dict[str
         (["load", "--no-wait", "tiny"], "tiny: ready", "state"),
         (["unload", "tiny"], "tiny: cold", "state"),
         (["unload", "--force", "tiny"], "tiny: cold", "state"),
+        (["pin", "tiny"], "tiny: pinned, ready", "pinned"),
+        (["unpin", "tiny"], "tiny: not pinned, ready", "pinned"),
+        (["want", "tiny", "--within", "1.5s"], "tiny: loading, ready in about 1.5s", "eta_ms"),
+        (["yield"], "no model is idle", "models"),
+        (["yield", "--bytes", "1.5GiB"], "tiny: gives its memory back\n1 model, 1.5 GiB or more", "bytes"),
         (["shutdown"], "draining: 2 requests", "running"),
         (["version"], "ingle 0.", "version"),
     ],

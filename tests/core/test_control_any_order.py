@@ -3,16 +3,20 @@
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from ingle.wire.schema import Accepted
+from ingle.wire.schema import Accepted, Progress
 from ingled.core import effects as do
 from ingled.core import events as on
+from ingled.core.accounts import ADMIN
 from ingled.core.control import Control
 from ingled.core.desk import Limits
+from ingled.core.placement import Device, Terms
 from ingled.core.requests import Stage
 from ingled.core.residency import Model, State
 from msgspec import Raw
 
-NAMES = ("a", "b")
+NAMES = ("a", "b", "c")
+GIB = 1 << 30
+PATIENCE_S = 3.0
 models = st.sampled_from(NAMES)
 conns = st.integers(1, 3)
 
@@ -22,7 +26,11 @@ class Core(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.core = Control([Model(name) for name in NAMES], "a", Limits(keep_s=5.0, queue=3))
+        terms = Terms(40 * GIB, min_resident=1.0)
+        models = [Model(name, terms=terms, ttl=20.0 if name == "c" else None) for name in NAMES]
+        device = Device("gpu", 100 * GIB)  # two of the three
+        self.core = Control(models, "a", Limits(keep_s=5.0, queue=3), device=device, patience_s=PATIENCE_S)
+        self.timers: dict[str, float] = {}
         self.now = 0.0
         self.count = 0
         self.accepted: set[str] = set()
@@ -44,7 +52,9 @@ class Core(RuleBasedStateMachine):
             match effect:
                 case do.Send(_, Accepted() as message):
                     self.accepted.add(message.id)
-                case do.Send(_, message) if getattr(message, "ref", None) in self.calls:
+                case do.Send(_, message) if (
+                    getattr(message, "ref", None) in self.calls and type(message) is not Progress
+                ):
                     ref = message.ref  # type: ignore[union-attr]
                     assert ref not in self.answers, "a call is answered twice"
                     self.answers.add(ref)  # type: ignore[arg-type]
@@ -74,6 +84,12 @@ class Core(RuleBasedStateMachine):
                     self.starts.append(effect.model)
                 case do.SetTimer(("restart", name), _):
                     self.restarts.add(name)
+                case do.SetTimer(("place" | "ttl" as kind, name), at):
+                    self.timers[f"{kind} {name}"] = at
+                case do.StopWorker():
+                    model = self.core.models[effect.model]
+                    if not model.dying and model.state is State.STOPPING:
+                        assert model.pid not in self.running.values(), "a busy model is put out"
                 case do.ClearTimer(("restart", name)):
                     self.restarts.discard(name)
 
@@ -167,11 +183,11 @@ class Core(RuleBasedStateMachine):
         ref = 1000 + self.refs
         self.calls.add(ref)
         self.callers[ref] = conn
-        self.give(on.LoadAsked(self.tick(), on.Caller(conn, "uid:1", True), ref, model, True))
+        self.give(on.LoadAsked(self.tick(), on.Caller(conn, "uid:1", ADMIN), ref, model, True))
 
     @rule(model=models, force=st.booleans())
     def unload(self, model: str, force: bool) -> None:
-        self.give(on.UnloadAsked(self.tick(), on.Caller(1, "uid:1", True), 0, model, force))
+        self.give(on.UnloadAsked(self.tick(), on.Caller(1, "uid:1", ADMIN), 0, model, force))
 
     @rule(data=st.data(), kind=st.sampled_from(["deadline", "grace", "keep"]))
     def timer(self, data: st.DataObject, kind: str) -> None:
@@ -183,6 +199,23 @@ class Core(RuleBasedStateMachine):
         if model in self.restarts:
             self.restarts.discard(model)
             self.give(on.TimerFired(self.tick(), ("restart", model)))
+
+    @rule(model=models, pinned=st.booleans())
+    def pin(self, model: str, pinned: bool) -> None:
+        self.give(on.PinAsked(self.tick(), on.Caller(1, "uid:1", ADMIN), 0, model, pinned))
+
+    @rule(model=models, hint=st.booleans())
+    def want_or_yield(self, model: str, hint: bool) -> None:
+        caller, now = on.Caller(1, "uid:1", ADMIN), self.tick()
+        self.give(on.WantAsked(now, caller, 0, model, 5.0) if hint else on.YieldAsked(now, caller, 0, None))
+
+    @rule(pause=st.sampled_from([1.0, 5.0, 30.0]))
+    def time_passes(self, pause: float) -> None:
+        self.now += pause
+        for key in [key for key, at in self.timers.items() if at <= self.now]:
+            kind, _, name = key.partition(" ")
+            del self.timers[key]
+            self.give(on.TimerFired(self.tick(), (kind, name)))
 
     @rule()
     def nursery(self) -> None:
@@ -196,7 +229,8 @@ class Core(RuleBasedStateMachine):
         for record in self.core.requests.records.values():
             model = self.core.models[record.model]
             if record.stage is Stage.QUEUED:
-                assert model.state in (State.LOADING, State.STOPPING) or record.model in self.restarts
+                waits = model.state in (State.LOADING, State.STOPPING) or record.model in self.restarts
+                assert waits or self.hopeful(record.model) or (model.state is State.READY and model.closed)
             if record.stage is Stage.RUNNING:
                 assert record.id in self.running
                 assert model.state in (State.READY, State.STOPPING)
@@ -214,10 +248,27 @@ class Core(RuleBasedStateMachine):
             return
         for name, _, ref in self.core.workers._loads:
             model = self.core.models[name]
-            waits = model.state in (State.LOADING, State.STOPPING) or name in self.restarts
+            waits = model.state in (State.LOADING, State.STOPPING) or name in self.restarts or self.hopeful(name)
             assert waits, f"call {ref} waits for a model that is {model.state}"
         waiting = {ref for _, _, ref in self.core.workers._loads}
         assert self.calls <= self.answers | waiting
+
+    def hopeful(self, name: str) -> bool:
+        """It is wanted, and something will happen that lets it in: a load, a stop, an end, or a time."""
+        residents = self.core.residents
+        changing = any(model.state in (State.LOADING, State.STOPPING) for model in self.core.models.values())
+        return name in residents.wanted and (changing or bool(self.running) or "place " in self.timers)
+
+    @invariant()
+    def models_stay_within_the_budget(self) -> None:
+        if not hasattr(self, "core"):
+            return
+        present = [model for model in self.core.models.values() if model.state not in (State.COLD, State.FAILED)]
+        assert sum(model.terms.need for model in present) <= 100 * GIB
+        assert sum(model.state is State.LOADING for model in present) <= 1
+        waiting = {name for name in self.core.residents.wanted if self.core.residents._wanted(name)}
+        closed = [model for model in present if model.closed]
+        assert waiting or not closed, "a model is closed for nobody"
 
     @invariant()
     def everything_accepted_is_known_or_has_ended(self) -> None:

@@ -6,7 +6,7 @@ from ingle.cli.grammar import JSON, Given, Verb
 from ingle.cli.output import duration, print_json, put, size, table, text_of, visible
 from ingle.line import Line
 
-HEADINGS = ("NAME", "STATE", "DEVICE", "MEMORY", "KV", "RUNNING", "WAITING", "TOKENS/S", "IDLE")
+HEADINGS = ("NAME", "STATE", "DEVICE", "MEMORY", "KV", "RUNNING", "WAITING", "TOKENS/S", "IDLE", "EXPIRES")
 NUMBERS = HEADINGS[3:]
 LOG_LINES = 5
 
@@ -14,7 +14,7 @@ LOG_LINES = 5
 def run(given: Given) -> int:
     """Print the models that are not cold."""
     with Line(given.value("socket")) as line:
-        models = [model for model in line.call("models")["models"] if model["state"] != "cold"]
+        models = [one for one in line.call("models")["models"] if one["state"] != "cold" or one.get("waits")]
     if given.switch("json"):
         print_json({"models": models})
     else:
@@ -22,6 +22,8 @@ def run(given: Given) -> int:
         for model in models:
             if model["state"] == "failed":
                 put(_failure(model))
+            elif model.get("waits"):
+                put(visible(f"\n{model['waits']}\n"))
     return 0
 
 
@@ -43,6 +45,7 @@ def _row(model: dict[str, Any]) -> tuple[str, ...]:
         text_of(model.get("waiting")),
         "-" if rate is None else f"{rate:.1f}",
         duration(model.get("idle_s")),
+        "pinned" if model.get("pinned") else duration(model.get("expires_s")),
     )
 
 
@@ -63,8 +66,9 @@ VERB = Verb(
     run,
     """
     Prints a line for each model that is not cold: its state, where it runs, the memory of its weights and KV
-    cache, how full the KV cache is, requests that run and that wait, tokens per second of late, and for how
-    long it has had nothing to do. A dash: not known.
+    cache, how full the KV cache is, requests that run and that wait, tokens per second of late, for how long it
+    has had nothing to do, and when it is unloaded if that goes on. A model that is wanted and waits for room is
+    listed too, with what it waits for. A dash: not known, or never.
     """,
     options=(JSON,),
     examples=(("ingle ps", "Who is warm?"), ("watch -n1 ingle ps", "Looks again every second.")),

@@ -69,7 +69,17 @@ class Shell:
         self.specs = {name: config.spec(name) for name in config.models}
         daemon = config.daemon
         models = [
-            Model(name, tuple(model.aliases), model.license, model.revision) for name, model in config.models.items()
+            Model(
+                name,
+                tuple(model.aliases),
+                model.license,
+                model.revision,
+                terms=config.terms(name),
+                ttl=model.ttl,
+                comes_back=model.comes_back,
+                pinned=model.pin,
+            )
+            for name, model in config.models.items()
         ]
         limits = Limits(queue=daemon.queue, keep_s=daemon.keep, keep_bytes=daemon.keep_bytes)
         self.flow = Flow()
@@ -82,7 +92,17 @@ class Shell:
         )
         rules = {name: Rule(hook.account, hook.order, hook.scope_all) for name, hook in config.hooks.items()}
         awaited = ["group:main"] if self.hosts.needed else []
-        self.control = Control(models, config.default_model, limits, self.flow.held, self.flow.made, rules, awaited)
+        self.control = Control(
+            models,
+            config.default_model,
+            limits,
+            self.flow.held,
+            self.flow.made,
+            rules,
+            awaited,
+            config.device,
+            daemon.patience,
+        )
         self.timers = Timers(loop, self._timer)
         self.subscriptions = Subscriptions()
         self.people = People(loop, Accounts(frozenset({"uid:0", f"uid:{own_uid}"}), config.access))

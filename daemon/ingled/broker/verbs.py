@@ -4,13 +4,13 @@ import os
 import resource
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from ingle.wire.hook_schema import HookReply, Point
 from ingle.wire.limits import PROTOCOL
 from ingle.wire.schema import Call, Failed, Result
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from ingled.broker.front import Connection
 from ingled.broker.nursery_child import tail
@@ -167,7 +167,18 @@ def describe(shell: "Shell", model: Model, inside: bool) -> dict[str, Any]:
         "cached_tokens": stats.cached_tokens if stats else 0,
         "idle_s": round(now - worker.busy_at, 1) if worker and idle else None,
         "load_s": round(info.load_s, 2) if info else None,
+        "need_bytes": model.terms.need or None,
+        "pinned": model.pinned,
+        "waits": None if model.waits is None else model.waits[1],
+        "expires_s": _expires(model, now),
     }
+
+
+def _expires(model: Model, now: float) -> float | None:
+    """Return the seconds after which a model is unloaded, if nobody asks it."""
+    if model.ttl is None or model.pinned or model.state is not State.READY:
+        return None
+    return round(max(0.0, model.ttl - model.idle(now)), 1)
 
 
 def control_default(shell: "Shell") -> str:
@@ -240,6 +251,38 @@ def _load(shell: "Shell", connection: Connection, ref: int, args: LoadArgs) -> N
 
 def _unload(shell: "Shell", connection: Connection, ref: int, args: UnloadArgs) -> None:
     shell.dispatch(on.UnloadAsked(shell.loop.time(), connection.caller, ref, args.model, args.force))
+
+
+class PinArgs(Struct, frozen=True, forbid_unknown_fields=True):
+    """Arguments of `pin`; `pinned` is False to unpin."""
+
+    model: str
+    pinned: bool = True
+
+
+class WantArgs(Struct, frozen=True, forbid_unknown_fields=True):
+    """Arguments of `want`."""
+
+    model: str
+    within_ms: Annotated[int, Meta(ge=0)] = 5000
+
+
+class YieldArgs(Struct, frozen=True, forbid_unknown_fields=True):
+    """Arguments of `yield`."""
+
+    bytes: Annotated[int, Meta(ge=1)] | None = None
+
+
+def _pin(shell: "Shell", connection: Connection, ref: int, args: PinArgs) -> None:
+    shell.dispatch(on.PinAsked(shell.loop.time(), connection.caller, ref, args.model, args.pinned))
+
+
+def _want(shell: "Shell", connection: Connection, ref: int, args: WantArgs) -> None:
+    shell.dispatch(on.WantAsked(shell.loop.time(), connection.caller, ref, args.model, args.within_ms / 1000))
+
+
+def _yield(shell: "Shell", connection: Connection, ref: int, args: YieldArgs) -> None:
+    shell.dispatch(on.YieldAsked(shell.loop.time(), connection.caller, ref, args.bytes))
 
 
 class ShutdownArgs(Struct, frozen=True, forbid_unknown_fields=True):
@@ -325,13 +368,14 @@ VERBS: dict[str, tuple[type[Struct], Right | None, Verb]] = {
     "requests": (RequestsArgs, None, _requests),
     "load": (LoadArgs, "load", _load),
     "unload": (UnloadArgs, "load", _unload),
+    "pin": (PinArgs, "load", _pin),
+    "want": (WantArgs, None, _want),
+    "yield": (YieldArgs, "load", _yield),
     "hooks": (Nothing, None, _hooks),
     "hook_test": (HookTestArgs, None, _hook_test),
     "shutdown": (ShutdownArgs, "shutdown", _shutdown),
 }
 """Verb -> arguments, the right that it takes, function."""
 
-RESERVED = frozenset(
-    {"plan", "pin", "unpin", "sleep", "wake", "want", "yield", "pull", "usage", "reload", "doctor", "verify"}
-)
+RESERVED = frozenset({"plan", "sleep", "wake", "pull", "usage", "reload", "doctor", "verify"})
 """Verbs that later versions of the protocol will have."""

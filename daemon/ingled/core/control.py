@@ -19,8 +19,10 @@ from ingled.core.naming import Names
 from ingled.core.outcomes import refuse, request_event
 from ingled.core.passage import Passage, Refusal
 from ingled.core.pipeline import Pipeline, Rule
+from ingled.core.placement import Device
 from ingled.core.requests import Record, Stage
 from ingled.core.residency import Model, State
+from ingled.core.residents import PATIENCE_S, TIMERS
 from ingled.core.workers import Workers
 
 
@@ -36,6 +38,8 @@ class Control:
         made: Callable[[str], int] = lambda id: 0,
         rules: Mapping[str, Rule] = MappingProxyType({}),
         awaited: Iterable[str] = (),
+        device: Device | None = None,
+        patience_s: float = PATIENCE_S,
     ) -> None:
         """`held` tells how many bytes are held of a request's answer, `made` how many tokens it has (`Flow`).
 
@@ -49,7 +53,8 @@ class Control:
         self.pipeline = Pipeline(rules, self.names, awaited)
         self.admission = Admission(self.models, self.names, self.limits, self.requests, self.desk.quotas)
         self.passage = Passage(self.pipeline, self.desk, self.names, self.admission.model, self._give)
-        self.workers = Workers(self.models, self.names, self.desk, self.pipeline)
+        self.workers = Workers(self.models, self.names, self.desk, self.pipeline, device or Device(), patience_s)
+        self.residents = self.workers.residents
 
     @property
     def draining(self) -> bool:
@@ -63,6 +68,7 @@ class Control:
     def handle(self, event: on.Event) -> list[do.Effect]:
         """Take one event in; returns what the shell is to do, in order."""
         out = self._handle(event)
+        out += self.residents.place(event.now)
         if self.draining and not self.desk.busy:
             out.append(do.Drained())
         return out
@@ -79,6 +85,12 @@ class Control:
                 return self.workers.load(event)
             case on.UnloadAsked():
                 return self.workers.unload(event)
+            case on.PinAsked():
+                return self.residents.pin(event)
+            case on.WantAsked():
+                return self.residents.hint(event)
+            case on.YieldAsked():
+                return self.residents.give_back(event)
             case on.ConnectionGone():
                 self.workers.connection_gone(event.conn)
                 gone = self.pipeline.provider_gone(f"conn:{event.conn}")
@@ -132,7 +144,7 @@ class Control:
             case on.StageFailed():
                 return self.passage.stage_failed(event)
             case on.TimerFired():
-                return self.workers.restart(event) if event.key[0] == "restart" else self.desk.timer(event)
+                return self._timer(event)
             case on.DrainAsked():
                 self.workers.draining = True
                 value = {"what": "draining"}
@@ -141,6 +153,11 @@ class Control:
                 return self.desk.drain_expired(event.now)
             case _:
                 assert_never(event)
+
+    def _timer(self, e: on.TimerFired) -> list[do.Effect]:
+        if e.key[0] in TIMERS:
+            return self.residents.timer(e)
+        return self.workers.timer(e) if e.key[0] == "restart" else self.desk.timer(e)
 
     def _request(self, e: on.RequestArrived) -> list[do.Effect]:
         conn, account, rights = e.caller.conn, e.caller.account, e.caller.rights
@@ -175,7 +192,8 @@ class Control:
         if end is not None:
             return [*told, *end]
         model = self.models[record.model]
-        if model.state is State.READY:
+        model.used(now)
+        if model.state is State.READY and not model.closed:
             given, event = self.desk.run(now, record)
             return [*first, given, *told, event]  # what is accepted is with the worker, should this process die now
         record.waited, position = True, len(self.requests.at(Stage.QUEUED, model.name))
@@ -184,9 +202,12 @@ class Control:
         record.stage = Stage.QUEUED
         out = [*first, *told]
         if model.state in (State.COLD, State.FAILED) and model.restart_at is None:
-            out += self.workers.start(now, model)
+            self.residents.want(now, model)
+            out += self.residents.place(now)
+            if record.stage is not Stage.QUEUED:
+                return out  # it will not fit
         if record.conn is not None:
-            out.append(do.Send(record.conn, self.desk.progress(record, position)))
+            out.append(do.Send(record.conn, self.desk.progress(now, record, position)))
         out.append(request_event(record))
         return out
 

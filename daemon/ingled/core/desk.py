@@ -14,10 +14,10 @@ from msgspec.structs import replace
 from ingled.core import effects as do
 from ingled.core import events as on
 from ingled.core.chain import hops
-from ingled.core.outcomes import failed, ms, no_such_request, request_event
+from ingled.core.outcomes import failed, ms, no_such_request, request_event, told
 from ingled.core.quota import Quotas
 from ingled.core.requests import Record, Requests, Stage
-from ingled.core.residency import Model, State
+from ingled.core.residency import Model
 
 RESUMES = 3
 """How often a request goes on after the death of its worker, before it is held to be the cause."""
@@ -73,12 +73,9 @@ class Desk:
         """Some request is not over."""
         return any(record.stage is not Stage.KEPT for record in self.requests.records.values())
 
-    def progress(self, record: Record, position: int) -> Progress:
+    def progress(self, now: float, record: Record, position: int) -> Progress:
         """Return what a queued request waits for; `position` requests wait before it."""
-        model = self.models[record.model]
-        if model.state is State.LOADING:
-            return Progress("loading", record.id, position=position, percent=model.percent, what=model.doing)
-        return Progress("queued", record.id, position=position, what=f"{model.name} is {model.state.value}")
+        return replace(told(self.models[record.model], now), id=record.id, position=position)
 
     def run(self, now: float, record: Record) -> list[do.Effect]:
         """Give a request to the worker of its model, which is ready."""
@@ -239,7 +236,7 @@ class Desk:
         record.stage, record.waited = Stage.QUEUED, True
         out: list[do.Effect] = [request_event(record)]
         if record.conn is not None:
-            out.append(do.Send(record.conn, self.progress(record, 0)))
+            out.append(do.Send(record.conn, self.progress(now, record, 0)))
         return out
 
     def adopted(self, e: on.RequestAdopted) -> list[do.Effect]:
@@ -274,6 +271,7 @@ class Desk:
         if record.paid or not record.run_at:
             return
         record.paid = True
+        self.models[record.model].used_at = now
         if usage is not None:
             tokens = usage.prompt + usage.completion
         else:

@@ -95,6 +95,38 @@ class UnloadAsked:
 
 
 @dataclass(frozen=True, slots=True)
+class PinAsked:
+    """Somebody wants a model not to be put out for others, or to be like others again."""
+
+    now: float
+    caller: Caller
+    ref: int
+    model: str
+    pinned: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WantAsked:
+    """Somebody will probably ask a model soon."""
+
+    now: float
+    caller: Caller
+    ref: int
+    model: str
+    within_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class YieldAsked:
+    """Somebody wants memory: idle models are to give theirs back, so many bytes or all."""
+
+    now: float
+    caller: Caller
+    ref: int
+    need: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class ConnectionGone:
     """A connection ended; `left` when its client said `bye`."""
 
@@ -373,6 +405,9 @@ Event = (
     | AttachAsked
     | LoadAsked
     | UnloadAsked
+    | PinAsked
+    | WantAsked
+    | YieldAsked
     | ConnectionGone
     | Delivered
     | WorkerForked

@@ -1,11 +1,11 @@
 """The messages and effects that tell somebody how a thing ended. Pure."""
 
-from ingle.wire.schema import Code, Failed, Usage
+from ingle.wire.schema import Code, Failed, Progress, Usage
 from msgspec import UNSET, UnsetType
 
 from ingled.core import effects as do
 from ingled.core.requests import Record
-from ingled.core.residency import Model
+from ingled.core.residency import Model, State
 
 
 def ms(seconds: float) -> float:
@@ -53,6 +53,16 @@ def why_failed(model: Model) -> tuple[Code, str, str]:
     """Return code, message and hint for a model that cannot be loaded."""
     why = model.why or "unknown reason"
     return "load_failed", f"model '{model.name}' cannot be loaded: {why}", f"see `ingle show {model.name}`"
+
+
+def told(model: Model, now: float) -> Progress:
+    """Return what somebody who waits for a model is told."""
+    if model.state is State.LOADING:
+        left = model.terms.reload_s - (now - model.since) if model.loads else None
+        eta = UNSET if left is None else max(0, round(left * 1000))
+        return Progress("loading", percent=model.percent, what=model.doing, eta_ms=eta)
+    phase, why = model.waits or ("queued", f"{model.name} is {model.state.value}")
+    return Progress(phase, what=why)
 
 
 def request_event(record: Record, state: str | None = None) -> do.Publish:

@@ -5,8 +5,12 @@ ours, and its error tells the model's story.
 """
 
 from dataclasses import dataclass, field
+from dataclasses import replace as changed
 from enum import Enum
 
+from ingle.wire.schema import Phase
+
+from ingled.core.placement import Terms, Uses
 from ingled.core.story import Story
 
 
@@ -28,6 +32,7 @@ class Cause(Enum):
     LOAD_FAILED = "load failed"
     GONE = "worker gone"
     UNWANTED = "unload"
+    EVICTED = "put out"
     ADOPTED = "worker adopted"
     DYING = "engine died"
     GAVE_UP = "gave up"
@@ -41,6 +46,7 @@ TRANSITIONS: dict[tuple[State, Cause], State] = {
     (State.LOADING, Cause.GONE): State.COLD,
     (State.LOADING, Cause.UNWANTED): State.STOPPING,
     (State.READY, Cause.UNWANTED): State.STOPPING,
+    (State.READY, Cause.EVICTED): State.STOPPING,
     (State.READY, Cause.DYING): State.STOPPING,
     (State.LOADING, Cause.DYING): State.STOPPING,
     (State.COLD, Cause.GAVE_UP): State.FAILED,
@@ -89,6 +95,8 @@ class Model:
     base: int = 0
     """Percent at which the worker began: above 0 when it had to wait for the nursery."""
     failures: int = 0
+    loads: int = 0
+    """How often it has been loaded: from the second on it is known how long that takes."""
     retry_at: float = 0.0
     ready_at: float | None = None
     """Since when its worker has been ready."""
@@ -100,7 +108,30 @@ class Model:
     """Deaths of its worker in a row."""
     restart_at: float | None = None
     """When the next worker is to be started, while the model is cold between two."""
+    terms: Terms = field(default_factory=Terms)
+    ttl: float | None = None
+    """Seconds without a request after which it is unloaded."""
+    comes_back: float | None = None
+    """It was put out: once those that took its place have been idle for so many seconds, it is loaded again."""
+    pinned: bool = False
+    """It is not put out for others, and its `ttl` does not count."""
+    uses: Uses = field(default_factory=Uses)
+    used_at: float = 0.0
+    """When its last request came or ended."""
+    closed: bool = False
+    """Nothing more is given to it: others have waited too long for its memory."""
+    waits: tuple[Phase, str] | None = None
+    """Why it is not being loaded, though it is wanted."""
     story: Story = field(default_factory=Story)
+
+    def idle(self, now: float) -> float:
+        """Return the seconds since it was used, or became ready."""
+        return max(0.0, now - max(self.used_at, self.ready_at or 0.0))
+
+    def used(self, now: float) -> None:
+        """A request came for it."""
+        self.uses.add(now)
+        self.used_at = now
 
     def abandon(self, now: float, why: str) -> None:
         """Fail, whatever the state is: what led here was a bug of ours."""
@@ -129,8 +160,12 @@ class Model:
                 self.name,
                 f"model '{self.name}' is {old.value}: '{cause.value}' cannot happen now (story: {story})",
             )
+        if new is State.READY:
+            self.loads += 1
+            self.terms = changed(self.terms, reload_s=max(0.01, now - self.since))
         self.state = new
         self.since = now
+        self.waits = None
         self.story.add(now, f"{old.value} -> {new.value} ({cause.value})")
         if new is State.FAILED:
             self.failures += 1
@@ -140,6 +175,8 @@ class Model:
             self.why = None
             self.log = ()
             self.ready_at = now
+        if new is not State.READY:
+            self.closed = False
         if new in (State.COLD, State.FAILED):
             self.worker = self.pid = self.phase = self.ready_at = None
             self.dying = self.wanted_again = False

@@ -5,17 +5,19 @@
 
 from collections.abc import Mapping
 
-from ingle.wire.schema import Progress, Result
+from ingle.wire.schema import Result
 from msgspec.structs import replace
 
 from ingled.core import effects as do
 from ingled.core import events as on
 from ingled.core.desk import Desk
 from ingled.core.naming import Names
-from ingled.core.outcomes import failed, refuse, why_failed
+from ingled.core.outcomes import failed, refuse, told, why_failed
 from ingled.core.pipeline import Pipeline
+from ingled.core.placement import Device, Never
 from ingled.core.requests import Stage
 from ingled.core.residency import CRASHES, Cause, Model, State
+from ingled.core.residents import PATIENCE_S, Residents
 
 RESTART_S = (0.0, 1.0, 2.0, 4.0, 8.0)
 """Pauses before a worker that died is replaced, by its deaths in a row."""
@@ -27,28 +29,51 @@ NURSERY_SHARE = 60
 class Workers:
     """All models, each with the worker that it has or is to get."""
 
-    def __init__(self, models: Mapping[str, Model], names: Names, desk: Desk, pipeline: Pipeline) -> None:
+    def __init__(
+        self,
+        models: Mapping[str, Model],
+        names: Names,
+        desk: Desk,
+        pipeline: Pipeline,
+        device: Device,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
         self.models = models
         self.names = names
         self.desk = desk
         self.requests = desk.requests
         self.pipeline = pipeline
+        self.residents = Residents(self, device, patience_s=patience_s)
         self.draining = False
         """The daemon shuts down: no worker is started but for requests that wait."""
         self._loads: list[tuple[str, int, int]] = []
         """Calls of `load` that wait: model, connection, ref."""
 
+    def waited_for(self, name: str) -> bool:
+        """Return whether somebody waits for a model."""
+        return any(load[0] == name for load in self._loads) or bool(self.requests.at(Stage.QUEUED, name))
+
     def connection_gone(self, conn: int) -> None:
         """Forget the calls of `load` of a connection."""
         self._loads = [load for load in self._loads if load[1] != conn]
 
+    def refuse_waiting(self, now: float, model: Model, never: Never) -> list[do.Effect]:
+        """Tell all who wait for a model that it does not fit."""
+        out: list[do.Effect] = [do.Log("warning", f"model '{model.name}' is not loaded: {never.why}")]
+        for record in self.requests.at(Stage.QUEUED, model.name):
+            out += self.desk.end(now, record, failed(record.id, "does_not_fit", never.why, never.hint, "model"))
+        mine = [load for load in self._loads if load[0] == model.name]
+        self._loads = [load for load in self._loads if load[0] != model.name]
+        return out + [refuse(conn, ref, "does_not_fit", never.why, never.hint) for _, conn, ref in mine]
+
     def start(self, now: float, model: Model) -> list[do.Effect]:
         """Have a worker started for a model that has none."""
+        self.residents.forget(model.name)
         model.restart_at = None
         clear = do.ClearTimer(("restart", model.name))
-        return [*self._move(now, model, Cause.WANTED), clear, do.StartWorker(model.name)]
+        return [*self.move(now, model, Cause.WANTED), clear, do.StartWorker(model.name)]
 
-    def _move(self, now: float, model: Model, cause: Cause) -> list[do.Effect]:
+    def move(self, now: float, model: Model, cause: Cause) -> list[do.Effect]:
         old, new = model.move(now, cause)
         value = {"model": model.name, "state": new.value, "was": old.value, "why": model.why or cause.value}
         level = "error" if new is State.FAILED else "info"
@@ -64,15 +89,16 @@ class Workers:
         if self.draining:
             return [refuse(e.caller.conn, e.ref, "draining", "the daemon is shutting down", "try again later")]
         model = self.models[name]
-        out: list[do.Effect] = []
         model.crashes = 0  # somebody cares: begin to count anew
         if model.state in (State.COLD, State.FAILED):
-            out = self.start(e.now, model)
+            self.residents.want(e.now, model, hint=True)
         elif model.state is State.STOPPING:
             model.wanted_again = True
-        if e.wait and model.state is not State.READY:
-            self._loads.append((name, e.caller.conn, e.ref))
-        else:
+        call = (name, e.caller.conn, e.ref)
+        self._loads.append(call)
+        out = self.residents.place(e.now)
+        if call in self._loads and (not e.wait or model.state is State.READY):
+            self._loads.remove(call)
             out.append(do.Send(e.caller.conn, Result(e.ref, {"model": name, "state": model.state.value})))
         return out
 
@@ -94,10 +120,13 @@ class Workers:
         if model.state in (State.LOADING, State.READY):
             worker, pid = model.worker, model.pid
             # Where the fork is still under way, its report is answered by the order to end it.
-            out += [*self._move(e.now, model, Cause.UNWANTED), do.StopWorker(name, worker, pid)]
+            out += [*self.move(e.now, model, Cause.UNWANTED), do.StopWorker(name, worker, pid)]
             out += self._answer_loads(name, model)
         elif model.state is State.FAILED:
-            out += self._move(e.now, model, Cause.UNWANTED)
+            out += self.move(e.now, model, Cause.UNWANTED)
+        elif name in self.residents.wanted:
+            self.residents.forget(name)
+            out += self._answer_loads(name, model)
         elif model.restart_at is not None:
             model.restart_at = None
             out += [do.ClearTimer(("restart", name)), *self._answer_loads(name, model)]
@@ -134,7 +163,7 @@ class Workers:
         out: list[do.Effect] = []
         if model.state in (State.COLD, State.FAILED):
             model.restart_at = None
-            out = [*self._move(e.now, model, Cause.ADOPTED), do.ClearTimer(("restart", model.name))]
+            out = [*self.move(e.now, model, Cause.ADOPTED), do.ClearTimer(("restart", model.name))]
         model.worker, model.pid = e.worker, e.pid
         return out
 
@@ -143,7 +172,7 @@ class Workers:
         model = self.models.get(e.model)
         if model is None or model.state is not State.LOADING or model.pid != e.pid:
             return []
-        return self._tell(model, e.phase, model.base + e.percent * (100 - model.base) // 100)
+        return self._loads_on(e.now, model, e.phase, model.base + e.percent * (100 - model.base) // 100)
 
     def nursery_attached(self, e: on.NurseryAttached) -> list[do.Effect]:
         """A new nursery knows of no order: forks that are wanted are ordered again, others will never come."""
@@ -157,10 +186,9 @@ class Workers:
 
     def _stopped(self, now: float, model: Model) -> list[do.Effect]:
         """An unwanted worker has gone; somebody may have wanted another one meanwhile."""
-        again = model.wanted_again or bool(self.requests.at(Stage.QUEUED, model.name))
-        out = self._move(now, model, Cause.GONE)
-        if again and not self.draining:
-            out += self.start(now, model)
+        again = model.wanted_again
+        out = self.move(now, model, Cause.GONE)
+        self.residents.want(now, model, hint=again)
         return out
 
     def nursery_loading(self, e: on.NurseryLoading) -> list[do.Effect]:
@@ -169,17 +197,21 @@ class Workers:
         for model in self.models.values():
             if model.state is State.LOADING and model.pid is None:
                 model.base = e.percent * NURSERY_SHARE // 100
-                out += self._tell(model, "starting the engine", model.base)
+                out += self._loads_on(e.now, model, "starting the engine", model.base)
         return out
 
-    def _tell(self, model: Model, phase: str, percent: int) -> list[do.Effect]:
-        """Tell all who wait for a model how far it is."""
+    def _loads_on(self, now: float, model: Model, phase: str, percent: int) -> list[do.Effect]:
+        """Its load has come so far."""
         model.phase, model.percent = phase, percent
+        return self.tell(now, model)
+
+    def tell(self, now: float, model: Model) -> list[do.Effect]:
+        """Tell all who wait for a model how it is with it."""
         queued = self.requests.at(Stage.QUEUED, model.name)
-        told = Progress("loading", percent=percent, what=model.doing)
+        news = told(model, now)
         return [
-            *(do.Send(r.conn, self.desk.progress(r, i)) for i, r in enumerate(queued) if r.conn is not None),
-            *(do.Send(conn, replace(told, ref=ref)) for name, conn, ref in self._loads if name == model.name),
+            *(do.Send(r.conn, self.desk.progress(now, r, i)) for i, r in enumerate(queued) if r.conn is not None),
+            *(do.Send(conn, replace(news, ref=ref)) for name, conn, ref in self._loads if name == model.name),
         ]
 
     def ready(self, e: on.WorkerReady) -> list[do.Effect]:
@@ -187,7 +219,9 @@ class Workers:
         model = self.models.get(e.model)
         if model is None or model.state is not State.LOADING or model.pid != e.pid:
             return []
-        out = self._move(e.now, model, Cause.READY)
+        out = self.move(e.now, model, Cause.READY)
+        if model.ttl is not None:
+            out.append(do.SetTimer(("ttl", model.name), e.now + model.ttl))
         out += self._answer_loads(model.name, model)
         for record in self.requests.at(Stage.QUEUED, model.name):
             out += self.desk.run(e.now, record)
@@ -202,7 +236,7 @@ class Workers:
         if model is None or model.state is not State.LOADING or model.pid not in (None, pid):
             return []
         model.why, model.log = why, log
-        out = self._move(now, model, Cause.LOAD_FAILED)
+        out = self.move(now, model, Cause.LOAD_FAILED)
         return [*out, *self._fail_waiting(now, model)]
 
     def _fail_waiting(self, now: float, model: Model) -> list[do.Effect]:
@@ -220,7 +254,7 @@ class Workers:
             return []
         model.why, model.dying = e.why, True
         stop = do.StopWorker(model.name, model.worker, model.pid)
-        return [*self._move(e.now, model, Cause.DYING), stop]
+        return [*self.move(e.now, model, Cause.DYING), stop]
 
     def worker_gone(self, e: on.WorkerGone) -> list[do.Effect]:
         """A worker has ended: what it ran waits for the next one, if there is to be one."""
@@ -239,7 +273,7 @@ class Workers:
             model.crashes = 1 if model.was_stable(e.now) else model.crashes + 1
         else:
             return [*out, *self._stopped(e.now, model)]
-        out += self._move(e.now, model, Cause.GONE)
+        out += self.move(e.now, model, Cause.GONE)
         for record in running:
             out += self.desk.resume_later(e.now, record, model)
         if model.crashes > CRASHES:
@@ -251,7 +285,7 @@ class Workers:
 
     def _give_up(self, now: float, model: Model) -> list[do.Effect]:
         model.why = f"its worker died {model.crashes} times in a row; {model.why}"
-        out = self._move(now, model, Cause.GAVE_UP)
+        out = self.move(now, model, Cause.GAVE_UP)
         return [*out, *self._fail_waiting(now, model)]
 
     def nursery_failed(self, e: on.NurseryFailed) -> list[do.Effect]:
@@ -272,7 +306,10 @@ class Workers:
             out += self.desk.end(now, record, failed(record.id, "internal", why, "see the daemon's log", "daemon"))
         return [*out, *self._answer_loads(name, model)]
 
-    def restart(self, e: on.TimerFired) -> list[do.Effect]:
+    def timer(self, e: on.TimerFired) -> list[do.Effect]:
         """The pause after a worker's death is over."""
         model = self.models[e.key[1]]
-        return self.start(e.now, model) if model.state is State.COLD and model.restart_at is not None else []
+        if model.state is State.COLD and model.restart_at is not None:
+            model.restart_at = None
+            self.residents.want(e.now, model, hint=True)
+        return []

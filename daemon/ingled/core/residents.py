@@ -1,0 +1,240 @@
+"""Who is there, who wants to be, and who goes for whom: the policy is asked, and what it says is done. Pure."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from ingle.wire.schema import Phase, Result
+
+from ingled.core import effects as do
+from ingled.core import events as on
+from ingled.core.accounts import forbidden
+from ingled.core.outcomes import refuse
+from ingled.core.placement import CheapestBack, Decision, Device, Evict, Fits, Never, Policy, Resident, Wait
+from ingled.core.requests import Stage
+from ingled.core.residency import Cause, Model, State
+
+if TYPE_CHECKING:
+    from ingled.core.workers import Workers
+
+PATIENCE_S = 30.0
+"""Seconds that a model waits for busy ones before nothing more is given to them."""
+
+TIMERS = ("place", "ttl", "back")
+"""Kinds of timers that are for here."""
+
+PRESENT = (State.LOADING, State.READY, State.STOPPING)
+
+
+class Residents:
+    """The models that take memory on a device, and those that are wanted there."""
+
+    def __init__(
+        self, workers: "Workers", device: Device, policy: Policy | None = None, patience_s: float = PATIENCE_S
+    ) -> None:
+        """`workers` start and stop, and know who waits."""
+        self._workers = workers
+        self.models, self.requests = workers.models, workers.requests
+        self.device, self.policy, self.patience_s = device, policy or CheapestBack(), patience_s
+        self.wanted: dict[str, float] = {}
+        """Models that are to be loaded, and since when; the first has waited longest."""
+        self.hints: set[str] = set()
+        """Those of them that are wanted though no request waits."""
+
+    def busy(self, name: str) -> bool:
+        """Return whether a model runs requests."""
+        return any(one.stage is Stage.RUNNING and one.model == name for one in self.requests.records.values())
+
+    def seen(self, now: float, model: Model) -> Resident:
+        """Return a model that is there as the policy sees it."""
+        loading = model.state is State.LOADING
+        return Resident(
+            model.name,
+            model.terms,
+            busy=loading or self.busy(model.name),
+            leaving=model.state is State.STOPPING,
+            loading=loading,
+            pinned=model.pinned,
+            idle=model.idle(now),
+            rate=model.uses.rate(now),
+            age=now - model.ready_at if model.ready_at is not None else 0.0,
+        )
+
+    def present(self, now: float) -> list[Resident]:
+        """Return all models that take memory."""
+        return [self.seen(now, model) for model in self.models.values() if model.state in PRESENT]
+
+    def decide(self, now: float, model: Model, promised: Iterable[Resident] = ()) -> Decision:
+        """Say what has to happen for a model to be loaded; `promised` have been decided before it."""
+        others = [one for one in self.present(now) if one.name != model.name]
+        return self.policy.decide(model.name, model.terms, [*others, *promised], self.device)
+
+    def idle(self, now: float) -> list[Model]:
+        """Return the models that could give their memory back at once, those first that were used longest ago."""
+        ready = [one for one in self.models.values() if one.state is State.READY and not one.pinned]
+        return sorted((one for one in ready if not self.busy(one.name)), key=lambda one: one.used_at)
+
+    def forget(self, name: str) -> None:
+        """It is no longer wanted."""
+        self.wanted.pop(name, None)
+        self.hints.discard(name)
+
+    def want(self, now: float, model: Model, *, hint: bool = False) -> None:
+        """A model is to be loaded, as soon as there is room (`place`); `hint`: though no request waits for it."""
+        self.wanted.setdefault(model.name, now)
+        if hint:
+            self.hints.add(model.name)
+
+    def place(self, now: float) -> list[do.Effect]:
+        """Load what is wanted and fits, put out what has to go for it, and tell those who wait why they do."""
+        out: list[do.Effect] = []
+        promised: list[Resident] = []
+        closed: set[str] = set()
+        ask_again: list[float] = []
+        for name, since in list(self.wanted.items()):
+            model = self.models[name]
+            if model.state not in (State.COLD, State.FAILED) or not self._wanted(name):
+                self.forget(name)
+                continue
+            if model.restart_at is not None:
+                continue  # a pause after a death, at the end of which its timer fires
+            decision = self.decide(now, model, promised)
+            match decision:
+                case Fits():
+                    out += self._workers.start(now, model)
+                case Evict():
+                    for victim in decision.models:
+                        out += self._put_out(now, self.models[victim], f"makes room for '{name}'")
+                    promised.append(Resident(name, model.terms, busy=True))
+                    out += self._waits(now, model, "evicting", f"{name}: {', '.join(decision.models)} makes room")
+                case Wait():
+                    patience = since + self.patience_s
+                    if now >= patience:
+                        closed.update(decision.blockers)
+                    elif decision.blockers:
+                        ask_again.append(patience)
+                    if decision.until is not None:
+                        ask_again.append(now + decision.until)
+                    if not decision.blockers:
+                        promised.append(Resident(name, model.terms, busy=True))
+                    out += self._waits(now, model, "queued", f"{name}: {decision.why}")
+                case Never():
+                    self.forget(name)
+                    out += self._workers.refuse_waiting(now, model, decision)
+        if ask_again:
+            out.append(do.SetTimer(("place", ""), min(ask_again)))
+        return [*out, *self._close(now, closed)]
+
+    def _wanted(self, name: str) -> bool:
+        """Return whether a model is to be loaded still."""
+        return (name in self.hints and not self._workers.draining) or self._workers.waited_for(name)
+
+    def _close(self, now: float, names: set[str]) -> list[do.Effect]:
+        """Give nothing more to these models, and again to those for which nobody waits any longer."""
+        out: list[do.Effect] = []
+        for model in self.models.values():
+            if model.closed and model.name not in names:
+                model.closed = False
+                for record in self.requests.at(Stage.QUEUED, model.name) if model.state is State.READY else ():
+                    out += self._workers.desk.run(now, record)
+            elif model.name in names and not model.closed:
+                model.closed = True
+                out.append(do.Log("info", f"model '{model.name}': takes no more requests, others wait for its memory"))
+        return out
+
+    def _waits(self, now: float, model: Model, phase: Phase, why: str) -> list[do.Effect]:
+        """Tell those who wait for a model why, if that is news."""
+        if model.waits == (phase, why):
+            return []
+        model.waits = (phase, why)
+        return self._workers.tell(now, model)
+
+    def _put_out(self, now: float, model: Model, why: str) -> list[do.Effect]:
+        """Stop the worker of an idle model."""
+        model.story.add(now, why)
+        out = [do.Log("info", f"model '{model.name}': {why}"), *self._workers.move(now, model, Cause.EVICTED)]
+        out.append(do.StopWorker(model.name, model.worker, model.pid))
+        if model.comes_back is not None:
+            out.append(do.SetTimer(("back", model.name), now + model.comes_back))
+        return out
+
+    def timer(self, e: on.TimerFired) -> list[do.Effect]:
+        """A model was idle for long, or may come back; for `place` there is nothing to do but look for room."""
+        kind, name = e.key
+        if kind == "place":
+            return []  # as after each event
+        model = self.models[name]
+        if kind == "ttl" and model.state is State.READY and model.ttl is not None:
+            left = model.ttl - model.idle(e.now)
+            if self.busy(name) or model.pinned or left > 0:
+                return [do.SetTimer(e.key, e.now + (left if left > 0 else model.ttl))]
+            return self._put_out(e.now, model, f"was idle for {model.ttl:.0f} s")
+        if kind == "back" and model.state is State.COLD and model.comes_back is not None:
+            return self._back(e.now, model, model.comes_back)
+        return []
+
+    def _back(self, now: float, model: Model, pause: float) -> list[do.Effect]:
+        """Load a model again that was put out, if those that took its place have been idle for so long."""
+        if model.name in self.wanted:
+            return []
+        decision = self.decide(now, model)
+        victims = decision.models if isinstance(decision, Evict) else ()
+        idle = [self.models[victim].idle(now) for victim in victims]
+        if isinstance(decision, Fits) or (idle and min(idle) >= pause):
+            self.want(now, model, hint=True)
+            return []
+        return [do.SetTimer(("back", model.name), now + max(1.0, pause - min(idle, default=0.0)))]
+
+    def pin(self, e: on.PinAsked) -> list[do.Effect]:
+        """Keep a model from being put out, or no longer."""
+        name = self._workers.names.find(e.model)
+        if name is None:
+            return [
+                refuse(e.caller.conn, e.ref, "no_such_model", *self._workers.names.explain(e.model), at="args.model")
+            ]
+        model = self.models[name]
+        model.pinned = e.pinned
+        out: list[do.Effect] = []
+        if model.ttl is not None and model.state is State.READY and not e.pinned:
+            out.append(do.SetTimer(("ttl", name), e.now + model.ttl))
+        value = {"model": name, "state": model.state.value, "pinned": model.pinned}
+        return [*out, do.Send(e.caller.conn, Result(e.ref, value))]
+
+    def hint(self, e: on.WantAsked) -> list[do.Effect]:
+        """Load a model that somebody will probably ask, unless a busy one would have to wait for that."""
+        name = self._workers.names.find(e.model)
+        if name is None:
+            return [
+                refuse(e.caller.conn, e.ref, "no_such_model", *self._workers.names.explain(e.model), at="args.model")
+            ]
+        if not e.caller.rights.uses(name):
+            return [refuse(e.caller.conn, e.ref, "not_allowed", *forbidden(e.caller.account, name, e.caller.rights))]
+        model = self.models[name]
+        out: list[do.Effect] = []
+        why = None
+        if model.state is State.COLD and model.restart_at is None and not self._workers.draining:
+            decision = self.decide(e.now, model)
+            if isinstance(decision, Fits | Evict):
+                self.want(e.now, model, hint=True)
+                out = self.place(e.now)
+            else:
+                why = decision.why
+        model.used(e.now)
+        left = 0.0 if model.state is State.READY else model.terms.reload_s
+        if model.state is State.LOADING:
+            left = max(0.0, left - (e.now - model.since))
+        eta = round(left * 1000) if model.loads or model.state is State.READY else None
+        in_time = None if eta is None else why is None and left <= e.within_s
+        value = {"model": name, "state": model.state.value, "eta_ms": eta, "in_time": in_time, "why": why}
+        return [*out, do.Send(e.caller.conn, Result(e.ref, value))]
+
+    def give_back(self, e: on.YieldAsked) -> list[do.Effect]:
+        """Put idle models out, until so many bytes are free or none is left."""
+        out: list[do.Effect] = []
+        gone, freed = [], 0
+        for model in self.idle(e.now):
+            if e.need is not None and freed >= e.need:
+                break
+            out += self._put_out(e.now, model, "gives its memory back")
+            gone.append(model.name)
+            freed += model.terms.need
+        return [*out, do.Send(e.caller.conn, Result(e.ref, {"models": gone, "bytes": freed}))]

@@ -1,0 +1,178 @@
+"""Models that share a device: who is put out for whom, who waits and for how long, and what those are told."""
+
+from typing import Any
+
+from ingle.wire.schema import Progress
+from ingled.core import effects as do
+from ingled.core import events as on
+from ingled.core.accounts import Rights
+from ingled.core.control import Control
+from ingled.core.placement import Device, Terms
+from ingled.core.residency import Model, State
+
+from tests.core.test_control import ALICE, BOB, ROOT, ended, ends, make_ready, only, refusals, request
+
+
+def core(patience: float = 30.0, **models: dict[str, Any]) -> Control:
+    """Models of 40 bytes where there is room for 100."""
+    made = [
+        Model(name, terms=Terms(terms.pop("need", 40), **{k: terms.pop(k) for k in list(terms) if k in KEYS}), **terms)
+        for name, terms in models.items()
+    ]
+    return Control(made, "a", device=Device("gpu", 100), patience_s=patience)
+
+
+KEYS = set(Terms.__dataclass_fields__)
+
+
+def gone(core: Control, name: str, now: float) -> list[do.Effect]:
+    return core.handle(on.WorkerGone(now, name, core.models[name].pid or 0, "exit 0"))
+
+
+def two_ready(core: Control) -> None:
+    """`a` and `b` are there, `a` was used last."""
+    for name, now, pid in (("b", 1.0, 51), ("a", 10.0, 50)):
+        core.handle(on.LoadAsked(now, ROOT, 0, name, False))
+        make_ready(core, name, now + 1, pid)
+        core.handle(request(f"{name}0", model=name, now=now + 2))
+        core.handle(ended(f"{name}0", now + 3))
+
+
+def news(effects: list[do.Effect]) -> list[tuple[str, str]]:
+    found = [e.message for e in only(effects, do.Send) if isinstance(e.message, Progress)]
+    return [(message.phase, str(message.what)) for message in found]
+
+
+def test_an_idle_model_makes_room_and_comes_back_when_it_is_asked() -> None:
+    three = core(a={}, b={}, c={})
+    two_ready(three)
+    effects = three.handle(request("r1", model="c", now=20))
+    assert only(effects, do.StopWorker) == [do.StopWorker("b", "51", 51)]
+    assert news(effects)[0] == ("evicting", "c: b makes room")
+    assert only(effects, do.StartWorker) == [], "the memory is not free yet"
+    assert only(gone(three, "b", 21), do.StartWorker) == [do.StartWorker("c")]
+    assert [run.record.id for run in only(make_ready(three, "c", 22, 52), do.RunRequest)] == ["r1"]
+    assert three.models["a"].state is State.READY
+    three.handle(ended("r1", 23))
+    three.handle(request("a1", model="a", now=24))
+    back = three.handle(request("r2", model="b", now=30))
+    assert [stop.model for stop in only(back, do.StopWorker)] == ["c"], "a is busy"
+
+
+def test_one_load_at_a_time() -> None:
+    three = core(a={}, b={}, c={})
+    assert only(three.handle(request("r1", model="a")), do.StartWorker) == [do.StartWorker("a")]
+    effects = three.handle(request("r2", model="b"))
+    assert (only(effects, do.StartWorker), news(effects)[0]) == ([], ("queued", "b: model 'a' is being loaded"))
+    assert do.StartWorker("b") in make_ready(three, "a")
+
+
+def test_what_never_fits_is_refused_at_once_with_what_would_help() -> None:
+    small = core(a={}, big={"need": 101})
+    effects = small.handle(request("r1", model="big"))
+    assert ends(effects) == [("r1", "does_not_fit")]
+    assert only(effects, do.StopWorker) == []
+    assert refusals(small.handle(on.LoadAsked(2, ROOT, 5, "big", True))) == ["does_not_fit"]
+    assert refusals(small.handle(on.LoadAsked(2, ROOT, 5, "big", False))) == ["does_not_fit"]
+    assert "needs 101 B, and gpu has 100 B" in str(only(effects, do.CloseStream)[0].end)
+
+
+def test_nobody_waits_for_a_busy_model_longer_than_patience_and_its_end() -> None:
+    pair = core(patience=5.0, a={"need": 60}, b={"need": 60})
+    pair.handle(request("a1", model="a", now=0))
+    make_ready(pair, "a", 1)
+    effects = pair.handle(request("b1", BOB, model="b", now=2))
+    assert news(effects)[0] == ("queued", "b: model 'a' is busy")
+    assert do.SetTimer(("place", ""), 7.0) in effects
+    assert only(pair.handle(request("a2", model="a", now=3)), do.RunRequest), "until then `a` goes on"
+    pair.handle(on.TimerFired(7.0, ("place", "")))
+    assert only(pair.handle(request("a3", model="a", now=8)), do.RunRequest) == [], "now it takes no more"
+    pair.handle(ended("a1", 9))
+    assert [stop.model for stop in only(pair.handle(ended("a2", 10)), do.StopWorker)] == ["a"]
+    assert only(gone(pair, "a", 11), do.StartWorker) == [do.StartWorker("b")]
+    assert [run.record.id for run in only(make_ready(pair, "b", 12, 51), do.RunRequest)] == ["b1"]
+    assert [stop.model for stop in only(pair.handle(ended("b1", 13)), do.StopWorker)] == ["b"], "a3 waits"
+    gone(pair, "b", 14)
+    assert [run.record.id for run in only(make_ready(pair, "a", 15, 52), do.RunRequest)] == ["a3"]
+
+
+def test_a_model_that_was_closed_for_somebody_who_left_opens_again() -> None:
+    pair = core(patience=5.0, a={"need": 60}, b={"need": 60})
+    pair.handle(request("a1", model="a", now=0))
+    make_ready(pair, "a", 1)
+    pair.handle(request("b1", BOB, model="b", now=2))
+    pair.handle(on.TimerFired(8.0, ("place", "")))
+    pair.handle(request("a2", model="a", now=9))
+    effects = pair.handle(on.CancelAsked(10, BOB, 1, "b1"))
+    assert [run.record.id for run in only(effects, do.RunRequest)] == ["a2"]
+
+
+def test_an_idle_model_is_unloaded_when_its_time_is_over() -> None:
+    one = core(a={"ttl": 10.0})
+    one.handle(request("r1", model="a", now=0))
+    assert do.SetTimer(("ttl", "a"), 12.0) in make_ready(one, "a", 2)
+    one.handle(ended("r1", 7))
+    assert one.handle(on.TimerFired(12.0, ("ttl", "a"))) == [do.SetTimer(("ttl", "a"), 17.0)]
+    assert only(one.handle(on.TimerFired(17.0, ("ttl", "a"))), do.StopWorker) == [do.StopWorker("a", "50", 50)]
+    assert only(gone(one, "a", 18), do.StartWorker) == []
+
+
+def test_a_pinned_model_stays() -> None:
+    three = core(a={"ttl": 5.0}, b={}, c={})
+    two_ready(three)
+    for name in ("a", "b"):
+        three.handle(on.PinAsked(20, ROOT, 1, name, True))
+    assert ends(three.handle(request("r1", model="c", now=21))) == [("r1", "does_not_fit")]
+    assert only(three.handle(on.TimerFired(60, ("ttl", "a"))), do.StopWorker) == []
+    assert only(three.handle(on.YieldAsked(61, ROOT, 2, None)), do.StopWorker) == []
+    three.handle(on.PinAsked(70, ROOT, 1, "b", False))
+    assert [stop.model for stop in only(three.handle(request("r2", model="c", now=71)), do.StopWorker)] == ["b"]
+
+
+def test_memory_is_given_back_by_the_longest_idle_first() -> None:
+    pair = core(a={}, b={})
+    two_ready(pair)
+    assert [stop.model for stop in only(pair.handle(on.YieldAsked(20, ROOT, 2, 10)), do.StopWorker)] == ["b"]
+    assert [stop.model for stop in only(pair.handle(on.YieldAsked(21, ROOT, 2, None)), do.StopWorker)] == ["a"]
+
+
+def test_a_hint_loads_if_nobody_busy_has_to_wait_for_that() -> None:
+    three = core(a={}, b={}, c={})
+    effects = three.handle(on.WantAsked(0, ALICE, 1, "a", 5.0))
+    assert only(effects, do.StartWorker) == [do.StartWorker("a")]
+    make_ready(three, "a", 2)
+    three.handle(request("a1", model="a", now=3))
+    three.handle(request("b1", model="b", now=4))
+    make_ready(three, "b", 5, 51)
+    effects = three.handle(on.WantAsked(6, ALICE, 1, "c", 5.0))
+    assert only(effects, do.StartWorker) == [] == only(effects, do.StopWorker)
+    value = only(effects, do.Send)[-1].message.value  # type: ignore[union-attr]
+    assert (value["state"], value["why"]) == ("cold", "model 'a' is busy")
+    assert "c" not in three.residents.wanted
+    nobody = on.Caller(9, "uid:9", Rights(models=()))
+    assert refusals(three.handle(on.WantAsked(7, nobody, 1, "c", 5.0))) == ["not_allowed"]
+
+
+def test_a_model_comes_back_when_what_took_its_place_is_idle() -> None:
+    pair = core(a={"need": 60, "comes_back": 10.0}, b={"need": 60})
+    pair.handle(on.LoadAsked(0, ROOT, 0, "a", False))
+    make_ready(pair, "a", 1)
+    assert do.SetTimer(("back", "a"), 12.0) in pair.handle(request("b1", model="b", now=2))
+    gone(pair, "a", 3)
+    make_ready(pair, "b", 4, 51)
+    assert only(pair.handle(on.TimerFired(12.0, ("back", "a"))), do.SetTimer), "b is busy: later"
+    pair.handle(ended("b1", 13))
+    assert pair.handle(on.TimerFired(14.0, ("back", "a"))) == [do.SetTimer(("back", "a"), 23.0)]
+    assert [stop.model for stop in only(pair.handle(on.TimerFired(23.0, ("back", "a"))), do.StopWorker)] == ["b"]
+    assert only(gone(pair, "b", 24), do.StartWorker) == [do.StartWorker("a")]
+
+
+def test_the_second_load_is_told_how_long_it_will_take() -> None:
+    one = core(a={})
+    one.handle(on.LoadAsked(0, ROOT, 0, "a", False))
+    make_ready(one, "a", 8)
+    one.handle(on.UnloadAsked(10, ROOT, 0, "a", False))
+    gone(one, "a", 11)
+    effects = one.handle(request("r1", model="a", now=20))
+    told = [e.message for e in only(effects, do.Send) if isinstance(e.message, Progress)]
+    assert (told[-1].phase, told[-1].eta_ms) == ("loading", 8000)
