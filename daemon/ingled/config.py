@@ -111,6 +111,7 @@ class Plugin(Struct, frozen=True, forbid_unknown_fields=True):
     order: Annotated[int, Meta(ge=0, le=1000)] | None = None
     deadline_ms: Annotated[int, Meta(ge=1, le=HOOK_DEADLINE_MS)] | None = None
     on_error: Literal["refuse", "skip"] | None = None
+    security: bool | None = None
     trial: bool = False
     """It runs and is reported, and changes nothing."""
     models: list[str] = []
@@ -122,7 +123,9 @@ class Plugin(Struct, frozen=True, forbid_unknown_fields=True):
     def choice(self) -> Choice:
         """Return what its host is told."""
         select = Select(self.models, self.accounts, self.tags)
-        return Choice(self.enabled, self.order, self.deadline_ms, self.on_error, self.trial, select, self.options)
+        return Choice(
+            self.enabled, self.order, self.deadline_ms, self.on_error, self.trial, select, self.options, self.security
+        )
 
 
 class Hook(Struct, frozen=True, forbid_unknown_fields=True):

@@ -131,6 +131,7 @@ class Choice(Struct, frozen=True, forbid_unknown_fields=True):
     trial: bool = False
     select: Select = Select()
     options: dict[str, Any] = {}
+    security: bool | None = None
 
 
 class Setup(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="setup"):

@@ -10,7 +10,8 @@ from ingled.core import effects as do
 from ingled.core import events as on
 from ingled.core.accounts import Rights
 from ingled.core.control import Control
-from ingled.core.registry import Entry
+from ingled.core.pipeline import Rule
+from ingled.core.registry import Entry, Who
 from ingled.core.requests import Record
 from ingled.core.residency import Model
 from ingled.link import Held
@@ -199,6 +200,84 @@ def test_a_broken_plugin_that_may_be_skipped_is_told_once() -> None:
     (run,) = only(out, do.RunRequest)
     assert [(one["name"], one["verdict"]) for one in run.record.ran] == [("gone", "skipped")]
     assert not run.record.watched, "its text costs nothing"
+
+
+# ---------------------------------------------------------------- hooks for security
+
+
+def test_where_a_hook_for_security_fails_the_request_does_whatever_its_on_error_says() -> None:
+    for failure in (
+        replied("guard", verdict="error"),
+        on.HookFailed(2.0, "r", "prompt", (), "late"),
+        on.HookFailed(2.0, "r", "prompt", ("guard",), "it hangs"),
+    ):
+        daemon = core(hook("guard", "prompt", security=True))
+        daemon.handle(ask())
+        assert end(daemon.handle(failure)).code == "hook_failed"  # type: ignore[union-attr]
+    broken = core(hook("guard", "prompt", security=True, broken="no"))
+    assert end(broken.handle(ask())).code == "hook_failed"  # type: ignore[union-attr]
+    tried = core(hook("guard", "prompt", security=True, trial=True))
+    tried.handle(ask())
+    assert only(tried.handle(on.HookFailed(2.0, "r", "prompt", (), "late")), do.RunRequest)
+
+
+def test_a_streamed_answer_waits_for_a_hook_for_security_that_looks_at_it_whole() -> None:
+    daemon = core(hook("guard", "answer", security=True))
+    (opened,) = only(daemon.handle(ask()), do.OpenStages)
+    assert opened.record.sealed
+    daemon.handle(on.RunEnded(2.0, "r", "stop", 1, 0, 1, 0.1, None, None))
+    daemon.handle(on.StagesEnded(2.1, "r", "a secret"))
+    out = daemon.handle(replied("guard", point="answer", verdict="changed", value={"text": "a ***"}))
+    assert [one for one in out if isinstance(one, do.DeliverText | do.CloseStream)] == [
+        do.DeliverText("r", "a ***"), only(out, do.CloseStream)[0]
+    ]  # fmt: skip
+    daemon.handle(ask())
+    daemon.handle(on.RunEnded(2.0, "r", "stop", 1, 0, 1, 0.1, None, None))
+    daemon.handle(on.StagesEnded(2.1, "r", "a secret"))
+    out = daemon.handle(replied("guard", point="answer", verdict="refuse"))
+    assert (only(out, do.DeliverText), end(out).code) == ([], "refused_by_hook")  # type: ignore[union-attr]
+
+
+def test_an_answer_does_not_wait_for_hooks_that_see_it_as_it_comes_or_only_try() -> None:
+    for points, more in ((("chunk", "answer"), {}), (("answer",), {"trial": True}), (("prompt",), {})):
+        daemon = core(hook("guard", *points, security=True, **more))
+        out = daemon.handle(ask())
+        out = out if only(out, do.RunRequest) else daemon.handle(replied("guard"))
+        assert not only(out, do.RunRequest)[0].record.sealed
+
+
+def test_only_what_hooks_have_seen_goes_out_of_a_whole_answer() -> None:
+    result = {"text": "a secret", "logprobs": [{"token": "secret"}], "reasoning": "it is a secret"}
+    plain, guarded = core(hook("marks", "answer")), core(hook("guard", "answer", security=True))
+    for daemon, name, value, left in (
+        (plain, "marks", None, result),
+        (plain, "marks", {"text": "a ***"}, {"text": "a ***"}),
+        (guarded, "guard", None, {"text": "a secret"}),
+    ):
+        daemon.handle(ask(stream=False))
+        daemon.handle(on.RunEnded(2.0, "r", "stop", 1, 0, 1, 0.1, None, dict(result)))
+        daemon.handle(on.StagesEnded(2.1, "r", "a secret"))
+        verdict = "changed" if value else "unchanged"
+        out = daemon.handle(replied(name, point="answer", verdict=verdict, value=value))
+        assert end(out).result == left  # type: ignore[union-attr]
+        daemon.handle(on.Delivered(3.0, "r"))
+
+
+def test_hooks_of_clients_stay_on_their_side_of_plugins_for_security() -> None:
+    guard = hook("guard", "request", "prompt", "chunk", "answer", order=500, security=True)
+    plain = hook("plain", "prompt", "chunk", order=900)
+    rules = {"placed": Rule(order=950)}
+    daemon = Control([Model("ember")], "ember", rules=rules)
+    daemon.handle(on.PluginsOffered(0.1, MAIN, (guard, plain)))
+    for name, order in (("early", 1), ("late", 999), ("placed", 3)):
+        daemon.handle(offered(name, "prompt", "chunk", order=order))
+    who, every = Who("uid:1000", 1), frozenset({"ember"})
+
+    def chain(point: Any) -> list[str]:
+        return [entry.name for entry in daemon.pipeline.registry.select(point, who, every)]
+
+    assert chain("prompt") == ["early", "late", "guard", "plain", "placed"]
+    assert chain("chunk") == ["guard", "early", "plain", "placed", "late"]
 
 
 # ---------------------------------------------------------------- what is known before there are hooks

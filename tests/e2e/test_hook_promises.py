@@ -1,5 +1,6 @@
 """No path around the chain, and the truth in the reply: what hooks are promised, on a real daemon."""
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -184,3 +185,72 @@ def test_a_stream_goes_on_when_one_of_its_handlers_gets_a_host_of_its_own(tmp_pa
             "a": "changed", "b": "changed", "c": "changed"
         }  # fmt: skip
         assert other.read(other.ask("a b"))[0].startswith("A, B")
+
+
+GUARD = """
+HOOK = Hook(security=True)
+
+@hookimpl
+def ingled_answer(answer, call):
+    said = answer["text"]
+    if "fail" in said:
+        raise RuntimeError("it does not work")
+    if "secret" in said:
+        return refuse("a secret")
+    if "name" in said:
+        return changed(said.replace("name", "****"))
+"""
+
+
+def test_no_text_goes_out_before_a_guard_has_seen_all_of_it(tmp_path: Path) -> None:
+    with daemon_with(tmp_path, guard=GUARD) as daemon, Wire(daemon.socket) as client:
+        for stream in (True, False):
+            for text, code, why in (
+                ("this is a secret", "refused_by_hook", "a secret"),
+                ("this must fail", "hook_failed", "it does not work"),
+            ):
+                got, end = client.read(client.ask(text, stream=stream))
+                assert (got, end["code"], why in end["message"]) == ("", code, True)
+                assert "result" not in end
+        text, end = client.read(client.ask("my name is"))
+        assert (text, told(end, "guard")["verdict"]) == ("my **** is", "changed")
+        long = " ".join(f"word{i}" for i in range(3000))
+        text, end = client.read(client.ask(long, credit=1))
+        assert (text, told(end, "guard")["verdict"]) == (long, "unchanged")
+        assert hooks(client)["guard"]["on_error"] == "refuse"
+        client.ask("probable", stream=False, body={"logprobs": True})
+        assert client.until("done", "failed")[-1]["result"] == {"text": "probable"}
+
+
+def test_an_answer_that_waits_for_its_guard_outlives_the_daemon(tmp_path: Path) -> None:
+    more = "adopt_grace = 20\n[models.slow]\nsource = 'builtin:ember'\necho = {delay_ms = 2}\n"
+    long = " ".join(f"word{i}" for i in range(800))
+    with daemon_with(tmp_path, more, guard=GUARD) as daemon:
+        with Wire(daemon.socket) as client:
+            ids = [client.ask(f"{long} {last}", model="slow", detach=True) for last in ("secret", "end")]
+            wait_until(lambda: [one["state"] for one in client.call("requests")["requests"]] == ["running"] * 2)
+            assert daemon.process is not None
+            daemon.process.send_signal(signal.SIGKILL)
+            daemon.process.wait()
+        daemon.start()
+        with Wire(daemon.socket) as client:
+            for id, kind, text in zip(ids, ("failed", "done"), ("", f"{long} end"), strict=True):
+                client.send({"t": "attach", "ref": 1, "id": id, "offset": 0, "credit": 100})
+                assert client.until("accepted", "failed")[-1]["t"] == "accepted"
+                got, end = client.read(id)
+                assert (got, end["t"]) == (text, kind)
+                assert told(end, "guard")
+
+
+def test_no_client_rewrites_what_a_plugin_for_security_has_let_pass(tmp_path: Path) -> None:
+    seen = "HOOK = Hook(order=1, security=True)\n@hookimpl\ndef ingled_prompt(messages):\n"
+    seen += "    return note(seen=messages[-1]['content'])\n"
+    with daemon_with(tmp_path, seen=seen) as daemon, Wire(daemon.socket) as tool, Wire(daemon.socket) as client:
+        offer(tool, "rewriter", "prompt", order=1000)
+        id = client.ask("harmless")
+        call = tool.until("hook_call")[-1]
+        value, results = {"messages": [{"role": "user", "content": "harmful"}]}, [{"hook": "rewriter"}]
+        results[0]["verdict"] = "changed"
+        tool.send({"t": "hook_reply", "call": call["call"], "results": results, "value": value})
+        text, end = client.read(id)
+        assert (text, told(end, "seen")["note"]) == ("harmful", {"seen": "harmful"})

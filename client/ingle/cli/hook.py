@@ -175,7 +175,7 @@ VERB = Verb(
         Option(("--tags",), "Only requests of clients with one of these tags.", "TAGS", many=True),
         Option(("--accounts",), "Only requests of these accounts.", "ACCOUNTS", many=True),
         Option(("--scope",), "`account` (if not said), or `all` where the daemon's configuration allows it.", "SCOPE"),
-        Option(("--security",), "It must see every part of an answer, or the request is refused."),
+        Option(("--security",), "Nothing may pass by it: what it fails at is refused, and no text goes out unseen."),
         Option(("--hold-chars",), "At chunk: most characters that it holds back.", "N", int),
         Option(("--hold-ms",), "At chunk: for how long it holds text back.", "MS", int),
         Option(("--hook-version",), "Version of the hook, for the reply.", "VERSION"),

@@ -54,7 +54,7 @@ class HookOffer(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", 
     scope: Scope = "account"
     hold: Hold = Hold()
     security: bool = False
-    """It covers every part of the answer, or the request is refused."""
+    """Nothing may pass by it: a request at which it fails is refused, and no text goes out that it has not seen."""
 
 
 class HookWithdraw(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="hook_withdraw"):

@@ -48,6 +48,8 @@ class Carried(Struct, frozen=True):
     trace: bool
     hooked: bool
     watched: bool
+    guarded: bool
+    sealed: bool
     ran: list[dict[str, Any]]
     states: dict[str, bytes]
     handlers: list[Hook]

@@ -59,9 +59,10 @@ class HookText:
 
     def open(self, record: Record, hops: list[Hop]) -> None:
         """Let the text of a request pass these handlers, or hold it whole for hooks that want it then."""
-        self._flow.watch(record.id, bool(hops))
+        through = bool(hops) or record.sealed
+        self._flow.watch(record.id, through)
         self._watched[record.id] = Watched(record)
-        if hops:
+        if through:
             self._stages.open(record.id, hops)
             self._look()
 
@@ -77,7 +78,7 @@ class HookText:
         if (watched := self._watched.get(id)) is not None:
             watched.text = text
         if watched is None or watched.record.stream:
-            self._deliver(id, text)
+            self.deliver(id, text)
 
     def finish(self, id: str) -> None:
         """The engine is done; the core is told when all text has passed."""
@@ -187,7 +188,8 @@ class HookText:
         if self._stages.ways:
             self._look()
 
-    def _deliver(self, id: str, text: str) -> None:
+    def deliver(self, id: str, text: str) -> None:
+        """Give text to the reader."""
         sends: Sends = []
         self._flow.put(id, text, sends)
         self._send_text(sends)
@@ -196,8 +198,8 @@ class HookText:
         """Carry out what happened to the stages."""
         now = self._loop.time()
         for one, text in moves.texts:
-            if (watched := self._watched.get(one)) is not None and watched.record.stream:
-                self._deliver(one, text)
+            if (watched := self._watched.get(one)) is not None and watched.record.open:
+                self.deliver(one, text)
         for call in moves.calls:
             self._call(call)
         for entry in moves.tripped:

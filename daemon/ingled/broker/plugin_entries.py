@@ -35,6 +35,7 @@ def stand_ins(
             continue
         policy = choice.on_error or "refuse"
         offer = HookOffer(
-            0, name, EVERYWHERE, select=choice.select, on_error=policy, scope="all", trial=choice.trial
+            0, name, EVERYWHERE, select=choice.select, on_error=policy, scope="all", trial=choice.trial,
+            security=choice.security or False,
         )  # fmt: skip
         yield Entry(offer, provider, source=source, broken=f"the plugin cannot run: {why}")

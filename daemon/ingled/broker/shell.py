@@ -244,6 +244,8 @@ class Shell:
                 self.hooks.text.open(effect.record, effect.hops)
             case do.FeedText():
                 self.hooks.text.give(effect.id, effect.text)
+            case do.DeliverText():
+                self.hooks.text.deliver(effect.id, effect.text)
             case do.FinishStages():
                 self.hooks.text.finish(effect.id)
             case do.ProviderGone():

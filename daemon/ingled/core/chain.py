@@ -112,7 +112,7 @@ def go_on(chain: Chain, entries: Sequence[Entry], now: float) -> Outcome | None:
         why = entry.out_of_order(now)
         if not why:
             good.append(entry)
-        elif entry.offer.on_error == "refuse" and not entry.offer.trial:
+        elif entry.refuses:
             chain.tell(entry, "skipped", 0, why)
             return Outcome("failed", chain.value, entry.name, why)
         else:
@@ -131,7 +131,7 @@ def replied(chain: Chain, results: Sequence[HookResult], value: Value | None) ->
     decision: HookResult | None = None
     for entry, result in zip(hop.entries, results, strict=False):
         chain.tell(entry, result.verdict, result.us, result.reason, result.note)
-        if result.verdict == "error" and entry.offer.on_error == "refuse" and not hop.trial:
+        if result.verdict == "error" and entry.refuses:
             return Outcome("failed", before, entry.name, result.reason)
         decision = result
     if hop.trial or decision is None:
@@ -157,7 +157,7 @@ def failed(chain: Chain, blamed: Sequence[str], why: str) -> Outcome | None:
     guilty = [entry for entry in hop.entries if not blamed or entry.name in blamed] or list(hop.entries)
     for entry in guilty:
         chain.tell(entry, "skipped", 0, why)
-    refusing = next((entry for entry in guilty if entry.offer.on_error == "refuse" and not entry.offer.trial), None)
+    refusing = next((entry for entry in guilty if entry.refuses), None)
     if refusing is not None:
         return Outcome("failed", chain.value, refusing.name, why)
     rest = tuple(entry for entry in hop.entries if entry not in guilty)

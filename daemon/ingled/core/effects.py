@@ -128,6 +128,14 @@ class FeedText:
 
 
 @dataclass(frozen=True, slots=True)
+class DeliverText:
+    """Give the reader the whole text of a sealed answer."""
+
+    id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class FinishStages:
     """The engine is done: the shell reports `StagesEnded` when all text has passed."""
 
@@ -215,6 +223,7 @@ Effect = (
     | CallHooks
     | OpenStages
     | FeedText
+    | DeliverText
     | FinishStages
     | ForgetHooks
     | ProviderGone

@@ -180,11 +180,14 @@ class Passage:
     def watch(self, now: float, record: Record) -> tuple[list[do.Effect], list[do.Effect] | None]:
         """Find who handles the answer: what to do first, and, where a handler is out of order, the request's end."""
         pipeline = self.pipeline
-        entries, later = pipeline.meet("chunk", record), [*pipeline.meet("answer", record)]
-        later += pipeline.meet("observe", record)
-        if not entries and not later:
+        entries, whole = pipeline.meet("chunk", record), pipeline.meet("answer", record)
+        if not entries and not whole and not pipeline.meet("observe", record):
             return [], None
         record.hooked = record.watched = True
+        guards = [one for one in whole if one.guards]
+        record.guarded = bool(guards)
+        # Who looks at whole answers only, sees this one before its reader does.
+        record.sealed = record.stream and any("chunk" not in one.offer.points for one in guards)
         chain, outcome = chains.start("chunk", {}, [one for one in entries if not one.offer.trial], now, False)
         record.ran += chain.ran
         if outcome is not None and outcome.kind == "failed":
@@ -266,14 +269,18 @@ class Passage:
         """Tell the end, and then the observers."""
         assert record.end is not None, "the engine is done"
         done = record.end
+        out: list[do.Effect] = []
         if done.result is not UNSET:
-            rest = {key: value for key, value in done.result.items() if key != "logprobs" or not record.handlers}
-            done = replace(done, result={**rest, "text": text})
+            # What no hook has seen does not go out: where one may have changed the text, only that does.
+            bare = record.handlers or record.guarded or text != done.result["text"]
+            done = replace(done, result={"text": text} if bare else {**done.result, "text": text})
+        if record.sealed:
+            out.append(do.DeliverText(record.id, text))
         observers = self.pipeline.meet("observe", record)
         good = [entry for entry in observers if not entry.out_of_order(now)]
-        out: list[do.Effect] = []
+        told: list[do.Effect] = []
         if good:
             value = hooks.answer_value(record, done, text, whole=True)
-            out = [hooks.call(record, "observe", hop, value, reply=False) for hop in chains.hops(good)]
+            told = [hooks.call(record, "observe", hop, value, reply=False) for hop in chains.hops(good)]
             record.ran += [chains.told(entry, "observe", "unchanged", 0) for entry in good]
-        return [*self.desk.end(now, record, done), *out]
+        return [*out, *self.desk.end(now, record, done), *told]

@@ -21,7 +21,7 @@ from ingled.core.accounts import lacking
 from ingled.core.chain import Chain, Hop, Outcome, Value
 from ingled.core.naming import Names
 from ingled.core.outcomes import refuse
-from ingled.core.registry import Entry, Registry, Who, place
+from ingled.core.registry import Entry, Registry, Who
 from ingled.core.requests import Record
 
 Step = tuple[list[do.Effect], Outcome | None]
@@ -75,8 +75,7 @@ class Pipeline:
         met, present = record.met, self.registry.entries
         gone = [one.gone(GONE) for key, one in met.items() if key not in present and point in one.offer.points]
         found = [one for one in found if not (one.broken and one.key in met and met[one.key].broken)]
-        if gone:
-            found = sorted([*found, *gone], key=place)
+        found = [*gone, *found]
         met.update({one.key: one for one in found})
         return found
 
@@ -99,7 +98,9 @@ class Pipeline:
         if rule.order is not None:
             offer = replace(offer, order=rule.order)
         provider = f"conn:{caller.conn}"
-        entry = Entry(offer, provider, caller.account, caller.conn, f"client {e.client}")
+        entry = Entry(
+            offer, provider, caller.account, caller.conn, f"client {e.client}", placed=rule.order is not None
+        )  # fmt: skip
         taken = self.registry.entries.get(entry.key)
         if taken is not None and taken.provider != provider:
             text = f"hook '{offer.name}' is offered already by another connection of account {caller.account}"
@@ -243,7 +244,7 @@ class Pipeline:
                 case "prompt":
                     with_messages(record, value["messages"])
                 case "answer":
-                    if record.stream:
+                    if record.stream and not record.sealed:
                         return "it changed an answer that has been streamed"
                     if not isinstance(value["text"], str):
                         return "it changed the answer, and gave no text"
@@ -280,7 +281,7 @@ def about(record: Record) -> Value:
         "account": record.account,
         "model": record.model,
         "op": record.op,
-        "stream": record.stream,
+        "stream": record.open,
         "client": record.client,
         "tags": list(record.tags),
         "context": record.context,

@@ -79,6 +79,8 @@ class Entry:
     """Why it cannot run: its `on_error` is applied to every request."""
     digest: str = ""
     """Of a plugin's file."""
+    placed: bool = False
+    """The configuration has set its order."""
     tally: Tally = field(default_factory=Tally)
 
     @property
@@ -97,6 +99,16 @@ class Entry:
             return self.broken
         tally = self.tally
         return f"tripped after {TRIP_AFTER} failures in a row: {tally.why}" if now < tally.tripped_until else ""
+
+    @property
+    def refuses(self) -> bool:
+        """A request at which it fails does not go on: it says so, or it is for security."""
+        return (self.offer.on_error == "refuse" or self.offer.security) and not self.offer.trial
+
+    @property
+    def guards(self) -> bool:
+        """Nothing may pass by it."""
+        return self.offer.security and not self.offer.trial
 
     def gone(self, why: str) -> "Entry":
         """Return what stands for it where a request meets it that cannot be called any more."""
@@ -142,7 +154,7 @@ class Entry:
             "p99_us": times[int(len(times) * 0.99)] if times else None,
             "select": {name: list(getattr(offer.select, name)) for name in ("models", "accounts", "tags")},
             "deadline_ms": offer.deadline_ms,
-            "on_error": offer.on_error,
+            "on_error": "refuse" if self.refuses else offer.on_error,
             "security": offer.security,
             "source": self.source or None,
         }
@@ -205,4 +217,25 @@ class Registry:
         self.edits += 1
         ordered = sorted(self.entries.values(), key=place)
         for point, entries in self._by_point.items():
-            entries[:] = [entry for entry in ordered if point in entry.offer.points]
+            entries[:] = _guarded(point, [entry for entry in ordered if point in entry.offer.points])
+
+
+def _guarded(point: str, entries: list[Entry]) -> list[Entry]:
+    """Put hooks from outside on the client's side of plugins for security, unless the configuration places them.
+
+    Else a client could change what such a plugin has let pass, or what it is to see.
+    """
+    guards = [index for index, entry in enumerate(entries) if entry.account is None and entry.guards]
+    if not guards:
+        return entries
+    if point in ("request", "prompt"):
+        before, behind = entries[: guards[0]], entries[guards[0] :]
+        outside = [entry for entry in behind if _outside(entry)]
+        return [*before, *outside, *(entry for entry in behind if not _outside(entry))]
+    before, behind = entries[: guards[-1] + 1], entries[guards[-1] + 1 :]
+    outside = [entry for entry in before if _outside(entry)]
+    return [*(entry for entry in before if not _outside(entry)), *outside, *behind]
+
+
+def _outside(entry: Entry) -> bool:
+    return entry.account is not None and not entry.placed

@@ -73,10 +73,19 @@ class Record:
     """Chunk handlers of its answer."""
     watched: bool = False
     """Its text is held whole: hooks will want it."""
+    guarded: bool = False
+    """A hook for security sees the whole answer: only what it has seen goes out."""
+    sealed: bool = False
+    """Nothing of its text goes out before the hooks at `answer` have seen all of it."""
     stopped: tuple[str, str] | None = None
     """The handler that stopped it, and why."""
     end: Done | None = None
     """How it ended for the engine, while hooks look at the answer."""
+
+    @property
+    def open(self) -> bool:
+        """Its reader gets text as it passes."""
+        return self.stream and not self.sealed
 
 
 @dataclass(slots=True)

@@ -226,7 +226,7 @@ class Stages:
             if entry.tally.failed_at(now, why):
                 moves.tripped.append(entry)
             stage.reported[entry.key] = told(entry, "chunk", "skipped", 0, why)
-        refusing = next((entry for entry in guilty if entry.offer.on_error == "refuse"), None)
+        refusing = next((entry for entry in guilty if entry.refuses), None)
         if refusing is None and stage.parts and stage.parts[-1].skip:
             refusing = guilty[0]  # nobody can tell what of its text has gone out: rather none than some twice
         if refusing is not None:

@@ -174,7 +174,7 @@ def _offer(name: str, module: ModuleType, version: str, points: list[Point], cho
     if not isinstance(hook, Hook):
         raise Unfit(f"{line_of(module, 'HOOK')}: HOOK is no ingled.hooks.Hook(...)")
     said: dict[str, Any] = msgspec.to_builtins(hook)
-    for key in ("order", "deadline_ms", "on_error"):
+    for key in ("order", "deadline_ms", "on_error", "security"):
         if (own := getattr(choice, key)) is not None:
             said[key] = own
     more = {"t": "hook_offer", "ref": 0, "name": name, "version": version, "points": points, "scope": "all"}

@@ -36,7 +36,7 @@ class Hook(Struct, frozen=True, forbid_unknown_fields=True):
     hold: Hold = Hold()
     """For `ingled_chunk`: characters and milliseconds that it may hold back."""
     security: bool = False
-    """It must see every part of an answer, or the request is refused."""
+    """Nothing may pass by it: a request at which it fails is refused, and no text goes out that it has not seen."""
 
 
 class Message(TypedDict):
