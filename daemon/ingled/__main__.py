@@ -1,14 +1,13 @@
 """The `ingled` command: reads options and configuration, then runs the broker."""
 
 import argparse
-import logging
 import os
 import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
 
-from ingled import link
+from ingled import journal, link
 from ingled.config import ENGINES, Config, ConfigError, load
 from ingled.link import Plugin
 
@@ -64,13 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
         return EX_CONFIG
     if args.check_config:
         return check(config)
-    logging.basicConfig(
-        level=config.daemon.log_level.upper(),
-        stream=sys.stderr,
-        format="%(levelname)s %(message)s"
-        if os.environ.get("JOURNAL_STREAM")
-        else "%(asctime)s %(levelname)s %(message)s",
-    )
+    journal.configure(config.daemon.log_level, "ingled")
     from ingled.broker.listen import CannotListen
     from ingled.broker.run import Place, run
     from ingled.hand_over import WillNot, ask_to_hand_over

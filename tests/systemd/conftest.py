@@ -4,9 +4,11 @@ The environment is not built anew: the box has this checkout and the packages of
 below /usr/local/lib/ingle, where the service's account may read them.
 """
 
+import importlib.util
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -102,6 +104,7 @@ class Box:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._script = str(HERE / "box.sh")
+        self._spawned: list[subprocess.Popen[str]] = []
 
     def start(self) -> None:
         """Boot it. Skips the test where this machine cannot."""
@@ -128,7 +131,18 @@ class Box:
     def spawn(self, *command: str) -> "subprocess.Popen[str]":
         """Start a command in it."""
         words = [self._script, "exec", str(self.folder), *command]
-        return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        started = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self._spawned.append(started)
+        return started
+
+    def end_spawned(self) -> None:
+        """End what a test has left."""
+        while self._spawned:
+            one = self._spawned.pop()
+            if one.poll() is None:  # nsenter waits for the command, which is its child
+                for child in Path(f"/proc/{one.pid}/task/{one.pid}/children").read_text().split():
+                    os.kill(int(child), signal.SIGKILL)
+            one.communicate(timeout=30)
 
     def drop_in(self, unit: str, text: str) -> None:
         """Change a unit until the end of the test."""
@@ -252,13 +266,30 @@ def machine() -> Iterator[Box]:
 
 
 @pytest.fixture
-def box(machine: Box) -> Box:
+def box(machine: Box) -> Iterator[Box]:
     """The machine, with ingle's socket listening and nothing else of it running."""
     machine.fresh()
-    return machine
+    yield machine
+    machine.end_spawned()
 
 
 @pytest.fixture
 def stream(box: Box) -> Callable[[int], Stream]:
     """Start a client that reads an answer of so many words."""
     return lambda words: Stream(box, words)
+
+
+@pytest.fixture(scope="session")
+def systemd_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with systemd's own Python library: the environment's, or one that is built for these tests."""
+    try:
+        found = importlib.util.find_spec("systemd.daemon")
+    except ModuleNotFoundError:
+        found = None
+    if found is not None and found.origin:
+        return Path(found.origin).parents[1]
+    folder = tmp_path_factory.mktemp("systemd-python") / "lib"
+    command = [sys.executable, str(ROOT / ".ci/systemd_python.py"), str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    return folder

@@ -27,6 +27,7 @@ VERBS = (
     "hooks",
     "hook",
     "rpc",
+    "logs",
     "completion",
     "shutdown",
     "version",

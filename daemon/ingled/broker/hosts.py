@@ -27,6 +27,7 @@ from ingled.broker.processes import exit_words, kill_group, runs
 from ingled.broker.router import Peer
 from ingled.core import events as on
 from ingled.folder import Folder, drop_ins
+from ingled.journal import about
 
 log = logging.getLogger(__name__)
 
@@ -275,7 +276,7 @@ class Hosts:
         bad = {one.name: one.problem for one in plugins if one.problem}
         good_before = {one.name for one in (before.plugins if before and before.plugins else []) if not one.problem}
         for name, problem in bad.items():
-            log.error("plugin '%s': %s", name, problem)
+            log.error("plugin '%s': %s", name, problem, extra=about(hook=name))
         mine = {one.name for one in plugins} | good_before
         self.problems = {name: why for name, why in self.problems.items() if name not in mine} | bad
         if before is not None and good_before & set(bad):
@@ -357,7 +358,7 @@ class Hosts:
         group = f"solo:{name}"
         if group in self.groups:
             return
-        log.warning("plugin '%s' brought its host down again: it gets one of its own", name)
+        log.warning("plugin '%s' brought its host down again: it gets one of its own", name, extra=about(hook=name))
         self.groups[group] = Group()
         # Until its own host has come, its calls wait for that: no request may pass by it.
         offers = [one for one in host.plugins or [] if one.name == name and one.offer is not None]
@@ -392,7 +393,8 @@ class Hosts:
             lines = tail(self._runtime / "logs" / "hooks.log")
             loading = re.search("loading plugin '([^']+)'", lines[-1] if lines else "")
             if loading is not None and host.group == MAIN:
-                log.error("plugin '%s' ends the hook host at its import: it is left out", loading[1])
+                text = "plugin '%s' ends the hook host at its import: it is left out"
+                log.error(text, loading[1], extra=about(hook=loading[1]))
                 self._crashing.add(loading[1])
                 self.problems[loading[1]] = f"its import ends the hook host ({words})"
             self._failed(host.group, f"the hook host ended ({words}): {lines[-1] if lines else '-'}")

@@ -22,6 +22,7 @@ from ingled.broker.processes import kill_group
 from ingled.broker.router import Peer, Router
 from ingled.core import events as on
 from ingled.core.flow import Flow, Sends
+from ingled.journal import about
 
 log = logging.getLogger(__name__)
 
@@ -287,15 +288,16 @@ class LinkFront:
 
     def _wanted(self, spec: link.Spec, busy: bool) -> bool:
         """Return whether a worker may stay: its model exists, and it runs what the configuration says by now."""
-        now = self._specs.get(spec.model)
+        now, extra = self._specs.get(spec.model), about(model=spec.model)
         if now is None:
-            log.warning("model '%s' is not configured any more: its worker is told to stop", spec.model)
+            log.warning("model '%s' is not configured any more: its worker is told to stop", spec.model, extra=extra)
             return False
         if spec != now and not busy:
-            log.warning("model '%s' has other options by now: its worker is told to stop", spec.model)
+            log.warning("model '%s' has other options by now: its worker is told to stop", spec.model, extra=extra)
             return False
         if spec != now:
-            log.warning("model '%s' keeps its earlier options until it is unloaded: it has requests", spec.model)
+            text = "model '%s' keeps its earlier options until it is unloaded: it has requests"
+            log.warning(text, spec.model, extra=extra)
         return True
 
     def _adopt(self, worker: str, held: link.Held) -> None:
@@ -305,7 +307,9 @@ class LinkFront:
         try:
             record = carried.unpack(held, worker)
         except ValueError as error:
-            log.error("request %s of an earlier broker cannot be taken over: %s", held.id, error)
+            log.error(
+                "request %s of an earlier broker cannot be taken over: %s", held.id, error, extra=about(request=held.id)
+            )
         else:
             self._dispatch(on.RequestAdopted(self._loop.time(), record, held.offset, list(held.tokens)))
         if held.id not in self._flow.streams:
@@ -317,7 +321,8 @@ class LinkFront:
         now = self._loop.time()
         for worker in self.workers.values():
             if now - worker.heard_at > seconds and worker.pid in self._pidfds:
-                log.error("worker %d of '%s' has been silent for %.0f s: killing it", worker.pid, worker.model, seconds)
+                text = "worker %d of '%s' has been silent for %.0f s: killing it"
+                log.error(text, worker.pid, worker.model, seconds, extra=about(model=worker.model))
                 worker.heard_at = now
                 kill_group(worker.pid)
 
@@ -342,9 +347,11 @@ class LinkFront:
             return
         if planned.reason is not None:
             self.problems[model] = planned.reason
-            log.error("model '%s': the engine refuses its options: %s", model, planned.reason)
+            text = "model '%s': the engine refuses its options: %s"
+            log.error(text, model, planned.reason, extra=about(model=model))
         if planned.note:
-            log.warning("model '%s': what it will take cannot be told: %s", model, planned.note)
+            text = "model '%s': what it will take cannot be told: %s"
+            log.warning(text, model, planned.note, extra=about(model=model))
         if planned.estimate is not None:
             self.estimates[model] = planned.estimate
 

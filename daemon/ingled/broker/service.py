@@ -59,10 +59,7 @@ def reloading() -> None:
 
 def inherited_sockets() -> dict[int, str]:
     """Return the descriptors that the service manager passed and their names; non-blocking, and not inheritable."""
-    if systemd is not None:
-        found = {int(fd): str(name) for fd, name in systemd.listen_fds_with_names().items()}
-    else:
-        found = _listen_fds()
+    found = _listen_fds()
     for fd in found:
         os.set_inheritable(fd, False)
         os.set_blocking(fd, False)
@@ -70,6 +67,14 @@ def inherited_sockets() -> dict[int, str]:
 
 
 def _listen_fds() -> dict[int, str]:
+    if systemd is not None:
+        try:
+            found = systemd.listen_fds_with_names()
+        except OSError:  # none, or what is no number
+            found = {}
+        for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
+            os.environ.pop(name, None)  # the library clears the environment behind Python's back
+        return {int(fd): str(name) for fd, name in found.items()}
     given = {name: os.environ.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")}
     if given["LISTEN_PID"] != str(os.getpid()) or not given["LISTEN_FDS"].isdigit():
         return {}

@@ -34,6 +34,7 @@ from ingled.core.flow import Flow
 from ingled.core.pipeline import Rule
 from ingled.core.requests import Stage
 from ingled.core.residency import IllegalTransition, Model
+from ingled.journal import about
 
 log = logging.getLogger(__name__)
 _levels = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
@@ -265,8 +266,11 @@ class Shell:
                     self.front.send(conn, event)
                 if effect.topic == "model":
                     self.on_model()
+                elif log.isEnabledFor(logging.DEBUG):
+                    _log_event(effect)
             case do.Log():
-                log.log(_levels[effect.level], "%s", effect.text)
+                extra = about(model=effect.model, hook=effect.hook)
+                log.log(_levels[effect.level], "%s", effect.text, extra=extra)
             case do.Drained():
                 self.drained.set()
             case _:
@@ -300,3 +304,16 @@ class Shell:
 
     def _nursery_failed(self, why: str, lines: tuple[str, ...]) -> None:
         self.dispatch(on.NurseryFailed(self.loop.time(), why, lines))
+
+
+def _log_event(event: do.Publish) -> None:
+    """Log what has happened to a request or a hook; of a hook not why, because that may quote a prompt."""
+    value = event.value
+    if event.topic == "request":
+        extra = about(request=value["id"], model=value["model"], account=value["account"])
+        log.debug(
+            "request %s of %s for '%s': %s", value["id"], value["account"], value["model"], value["state"], extra=extra
+        )
+    elif event.topic == "hook":
+        extra = about(hook=value["hook"], account=value["account"] or "")
+        log.debug("hook '%s' of %s: %s", value["hook"], value["account"] or "the daemon", value["state"], extra=extra)

@@ -202,6 +202,9 @@ class Log:
 
     level: Literal["info", "warning", "error"]
     text: str
+    model: str = ""
+    """Which model it is about, if any; so the next one."""
+    hook: str = ""
 
 
 @dataclass(frozen=True, slots=True)

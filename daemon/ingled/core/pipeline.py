@@ -256,7 +256,8 @@ class Pipeline:
 def tripped(entry: Entry) -> list[do.Effect]:
     """Return what tells that a hook is not called for a while."""
     # Not why: what a hook says may quote a prompt.
-    return [do.Log("warning", f"hook '{entry.name}' has tripped: it failed again and again"), *_event(entry, "tripped")]
+    text = f"hook '{entry.name}' has tripped: it failed again and again"
+    return [do.Log("warning", text, hook=entry.name), *_event(entry, "tripped")]
 
 
 def _event(entry: Entry, state: str) -> list[do.Effect]:

@@ -78,7 +78,7 @@ class Workers:
         value = {"model": model.name, "state": new.value, "was": old.value, "why": model.why or cause.value}
         level = "error" if new is State.FAILED else "info"
         text = f"model '{model.name}': {old.value} -> {new.value} ({value['why']})"
-        told: list[do.Effect] = [do.Log(level, text), do.Publish("model", value)]  # type: ignore[arg-type]
+        told: list[do.Effect] = [do.Log(level, text, model.name), do.Publish("model", value)]  # type: ignore[arg-type]
         return [*told, *self.pipeline.model_changed(now, value)]
 
     def load(self, e: on.LoadAsked) -> list[do.Effect]:

@@ -1,10 +1,10 @@
 """`python -m ingled.nursery --runtime DIR --engine vllm|echo`: import the engine once, then fork workers."""
 
 import argparse
-import logging
 import sys
 from pathlib import Path
 
+from ingled import journal
 from ingled.nursery.nursery import Nursery
 
 
@@ -15,7 +15,7 @@ def main() -> int:
     parser.add_argument("--engine", choices=("vllm", "echo"), default="vllm")
     parser.add_argument("--socket", type=Path, help="the broker's public socket, removed if no broker comes back")
     arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    journal.configure("INFO", "ingle-nursery", "%(asctime)s %(levelname)s %(name)s: %(message)s")
     return Nursery(arguments.runtime.absolute(), arguments.engine, arguments.socket).run()
 
 

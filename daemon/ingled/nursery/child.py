@@ -9,6 +9,7 @@ import sys
 import traceback
 from pathlib import Path
 
+from ingled import journal
 from ingled.link import Planned, Spec, encode, worker_log
 
 
@@ -19,8 +20,10 @@ def worker_folder(runtime: Path, pid: int) -> Path:
 
 def become_worker(runtime: Path, spec: Spec) -> int:
     """Turn this forked child into a worker and run it; returns its exit status."""
-    log = worker_log(runtime, spec.model)
+    log, journalled = worker_log(runtime, spec.model), journal.connected()
     detach(log)
+    if journalled:  # what we say ourselves; the engine's words, and how far it is, are in the file
+        logging.getLogger("ingled").addHandler(journal.JournalHandler("ingle-worker", {"MODEL": spec.model}))
     folder = worker_folder(runtime, os.getpid())
     folder.parent.mkdir(mode=0o700, exist_ok=True)
     folder.mkdir(mode=0o700)

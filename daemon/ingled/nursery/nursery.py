@@ -13,7 +13,7 @@ from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
-from ingled import link
+from ingled import journal, link
 from ingled.line import Line
 from ingled.nursery import child
 from ingled.nursery.environment import import_engine, native_threads
@@ -173,7 +173,7 @@ class Nursery:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
             raise
-        log.info("forked worker %d of '%s'", pid, spec.model)
+        log.info("forked worker %d of '%s'", pid, spec.model, extra=journal.about(model=spec.model))
         self._line.send(link.Forked(spec.model, pid))
 
     def _kill(self, pid: int) -> None:
@@ -201,7 +201,7 @@ class Nursery:
         _signal_group(pid, signal.SIGKILL)
         shutil.rmtree(child.worker_folder(self._runtime, pid), ignore_errors=True)
         words = status_words(status)
-        log.info("worker %d of '%s': %s", pid, worker.model, words)
+        log.info("worker %d of '%s': %s", pid, worker.model, words, extra=journal.about(model=worker.model))
         lines = log_tail.tail(link.worker_log(self._runtime, worker.model))
         self._line.send(link.Exited(worker.model, pid, words, lines))
 
