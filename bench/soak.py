@@ -1,15 +1,15 @@
 """Mixed load with something killed every few seconds: does anything grow, is anything lost?
 
-    python bench/soak.py [--minutes 30] [--engine vllm] [--every 20] [--kill worker,EngineCore,nursery,broker]
+    python -m bench.soak [--minutes 30] [--engine vllm] [--every 20] [--kill worker,EngineCore,broker]
 
-Four clients ask without pause (streams and whole answers); in turn the worker's front process, its EngineCore, the
-nursery and the broker are killed with SIGKILL. Prints a line each interval and, at the end, what grew per minute over
-the second half, and whether that is too much. Every text is compared: echo answers with what they must be, greedy ones
-of vLLM with the first answer to the same prompt. A broker that is killed takes its memory with it: to see whether one
-grows, leave it alive.
+Five clients ask without pause: streams, whole answers, streams whose text a plugin changes, detached answers that
+another connection attaches to, streams that are cancelled or left with a closed socket, and questions to the daemon
+itself. In turn the worker's front process, its EngineCore, the broker (and the nursery, if asked for) are killed with
+SIGKILL. Prints a line each interval and, at the end, what grew per minute over the second half, whether that is too
+much, and what is left when the daemon has stopped. Every text is compared with the undisturbed answer to the same
+prompt. A process that is killed takes its memory with it: each is looked at just before a kill, at equal ages.
 """
 
-import argparse
 import contextlib
 import os
 import signal
@@ -18,6 +18,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
@@ -25,18 +26,55 @@ from typing import Any
 
 import psutil
 from ingle import Client
-from ingle.errors import IngleError
+from ingle.errors import Cancelled, IngleError
 from ingled.testing import DaemonFixture, Wire
 from ingled.testing_model import profile
 
-CLIENTS = 4
+from bench.record import Record, options
+
+CLIENTS = 5
 LONG_MIN = 4
 WORDS = 300
+PROMPTS = 10
+LEFT_AFTER = 5
+"""Chunks that are read of a stream that is cancelled or left."""
 ECHO = '[models.soak]\nsource = "builtin:ember"\npreload = true\necho = {delay_ms = 1}\n'
-PARTS = ("worker", "nursery", "broker", "EngineCore")
-MOST = {"MB of the broker": 0.5, "descriptors": 0.3, "threads": 0.1, "files": 0.3, "MB of the rest": 10.0}
-"""What may grow in a minute, by column; the rest are models and nursery, which are young again and again."""
-DAEMON = "[daemon]\nstuck = 5\nadopt_grace = 20\n"
+PARTS = ("worker", "EngineCore", "broker", "nursery")
+LOUD = """
+from ingled.hooks import hookimpl
+
+
+class Loud:
+    held = 0
+
+    def feed(self, text):
+        return text.upper()
+
+    def flush(self):
+        return ""
+
+
+@hookimpl
+def ingled_chunk(call):
+    return Loud()
+"""
+DAEMON = """
+[daemon]
+stuck = 10
+adopt_grace = 20
+keep = 60
+plugin_folder = "{folder}"
+
+[plugins.loud]
+tags = ["loud"]
+on_error = "refuse"
+
+"""
+COLUMNS: dict[str, float] = {
+    "broker MB": 0.5, "nursery MB": 0.5, "worker MB": 3.0, "core MB": 3.0, "hooks MB": 0.5,
+    "descriptors": 0.5, "threads": 0.1, "runtime files": 0.3, "temporary files": 0.3, "/dev/shm": 0.3,
+}  # fmt: skip
+"""What is looked at, and what may grow in a minute. Worker and core are young again and again, and so vary."""
 
 
 @dataclass
@@ -45,135 +83,257 @@ class Tally:
 
     counts: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
-    rows: list[tuple[float, ...]] = field(default_factory=list)
+    minutes: list[float] = field(default_factory=list)
+    rows: list[list[float]] = field(default_factory=list)
+    """One for each look, in the order of COLUMNS."""
+    lost_s: list[float] = field(default_factory=list)
+    """Of each kill of the broker: seconds until the next one answers."""
+    left: list[str] = field(default_factory=list)
+    """What was still there when the daemon had stopped."""
 
 
 def prompt(index: int) -> str:
     """Return one of ten questions."""
-    return " ".join(f"word{index % 10}-{i}" for i in range(WORDS))
+    return " ".join(f"word{index % PROMPTS}-{i}" for i in range(WORDS))
 
 
-def ask(daemon: DaemonFixture, engine: str, tally: Tally, stop: threading.Event, mine: int) -> None:
-    """Ask until told to stop, and check every answer."""
-    known: dict[int, str] = {}
-    index = mine
-    while not stop.is_set():
-        try:
-            with Client(str(daemon.socket), timeout=60) as client:
-                while not stop.is_set():
-                    index += CLIENTS
-                    options: dict[str, Any] = {"max_tokens": WORDS, "temperature": 0, "ignore_eos": True}
-                    if index % 3:
-                        stream = client.chat(prompt(index), stream=True, **options)
-                        text = "".join(delta.text for delta in stream)
-                        tally.counts["resumed"] += stream.answer.resumed
-                    else:
-                        text = client.chat(prompt(index), **options).text
-                    tally.counts["done"] += 1
-                    want = prompt(index) if engine == "echo" else known.setdefault(index % 10, text)
-                    if text != want:
-                        tally.wrong.append(f"{len(text)} characters for {len(want)}")
-        except IngleError as error:
-            tally.counts["failed"] += 1
-            tally.counts[f"failed: {getattr(error, 'code', type(error).__name__)}"] += 1
-            time.sleep(0.1)
+SAMPLING: dict[str, Any] = {"max_tokens": WORDS, "temperature": 0, "ignore_eos": True}
 
 
-def kill(daemon: DaemonFixture, what: str) -> None:
+class User:
+    """One client's load: what it asks, and what it checks."""
+
+    def __init__(self, daemon: DaemonFixture, known: list[str], tally: Tally, stop: threading.Event, number: int):
+        """`known` are the undisturbed answers."""
+        self.path, self.known, self.tally, self.stop, self.number = str(daemon.socket), known, tally, stop, number
+
+    def run(self) -> None:
+        """Ask until told to stop, one thing after the other."""
+        things: list[Callable[[int], None]] = [
+            self.stream, self.whole, self.handled, self.detached, self.stream, self.cancelled, self.whole, self.left,
+        ]  # fmt: skip
+        index = self.number
+        while not self.stop.is_set():
+            index += CLIENTS
+            thing = things[index % len(things)]
+            try:
+                thing(index)
+                self.tally.counts[thing.__name__] += 1
+                with Client(self.path, timeout=60) as client:
+                    client.status()
+                    client.requests()
+            except IngleError as error:
+                self.tally.counts["failed"] += 1
+                self.tally.counts[f"failed: {thing.__name__}: {getattr(error, 'code', type(error).__name__)}"] += 1
+                time.sleep(0.1)
+
+    def check(self, got: str, want: str, *, whole: bool = True) -> None:
+        """Note a text that is not what it must be."""
+        if got != (want if whole else want[: len(got)]):
+            self.tally.wrong.append(f"{len(got)} characters for {len(want)}")
+
+    def stream(self, index: int) -> None:
+        """Read a stream."""
+        self._stream(index, self.known[index % PROMPTS])
+
+    def handled(self, index: int) -> None:
+        """Read a stream that passes a plugin."""
+        self._stream(index, self.known[index % PROMPTS].upper(), tags=("loud",))
+
+    def _stream(self, index: int, want: str, tags: tuple[str, ...] = ()) -> None:
+        with Client(self.path, timeout=60, tags=tags) as client:
+            stream = client.chat(prompt(index), stream=True, **SAMPLING)
+            self.check("".join(delta.text for delta in stream), want)
+            self.tally.counts["resumed"] += stream.answer.resumed
+
+    def whole(self, index: int) -> None:
+        """Ask for an answer in one piece."""
+        with Client(self.path, timeout=60) as client:
+            self.check(client.chat(prompt(index), **SAMPLING).text, self.known[index % PROMPTS])
+
+    def detached(self, index: int) -> None:
+        """Ask, go away, and read the answer on another connection."""
+        with Client(self.path, timeout=60) as client:
+            id = client.chat(prompt(index), stream=True, detach=True, **SAMPLING).id
+        with Client(self.path, timeout=60) as client:
+            self.check(client.attach(id, 0).read().text, self.known[index % PROMPTS])
+
+    def cancelled(self, index: int) -> None:
+        """Cancel a stream after a while."""
+        with Client(self.path, timeout=60) as client:
+            stream = client.chat(prompt(index), stream=True, **SAMPLING)
+            with contextlib.suppress(Cancelled):
+                for count, _ in enumerate(stream):
+                    if count == LEFT_AFTER:
+                        stream.cancel()
+            self.check(stream.text, self.known[index % PROMPTS], whole=False)
+
+    def left(self, index: int) -> None:
+        """Begin a stream and vanish without a word."""
+        with contextlib.suppress(OSError, TimeoutError, RuntimeError), Wire(self.path) as client:
+            client.ask(prompt(index), body=SAMPLING)
+            client.until("chunk")
+
+
+def kill(daemon: DaemonFixture, what: str, tally: Tally) -> None:
     """Kill a part of the daemon; the broker is started again, as a service manager would."""
     assert daemon.process is not None
     if what == "broker":
         daemon.process.send_signal(signal.SIGKILL)
         daemon.process.wait()
+        begin = time.monotonic()
         daemon.start()
+        tally.lost_s.append(time.monotonic() - begin)
         return
+    pids = parts(daemon)
+    with Wire(daemon.socket) as client:
+        client.call("load", model="soak")  # a model is given up after five deaths in a row, unless somebody cares
+    if pids[what] is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pids[what], signal.SIGKILL)
+
+
+def parts(daemon: DaemonFixture) -> dict[str, int]:
+    """Return the process ids of what lives now, by name."""
+    assert daemon.process is not None
     with Wire(daemon.socket) as client:
         worker = client.call("models")["models"][0]["pid"]
-        nursery = client.call("status")["nursery"]["pid"]
-        if worker is not None:
-            client.call("load", model="soak")  # a model is given up after five deaths in a row, unless somebody cares
-    with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess, TypeError):
-        if what == "EngineCore":
-            worker = psutil.Process(worker).children()[0].pid
-        os.kill(nursery if what == "nursery" else worker, signal.SIGKILL)
+        found = {"broker": daemon.process.pid, "worker": worker, "nursery": client.call("status")["nursery"]["pid"]}
+        found["hooks"] = next((hook["pid"] for hook in client.call("hooks")["hooks"]), None)
+    with contextlib.suppress(psutil.Error, IndexError, TypeError):
+        found["EngineCore"] = psutil.Process(worker).children()[0].pid
+    return {name: pid for name, pid in found.items() if pid is not None}
 
 
-def look(daemon: DaemonFixture, begin: float) -> tuple[float, ...]:
-    """Return minutes, MB of the broker, its descriptors and threads, files of the runtime folder, MB of the rest."""
-    assert daemon.process is not None
-    broker = psutil.Process(daemon.process.pid)
-    files = sum(1 for _ in Path(f"{daemon.socket}.d").rglob("*"))
-    rest = 0
-    for process in psutil.process_iter(["cmdline"]):
-        if str(daemon.socket) + ".d" in " ".join(process.info["cmdline"] or []):
-            with contextlib.suppress(psutil.Error):
-                rest += process.memory_info().rss
-    minutes = (time.monotonic() - begin) / 60
-    return minutes, broker.memory_info().rss / 1e6, broker.num_fds(), broker.num_threads(), files, rest / 1e6
+def look(daemon: DaemonFixture) -> list[float]:
+    """Return what COLUMNS says; a process that is being replaced counts as nothing."""
+    memory, descriptors, threads = dict.fromkeys(("broker", "nursery", "worker", "EngineCore", "hooks"), 0.0), 0, 0
+    for name, pid in parts(daemon).items():
+        with contextlib.suppress(psutil.Error):
+            process = psutil.Process(pid)
+            memory[name] = process.memory_info().rss / 1e6
+            if name in ("broker", "nursery", "hooks"):  # the others are not ours alone, and young
+                descriptors, threads = descriptors + process.num_fds(), threads + process.num_threads()
+    return [*memory.values(), descriptors, threads, *files(daemon)]
 
 
-def slope(rows: list[tuple[float, ...]], column: int) -> float:
+def files(daemon: DaemonFixture) -> list[float]:
+    """Return how many files there are in the runtime folder, the daemon's folder of temporary files, and /dev/shm."""
+    places = Path(f"{daemon.socket}.d"), daemon.folder / "tmp", Path("/dev/shm")
+    return [sum(1 for _ in place.rglob("*")) for place in places]
+
+
+def slope(minutes: list[float], values: list[float]) -> float:
     """Return the growth per minute by least squares over the second half."""
-    half = rows[len(rows) // 2 :]
-    xs, ys = [row[0] for row in half], [row[column] for row in half]
+    xs, ys = minutes[len(minutes) // 2 :], values[len(values) // 2 :]
     mean_x, mean_y = sum(xs) / len(xs), sum(ys) / len(ys)
     spread = sum((x - mean_x) ** 2 for x in xs)
     return sum((x - mean_x) * (y - mean_y) for x, y in zip(xs, ys, strict=True)) / spread if spread else 0.0
 
 
-def grown(rows: list[tuple[float, ...]]) -> list[str]:
-    """Return what grew more than it may."""
-    return [name for column, (name, most) in enumerate(MOST.items(), 1) if slope(rows, column) > most]
+def slopes(tally: Tally) -> dict[str, float]:
+    """Return what grew, by column."""
+    return {name: slope(tally.minutes, [row[at] for row in tally.rows]) for at, name in enumerate(COLUMNS)}
+
+
+def undisturbed(daemon: DaemonFixture, engine: str) -> list[str]:
+    """Return the answers to all prompts before anything is killed."""
+    if engine == "echo":
+        return [prompt(index) for index in range(PROMPTS)]
+    with Client(str(daemon.socket), timeout=60) as client:
+        return [client.chat(prompt(index), **SAMPLING).text for index in range(PROMPTS)]
 
 
 def soak(minutes: float, engine: str, every: float, kinds: tuple[str, ...] = PARTS) -> Tally:
     """Run the load and the kills; returns what was seen."""
     tally, stop = Tally(), threading.Event()
-    with tempfile.TemporaryDirectory(prefix="ingle-model-") as folder:
-        models = ECHO if engine == "echo" else profile(Path(folder), "soak", preload=True)
-        with DaemonFixture(DAEMON + models, engine=engine) as daemon:
+    with tempfile.TemporaryDirectory(prefix="ingle-model-") as name:
+        folder = Path(name)
+        (folder / "plugins").mkdir()
+        (folder / "plugins" / "loud.py").write_text(LOUD)
+        config = DAEMON.format(folder=folder / "plugins")
+        config += ECHO if engine == "echo" else profile(folder, "soak", preload=True)
+        daemon = DaemonFixture(config, engine=engine)
+        temporary = daemon.folder / "tmp"
+        temporary.mkdir()
+        daemon.environ["TMPDIR"] = str(temporary)
+        shared = files(daemon)[2]
+        with daemon:
             with Wire(daemon.socket) as client:
                 client.call("load", model="soak")
+            known = undisturbed(daemon, engine)
             threads = [
-                threading.Thread(target=ask, args=(daemon, engine, tally, stop, number)) for number in range(CLIENTS)
+                threading.Thread(target=User(daemon, known, tally, stop, number).run) for number in range(CLIENTS)
             ]
             for thread in threads:
                 thread.start()
             begin = time.monotonic()
-            parts = cycle([part for part in PARTS if part in kinds and (part != "EngineCore" or engine == "vllm")])
-            print(f"{'min':>6}{'done':>7}{'failed':>7}{'resumed':>8}{'MB':>7}{'fds':>5}{'threads':>8}{'files':>6}"
-                  f"{'rest MB':>9}  killed", flush=True)  # fmt: skip
+            turn = cycle([part for part in PARTS if part in kinds and (part != "EngineCore" or engine == "vllm")])
+            print(f"{'min':>6}{'asked':>7}{'failed':>7}{'resumed':>8}",
+                  *(f"{name:>{len(name) + 1}}" for name in COLUMNS), " killed", flush=True)  # fmt: skip
             while time.monotonic() - begin < minutes * 60:
                 time.sleep(every)
-                part = next(parts)
-                tally.rows.append(row := look(daemon, begin))
-                counts = tally.counts
-                print(f"{row[0]:>6.1f}{counts['done']:>7}{counts['failed']:>7}{counts['resumed']:>8}{row[1]:>7.1f}"
-                      f"{row[2]:>5.0f}{row[3]:>8.0f}{row[4]:>6.0f}{row[5]:>9.0f}  {part}", flush=True)  # fmt: skip
-                kill(daemon, part)
+                part = next(turn)
+                tally.minutes.append((time.monotonic() - begin) / 60)
+                tally.rows.append(row := look(daemon))
+                print(f"{tally.minutes[-1]:>6.1f}{asked(tally):>7}{tally.counts['failed']:>7}{tally.counts['resumed']:>8}",
+                      *(f"{value:>{len(name) + 1}.{1 if 'MB' in name else 0}f}"
+                        for name, value in zip(COLUMNS, row, strict=True)), f" {part}", flush=True)  # fmt: skip
+                kill(daemon, part, tally)
             stop.set()
             for thread in threads:
                 thread.join(120)
+            daemon.stop()
+            tally.left = [str(path) for path in temporary.rglob("*")] + [f"process {pid}" for pid in daemon.processes()]
+            tally.left += [str(path) for path in Path(f"{daemon.socket}.d").rglob("*") if path.is_socket()]
+            if (more := files(daemon)[2] - shared) > 0:
+                tally.left.append(f"{more:.0f} more in /dev/shm")
     return tally
+
+
+def asked(tally: Tally) -> int:
+    """Return how many questions were answered as they must be."""
+    names = ("stream", "whole", "handled", "detached", "cancelled", "left")
+    return sum(tally.counts[name] for name in names)
 
 
 def main() -> int:
     """Run the soak and print the verdict; returns the exit status."""
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--minutes", type=float, default=30)
-    options.add_argument("--engine", choices=("vllm", "echo"), default="vllm")
-    options.add_argument("--every", type=float, default=20, help="seconds between kills")
-    options.add_argument("--kill", default=",".join(PARTS), help="what is killed in turn")
-    args = options.parse_args()
+    parser = options(__doc__)
+    parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--engine", choices=("vllm", "echo"), default="vllm")
+    parser.add_argument("--every", type=float, default=20, help="seconds between kills")
+    parser.add_argument("--kill", default="worker,EngineCore,broker", help="what is killed in turn")
+    args = parser.parse_args()
+    record = Record("soak", args.label)
+    record.begin("Soak")
     tally = soak(args.minutes, args.engine, args.every, tuple(args.kill.split(",")))
-    print(", ".join(f"{name}: {slope(tally.rows, i):+.2f}/min" for i, name in enumerate(MOST, 1)))
-    print(dict(tally.counts), f"{len(tally.wrong)} wrong texts", tally.wrong[:5])
-    if args.minutes < LONG_MIN:
-        print(f"no verdict on growth from less than {LONG_MIN} minutes")
-        return 1 if tally.wrong else 0
-    much = grown(tally.rows)
-    print(f"grows: {', '.join(much)}" if much else "nothing grows")
-    return 1 if tally.wrong or much else 0
+    counts = ", ".join(f"{name} {count}" for name, count in sorted(tally.counts.items()))
+    record.say(f"{args.minutes:.0f} minutes on {args.engine}, a kill every {args.every:.0f} s ({args.kill}): {counts}; "
+               f"{len(tally.wrong)} wrong texts {tally.wrong[:5]}")  # fmt: skip
+    if tally.lost_s:
+        record.say(f"A killed broker's successor answered after {max(tally.lost_s):.2f} s at most "
+                   f"({len(tally.lost_s)} kills).")  # fmt: skip
+    record.say(f"Left when it had stopped: {', '.join(tally.left) or 'nothing'}.")
+    growth = slopes(tally)
+    much = [name for name, most in COLUMNS.items() if growth[name] > most]
+    step = max(1, len(tally.rows) // 30)
+    looks = list(zip(tally.minutes, tally.rows, strict=True))[::step]
+    rows = [[f"{at:.1f}", *(f"{value:.1f}" if "MB" in name else f"{value:.0f}"
+             for name, value in zip(COLUMNS, row, strict=True))] for at, row in looks]  # fmt: skip
+    record.table("Just before a kill:", ["minute", *COLUMNS], rows)
+    record.table(
+        "Growth a minute over the second half, and what it may be:",
+        ["", *COLUMNS],
+        [["grew", *(f"{value:+.2f}" for value in growth.values())], ["may", *map(str, COLUMNS.values())]],
+    )
+    record.data = {"counts": dict(tally.counts), "minutes": tally.minutes, "rows": tally.rows, "left": tally.left}
+    long = args.minutes >= LONG_MIN
+    record.say(f"No verdict on growth from less than {LONG_MIN} minutes." if not long
+               else f"Grows: {', '.join(much)}." if much else "Nothing grows.")  # fmt: skip
+    if not args.quick:
+        record.write()
+    return 1 if tally.wrong or tally.left or (long and much) else 0
 
 
 if __name__ == "__main__":
