@@ -1,28 +1,37 @@
 """A fuzz run on the public socket: what it costs the daemon, and what others notice of it.
 
-    python bench/hostile.py [--seconds 30] [--seed N]
+    python -m bench.hostile [--seconds 30] [--seed N] [--attack NAME ...] [--rounds N]
 
 Attackers send mutated valid messages, random bytes, HTTP, ZMTP 1.0, half-open and slow handshakes, truncated and
 endless multiparts (each up to 1 MB), come and go by the hundred, and ask a thousand requests, or for 16 MB of answers,
-that they never read. Another client asks `status` without pause, before and during, and a process that nobody attacks,
-which shows how long the machine's cores are waited for. Prints inputs, the broker's memory in the course of the attack,
-what was dropped, and the latencies.
+that they never read: all by turns (`mixed`), or one kind alone. Another client asks `status` without pause, before and
+during, and a process that nobody attacks, which shows how long the machine's cores are waited for. Prints inputs, the
+broker's memory, what was dropped, and the latencies.
+
+The attackers' own work is not to be measured: they run at the lowest priority (SCHED_IDLE). That holds among processes
+that the kernel schedules in one group only, so everything here is put into one control group, where we may make one;
+otherwise attackers take whole cores from a worker, which has a session, and so a group, of its own.
 """
 
-import argparse
 import contextlib
 import multiprocessing
 import os
 import random
 import socket
+import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
 from typing import Any
 
 from ingle.wire.codec import pack
 from ingled.testing import DaemonFixture, Wire
+
+from bench.proc import busy_s, processes, tree
+from bench.record import Record, options
 
 GREETING = b"\xff\0\0\0\0\0\0\0\1\x7f\3\0" + b"NULL".ljust(20, b"\0") + b"\0" * 32
 READY = b"\4\x1c\5READY\x0bSocket-Type\0\0\0\6DEALER"
@@ -36,7 +45,50 @@ VALID: list[dict[str, Any]] = [
     {"t": "subscribe", "ref": 5, "topics": ["model"]},
 ]
 ATTACKERS = 2
+START_S = 1.0
+"""Until the attackers have started."""
+SETTLE_S = 3.0
+"""Half-open handshakes are closed after two seconds."""
 Attack = Callable[[str, random.Random, Counter[str]], None]
+
+
+@contextlib.contextmanager
+def one_group() -> Iterator[bool]:
+    """Have this process and its children be scheduled as one group; tells whether that could be done."""
+    for root in (Path("/sys/fs/cgroup/cpu"), Path("/sys/fs/cgroup")):
+        group = root / f"ingle-hostile-{os.getpid()}"
+        try:
+            group.mkdir()
+            if not any((group / name).exists() for name in ("cpu.shares", "cpu.weight")):
+                raise OSError("no groups for the scheduler")
+            (group / "cgroup.procs").write_text(str(os.getpid()))
+        except OSError:
+            with contextlib.suppress(OSError):
+                group.rmdir()
+            continue
+        try:
+            yield True
+        finally:
+            with contextlib.suppress(OSError):
+                for pid in (group / "cgroup.procs").read_text().split():
+                    (root / "cgroup.procs").write_text(pid)
+                group.rmdir()
+        return
+    yield False
+
+
+def handshake(path: str) -> socket.socket:
+    """Return a connection on which the daemon's libzmq takes messages; earlier ones would end it."""
+    one = socket.socket(socket.AF_UNIX)
+    one.settimeout(5)
+    one.connect(path)
+    one.sendall(GREETING + READY)
+    got = b""
+    while b"READY" not in got:
+        if not (data := one.recv(4096)):
+            raise ConnectionResetError
+        got += data
+    return one
 
 
 def mutated(path: str, chance: random.Random, inputs: Counter[str]) -> None:
@@ -66,10 +118,7 @@ def foreign(path: str, chance: random.Random, inputs: Counter[str]) -> None:
 
 def endless(path: str, chance: random.Random, inputs: Counter[str]) -> None:
     """A multipart message of which no part is the last."""
-    with socket.socket(socket.AF_UNIX) as one, contextlib.suppress(OSError):
-        one.settimeout(5)
-        one.connect(path)
-        one.sendall(GREETING + READY + b"\1\xff" + bytes(255))
+    with contextlib.suppress(OSError), handshake(path) as one:
         for _ in range(100):
             one.sendall((b"\1\xff" + bytes(255)) * 40)
             inputs["parts of endless messages"] += 40
@@ -82,9 +131,8 @@ def truncated(path: str, chance: random.Random, inputs: Counter[str]) -> None:
         (b"\1\5hello" + frame[:9], frame[:1], b"\2\0\0\0", b"\1\5hello", frame[: chance.randrange(34)])
     )
     for _ in range(20):
-        with socket.socket(socket.AF_UNIX) as one, contextlib.suppress(OSError):
-            one.connect(path)
-            one.sendall(GREETING + READY + junk)
+        with contextlib.suppress(OSError), handshake(path) as one:
+            one.sendall(junk)
             inputs["truncated messages"] += 1
 
 
@@ -172,70 +220,139 @@ def at(values: list[float], share: float) -> float:
     return values[int(len(values) * share)]
 
 
-def attack(path: str, seed: int, seconds: float, out: Any) -> None:
-    """Attack for so long, in a process of its own, and send what was thrown."""
+ATTACKS: list[Attack] = [mutated, foreign, foreign, foreign, endless, truncated, half_open, crowd, unread, clog]
+NAMES = ("mixed", *dict.fromkeys(one.__name__ for one in ATTACKS))
+
+
+def attack(path: str, name: str, seed: int, seconds: float, out: Any) -> None:
+    """Attack for so long, in a process of its own, and send what was thrown; `name` is one attack, or `mixed`."""
     # The machine's cores are few: what is measured is the daemon, not who gets a core.
     os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     chance, inputs, until = random.Random(seed), Counter[str](), time.monotonic() + seconds
-    attacks: list[Attack] = [mutated, foreign, foreign, foreign, endless, truncated, half_open, crowd, unread, clog]
+    attacks = [one for one in ATTACKS if name in (one.__name__, "mixed")]
     while time.monotonic() < until:
         with contextlib.suppress(OSError, TimeoutError, RuntimeError):
             chance.choice(attacks)(path, chance, inputs)
     out.send(inputs)
 
 
-def run(seconds: float, seed: int) -> None:
-    """Measure, attack, measure again, and print the figures; also the daemon's log, if it has a traceback."""
-    print(f"seed {seed}, {seconds:.0f} s")
+@dataclass
+class Outcome:
+    """One attack: what was thrown, and what was seen."""
+
+    inputs: Counter[str]
+    quiet: Seen
+    busy: Seen
+    mb: tuple[float, float]
+    """The broker before, and when all is over."""
+    dropped: dict[str, int]
+    connections: int
+    others: float
+    """Cores that were busy with anything else: a disturbance."""
+    log: str
+
+    def ratios(self, share: float) -> tuple[float, float]:
+        """Return how many times its quiet value this quantile is, of `status` and of the process nobody attacks."""
+        both = ((self.quiet.status, self.busy.status), (self.quiet.machine, self.busy.machine))
+        one, other = (at(busy, share) / at(quiet, share) for quiet, busy in both)
+        return one, other
+
+    def row(self, name: str) -> list[str]:
+        """Return the attack's line of the table."""
+        (half, _), (most, machine) = self.ratios(0.5), self.ratios(0.99)
+        quiet, busy = self.quiet.status, self.busy.status
+        return [
+            name,
+            f"{sum(self.inputs.values()):,}",
+            f"{self.mb[0]:.0f}, {max(self.busy.memory):.0f}, {self.mb[1]:.0f}",
+            f"{at(quiet, 0.5):.2f} -> {at(busy, 0.5):.2f}",
+            f"{half:.1f}",
+            f"{at(quiet, 0.99):.2f} -> {at(busy, 0.99):.2f}",
+            f"{most:.1f}",
+            f"{machine:.1f}",
+            f"{self.others:.2f}",
+        ]
+
+
+HEAD = [
+    "attack", "inputs", "broker MB: before, most, after", "status p50, ms", "times", "p99, ms", "times",
+    "a process not attacked, p99 times", "others, cores",
+]  # fmt: skip
+
+
+def measure(name: str, seconds: float, seed: int, environ: dict[str, str] | None = None) -> Outcome:
+    """Look at a fresh daemon that is left in peace, then attacked for so long."""
     inputs: Counter[str] = Counter()
     context = multiprocessing.get_context("spawn")
     control, there = context.Pipe()
     context.Process(target=bystander, args=(there,), daemon=True).start()
-    with DaemonFixture() as daemon, Wire(daemon.socket) as other:
+    with DaemonFixture(environ=environ) as daemon, Wire(daemon.socket) as other:
+
+        def cpu_of_others() -> float:
+            assert daemon.process is not None
+            ours = tree({os.getpid(), daemon.process.pid, *daemon.processes()}, processes())
+            return busy_s() - sum(process.cpu_s for process in ours)
+
         other.read(other.ask("warm"))
         quiet = watch(other, control, min(5.0, seconds))
         before = other.call("status")
         pipes = [context.Pipe() for _ in range(ATTACKERS)]
         attackers = [
-            context.Process(target=attack, args=(str(daemon.socket), seed + number, seconds, there))
+            context.Process(target=attack, args=(str(daemon.socket), name, seed + number, seconds + START_S, there))
             for number, (_, there) in enumerate(pipes)
         ]
         for attacker in attackers:
             attacker.start()
+        time.sleep(START_S)
+        begin, cpu = time.monotonic(), cpu_of_others()
         busy = watch(other, control, seconds)
+        others = (cpu_of_others() - cpu) / (time.monotonic() - begin)
         for attacker, (here, _) in zip(attackers, pipes, strict=True):
             inputs += here.recv()
             attacker.join()
-        time.sleep(3)  # half-open handshakes are closed after two seconds
+        time.sleep(SETTLE_S)
         after = other.call("status")
         log = daemon.log.read_text()
     control.send(False)
-    for name, count in sorted(inputs.items()):
-        print(f"{name:<32}{count:>9}")
-    rss = [status["daemon"]["rss_bytes"] / 1e6 for status in (before, after)]
-    memory = busy.memory
-    course = [max(memory[len(memory) * i // 8 : len(memory) * (i + 1) // 8]) for i in range(8)]
-    print("broker, MB in each eighth of the attack:", *(f"{most:.0f}" for most in course))
-    print(f"broker {rss[0]:.1f} -> {rss[1]:.1f} MB; dropped {after['dropped']}; connections {after['connections']}")
-    for name, was, now in (
-        ("status", quiet.status, busy.status),
-        ("a process that is not attacked", quiet.machine, busy.machine),
-    ):
-        for share in (0.5, 0.99):
-            one, other_one = at(was, share), at(now, share)
-            print(f"{name}, p{share * 100:.0f}: {one:.2f} -> {other_one:.2f} ms (x {other_one / one:.1f})")
-    if "Traceback" in log:
-        print(log)
+    before_mb, after_mb = (status["daemon"]["rss_bytes"] / 1e6 for status in (before, after))
+    return Outcome(inputs, quiet, busy, (before_mb, after_mb), after["dropped"], after["connections"], others, log)
 
 
-def main() -> None:
-    """Run it."""
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--seconds", type=float, default=30)
-    options.add_argument("--seed", type=int, default=random.randrange(1 << 30))
-    args = options.parse_args()
-    run(args.seconds, args.seed)
+def main() -> int:
+    """Run it; returns the exit status, 1 when the daemon's log has a traceback."""
+    parser = options(__doc__)
+    parser.add_argument("--seconds", type=float, default=30)
+    parser.add_argument("--seed", type=int, default=random.randrange(1 << 30))
+    parser.add_argument("--attack", choices=NAMES, nargs="+", default=["mixed"])
+    parser.add_argument("--rounds", type=int, default=1, help="of each attack, with a seed of its own")
+    args = parser.parse_args()
+    record, seconds = Record("hostile", args.label), 4.0 if args.quick else args.seconds
+    record.begin("Under attack")
+    rows, ratios, tracebacks = [], dict[str, list[tuple[float, float]]](), False
+    with one_group() as grouped:
+        where = "all in one control group" if grouped else "no control group of its own: attackers take cores"
+        record.say(f"{seconds:.0f} s of each, seed {args.seed}; {where}")
+        for number in range(args.rounds):
+            for name in args.attack:
+                found = measure(name, seconds, args.seed + 1000 * number)
+                rows.append(found.row(name))
+                ratios.setdefault(name, []).append(found.ratios(0.99))
+                inputs = ", ".join(f"{count:,} {what}" for what, count in sorted(found.inputs.items()))
+                record.say(f"{name}: {inputs}; dropped {found.dropped}, {found.connections} connections left")
+                if "Traceback" in found.log:
+                    tracebacks = True
+                    print(found.log)
+    record.table("", HEAD, rows)
+    if args.rounds > 1:
+        middle = [
+            [name, *(f"{median(some):.1f}" for some in zip(*values, strict=True))] for name, values in ratios.items()
+        ]
+        record.table("Median over the rounds, times the quiet p99:", ["attack", "status", "not attacked"], middle)
+    record.data = {"seed": args.seed, "ratios": ratios}
+    if not args.quick:
+        record.write()
+    return 1 if tracebacks else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -26,7 +26,7 @@ from typing import Any
 
 import psutil
 from ingle import Client
-from ingle.errors import Cancelled, IngleError
+from ingle.errors import Cancelled, IngleError, Unreachable
 from ingled.testing import DaemonFixture, Wire
 from ingled.testing_model import profile
 
@@ -122,6 +122,9 @@ class User:
                 with Client(self.path, timeout=60) as client:
                     client.status()
                     client.requests()
+            except Unreachable:  # it came just when there was no daemon, and is told so at once
+                self.tally.counts["nobody there"] += 1
+                time.sleep(0.1)
             except IngleError as error:
                 self.tally.counts["failed"] += 1
                 self.tally.counts[f"failed: {thing.__name__}: {getattr(error, 'code', type(error).__name__)}"] += 1
@@ -145,6 +148,8 @@ class User:
             stream = client.chat(prompt(index), stream=True, **SAMPLING)
             self.check("".join(delta.text for delta in stream), want)
             self.tally.counts["resumed"] += stream.answer.resumed
+            if stream.answer.resumed > len(self.tally.rows) + 1:
+                self.tally.wrong.append(f"resumed {stream.answer.resumed} times in {len(self.tally.rows)} kills")
 
     def whole(self, index: int) -> None:
         """Ask for an answer in one piece."""

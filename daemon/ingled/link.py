@@ -167,6 +167,9 @@ class Held(Struct, frozen=True, forbid_unknown_fields=True):
 class Attach(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="attach"):
     """First message of every peer, and the answer to `Who`.
 
+    A worker's connection begins with an empty message, which libzmq sends by itself (ZMQ_PROBE_ROUTER): if no `Attach`
+    follows, because the connection is a new one to a new broker, the answer is `Who`.
+
     A worker lets follow, in the order in which they came, the chunks that are not acknowledged and the ends that are
     not released: whoever has them already knows them by offset and id.
     """

@@ -68,6 +68,8 @@ class LinkBroker:
             if not self._socket.poll(int(left * 1000) + 1):
                 return None
             peer, data = self._socket.recv_multipart()
+            if not data:  # ZMQ_PROBE_ROUTER: a worker has connected
+                continue
             message = link.decode_from_peer(data)
             if isinstance(message, link.Attach | link.Alive) and self.answers:
                 with contextlib.suppress(zmq.ZMQError):  # it has gone meanwhile
@@ -100,7 +102,7 @@ class LinkBroker:
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0 and self._socket.poll(int(left * 1000) + 1):
             peer, data = self._socket.recv_multipart()
-            if isinstance(link.decode_from_peer(data), link.Alive):
+            if data and isinstance(link.decode_from_peer(data), link.Alive):
                 found += 1
                 self.send(peer, link.Lease(self.grace))
         return found

@@ -1,9 +1,15 @@
 """A daemon with the echo engine for the module: what it serves is known beforehand, and it starts in a moment."""
 
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from ingled.testing import DaemonFixture
+
+ROOT = str(Path(__file__).parents[2])
+if ROOT not in sys.path:
+    sys.path.insert(0, ROOT)  # some tests are short runs of what is in bench/
 
 CONFIG = """
 [daemon]

@@ -111,10 +111,27 @@ def test_fifty_streams_outlive_the_broker_to_the_last_character(daemon: DaemonFi
             rest = (first if index == 0 else "") + "".join(delta.text for delta in stream)
             assert head + rest == text
             assert stream.answer.usage.completion == 800
+            assert stream.answer.resumed == 0, "its worker has lived on"
     with Wire(daemon.socket) as other:
         assert model_of(other)["pid"] == pid
         assert other.call("status")["requests"]["ending"] == 0
         assert "adopted 1 workers and 50 requests" in daemon.log.read_text()
+
+
+def test_who_comes_right_after_an_adoption_is_served_once(daemon: DaemonFixture) -> None:
+    """The worker has sent thousands of chunks that the new broker does not know what to do with."""
+    text = words(1500)
+    with Client(str(daemon.socket), timeout=60) as client, Client(str(daemon.socket), timeout=60) as other:
+        streams = [client.chat(text, stream=True, max_tokens=1500, detach=True) for _ in range(50)]
+        for stream in streams:
+            next(iter(stream))
+        kill_broker(daemon)
+        daemon.start()
+        late = [other.chat("one two", stream=True) for _ in range(50)]
+        assert [stream.read().text for stream in late] == ["one two"] * 50
+        assert [stream.answer.resumed for stream in late] == [0] * 50
+        for stream in streams:
+            stream.cancel()
 
 
 def test_answers_that_had_ended_or_are_detached_outlive_the_broker_too(daemon: DaemonFixture) -> None:
@@ -214,6 +231,30 @@ def test_what_was_accepted_outlives_a_broker_that_dies_in_the_same_moment(daemon
             assert other.until("accepted", "failed")[-1]["t"] == "accepted"
             assert other.read(id)[0] == "one two three"
         client.close()
+
+
+@pytest.mark.slow  # the pauses between the tries add up to 15 s
+def test_a_model_whose_workers_die_again_and_again_is_given_up_with_their_last_words() -> None:
+    config = '[models.dying]\nsource = "builtin:ember"\necho = {fail = "die", fail_at = 1}'
+    with DaemonFixture(config) as daemon, Wire(daemon.socket) as client:
+        begin = time.monotonic()
+        code = "worker_died"
+        while code == "worker_died":  # a request is held to be the cause before the model is
+            code = client.read(client.ask("one two"))[1]["code"]
+        print(f"given up after {time.monotonic() - begin:.1f} s")
+        assert code == "load_failed"
+        assert time.monotonic() - begin >= 0 + 1 + 2 + 4 + 8
+        model = model_of(client)
+        assert model["state"] == "failed"
+        assert model["why"].startswith("its worker died 6 times in a row; ")
+        assert model["log"], "the last lines of the worker's log"
+        for shown in (daemon.cli("ps").stdout, daemon.cli("show", "dying").stdout):
+            assert "failed" in shown
+            assert model["why"] in shown
+            assert model["log"][-1].strip() in shown
+        with pytest.raises(RuntimeError, match="died 6 times in a row"):
+            client.ask("hi")
+        assert client.call("load", model="dying")["state"] == "ready"  # somebody cares: it is tried again
 
 
 def test_the_folder_of_a_worker_that_outlived_its_nursery_is_removed(daemon: DaemonFixture) -> None:

@@ -161,6 +161,24 @@ def test_what_is_not_the_protocol_is_closed(daemon: DaemonFixture, name: str, da
     assert status(daemon)["daemon"]["name"] == "ingled"
 
 
+def test_messages_that_never_end_take_memory_that_the_next_ones_use_again(daemon: DaemonFixture) -> None:
+    """libzmq's limit is for each frame; what a message of many frames adds up to it does not bound."""
+    sizes = [status(daemon)["daemon"]["rss_bytes"]]
+    for _ in range(5):
+        with connect(daemon) as one:
+            one.sendall(GREETING + READY)
+            got = b""
+            while b"READY" not in got:  # only then libzmq takes messages
+                got += one.recv(4096)
+            for _ in range(100):
+                one.sendall((b"\1\xff" + bytes(255)) * 1000)
+            with Wire(daemon.socket) as client:
+                assert client.read(client.ask("still here"))[0] == "still here"
+            sizes.append(status(daemon)["daemon"]["rss_bytes"])
+    print("broker, MB:", *(f"{size / 1e6:.0f}" for size in sizes))
+    assert sizes[-1] - sizes[1] < 50e6, "each took as much as the first"
+
+
 def test_a_zmtp_1_peer_has_no_identity_and_is_dropped(daemon: DaemonFixture) -> None:
     with connect(daemon) as one:
         one.sendall(b"\x01\x00" + b"\x0a\x00\x81\xa1t\xa5hello")

@@ -1,7 +1,10 @@
 """Trouble with the machine: each kind has a message that says what is wrong, and nothing is deleted to get on."""
 
+import os
 import re
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,6 +35,23 @@ def test_a_file_in_place_of_the_state_folder_is_left_alone(daemon: DaemonFixture
     (daemon.folder / "state").write_text("precious")
     assert f"state folder {daemon.folder}/state cannot be made" in refused(daemon)
     assert (daemon.folder / "state").read_text() == "precious"
+
+
+def test_a_state_folder_that_cannot_be_written_is_named(daemon: DaemonFixture) -> None:
+    state = daemon.folder / "state"
+    state.mkdir()
+    (state / "precious").write_text("precious")
+    state.chmod(0o500)
+    if os.access(state, os.W_OK):  # root may write anywhere, but not on what is mounted read-only
+        mount = ["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(state)]
+        if subprocess.run(mount, capture_output=True, check=False).returncode:
+            pytest.skip("needs not to be root, or the right to mount a tmpfs")
+    try:
+        assert f"state folder {state} cannot be written; give another --state-dir" in refused(daemon)
+    finally:
+        subprocess.run(["umount", str(state)], capture_output=True, check=False)
+        state.chmod(0o700)
+    assert (state / "precious").read_text() == "precious"
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"not a secret"])
@@ -94,6 +114,67 @@ def test_when_memory_runs_out_a_worker_goes_before_the_broker(daemon: DaemonFixt
         worker = client.call("models")["models"][0]["pid"]
         scores = [int(Path(f"/proc/{pid}/oom_score_adj").read_text()) for pid in (broker, worker)]
         assert scores[1] >= scores[0] + 500
+
+
+EATER = """
+import sys
+with open(sys.argv[1], "wb", buffering=0) as file:
+    for line in sys.stdin:
+        file.write(bytes(1 << 20))
+        print("ate", flush=True)
+"""
+MEMORY = Path("/sys/fs/cgroup/memory")
+
+
+@pytest.fixture
+def limited() -> Iterator[Path]:
+    """A control group whose memory has a limit; what is left in it is moved out at the end."""
+    group = MEMORY / f"ingle-test-{os.getpid()}"
+    try:
+        group.mkdir()
+        (group / "memory.limit_in_bytes").write_text(str(128 << 20))
+    except OSError as error:
+        pytest.skip(f"needs root and a memory controller at {MEMORY}: {error}")
+    yield group
+    for pid in (group / "cgroup.procs").read_text().split():
+        (MEMORY / "cgroup.procs").write_text(pid)
+    group.rmdir()
+
+
+def test_when_the_kernel_ends_a_worker_for_memory_its_stream_goes_on_and_the_reason_is_told(limited: Path) -> None:
+    config = '[models.slow]\nsource = "builtin:ember"\necho = {delay_ms = 2}'
+    text = " ".join(f"w{i}" for i in range(3000))
+    file = Path("/dev/shm") / limited.name  # its pages belong to the group, and to no process that would be ended
+    with DaemonFixture(config) as daemon, Wire(daemon.socket) as client, Wire(daemon.socket) as other:
+        daemon_pids = [other.call("status")["daemon"]["pid"], other.call("status")["nursery"]["pid"]]
+        for pid in daemon_pids:
+            (limited / "cgroup.procs").write_text(str(pid))
+        other.call("load", model="slow")
+        id = client.ask(text, body={"max_tokens": 3000})
+        client.until("chunk")
+        command, pipe = [sys.executable, "-c", EATER, str(file)], subprocess.PIPE
+        with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, bufsize=1) as eater:
+            assert eater.stdin is not None
+            assert eater.stdout is not None
+            (limited / "cgroup.procs").write_text(str(eater.pid))
+            begin = time.monotonic()
+            try:
+                while "oom_kill 0" in (limited / "memory.oom_control").read_text():
+                    assert time.monotonic() - begin < 60, "the kernel ends nothing"
+                    eater.stdin.write("more\n")
+                    assert eater.stdout.readline() == "ate\n"
+            finally:
+                file.unlink()
+                eater.stdin.close()
+        other.send({"t": "attach", "ref": 1, "id": id, "offset": 0, "credit": 256})
+        got, end = other.read(id)
+        assert (got, end["t"], end["resumed"]) == (text, "done", 1)
+        with Wire(daemon.socket) as third:
+            assert [third.call("status")["daemon"]["pid"], third.call("status")["nursery"]["pid"]] == daemon_pids
+            story = third.call("show", model="slow")["story"]
+        assert any("the worker ended: killed by SIGKILL (the kernel ran out of memory)" in line for line in story), (
+            story
+        )
 
 
 def test_nothing_depends_on_the_wall_clock() -> None:

@@ -18,7 +18,7 @@ from ingled.broker import carried
 from ingled.broker.hook_front import HookFront
 from ingled.broker.host import Host
 from ingled.broker.hosts import Hosts
-from ingled.broker.processes import kill_group
+from ingled.broker.processes import ended_for_memory, kill_group
 from ingled.broker.router import Peer, Router
 from ingled.core import events as on
 from ingled.core.flow import Flow, Sends
@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 FRAME_BYTES = 64 << 20
 STOP_S = 10.0
 """Seconds that a worker has to leave in its orderly way."""
+ATTACH_WAIT_S = 0.02
+"""Seconds that a worker which has just connected has to say who it is by itself, as a new one does."""
 STATUS_WAIT_S = 0.5
 """Seconds that a dead worker's exit status may take to arrive from the nursery."""
 
@@ -90,6 +92,9 @@ class LinkFront:
         self._by_route: dict[bytes, Worker] = {}
         self._pidfds: dict[int, int] = {}
         self._plans: dict[int, str] = {}
+        self._asked: set[bytes] = set()
+        """Peers that have been asked who they are, and have not said it yet."""
+        self._ended_for_memory = ended_for_memory()
 
     # ------------------------------------------------------------ out
 
@@ -165,6 +170,9 @@ class LinkFront:
     # ------------------------------------------------------------ in
 
     def _receive(self, peer: Peer, frames: list[zmq.Frame]) -> None:
+        if not frames[0].buffer:  # ZMQ_PROBE_ROUTER: a worker has connected
+            self._loop.call_later(ATTACH_WAIT_S, self._who, peer)
+            return
         try:
             message = link.decode_from_peer(frames[0].buffer)
         except (ValueError, RecursionError) as error:
@@ -179,7 +187,7 @@ class LinkFront:
             return
         worker = self._by_route.get(peer.route)
         if worker is None and peer is not self.nursery:
-            self.router.send(peer, link.encode(link.Who()))
+            self._who(peer)
             return
         now = self._loop.time()
         if worker is not None:
@@ -187,7 +195,7 @@ class LinkFront:
         match message:
             case link.EngineDied():
                 if worker is not None:
-                    self._dispatch(on.EngineDied(now, worker.model, worker.pid, message.reason))
+                    self._dispatch(on.EngineDied(now, worker.model, worker.pid, self._why(message.reason)))
             case link.Chunks():
                 self._chunks(message)
             case link.Alive():
@@ -235,7 +243,14 @@ class LinkFront:
             case _:
                 assert_never(message)
 
+    def _who(self, peer: Peer) -> None:
+        """Ask a peer to attach, once: what it sends meanwhile came before its answer, and asks nothing."""
+        if peer.route not in self._asked and peer.route not in self._by_route:
+            self._asked.add(peer.route)
+            self.router.send(peer, link.encode(link.Who()))
+
     def _attach(self, peer: Peer, attach: link.Attach) -> None:
+        self._asked.discard(peer.route)
         if peer.uid != os.geteuid() or not hmac.compare_digest(attach.secret, self._secret):
             log.error("private socket: pid %d (uid %d) has not the start-up secret", peer.pid, peer.uid)
             return
@@ -383,6 +398,7 @@ class LinkFront:
             self.nursery = None
             self.nursery_phase = "gone"
         self._by_route.pop(peer.route, None)
+        self._asked.discard(peer.route)
 
     def _watch(self, model: str, pid: int) -> None:
         if pid in self._pidfds:
@@ -412,7 +428,13 @@ class LinkFront:
             self._by_route.pop(worker.peer.route, None)
         # Its nursery does this, unless that died before it.
         shutil.rmtree(self._folders / str(pid), ignore_errors=True)
-        self._dispatch(on.WorkerGone(self._loop.time(), model, pid, status, lines))
+        why = self._why(status) if "SIGKILL" in status else status
+        self._dispatch(on.WorkerGone(self._loop.time(), model, pid, why, lines))
+
+    def _why(self, reason: str) -> str:
+        """Return the reason of a death, and that memory was short, if the kernel has ended processes meanwhile."""
+        before, self._ended_for_memory = self._ended_for_memory, ended_for_memory()
+        return f"{reason} (the kernel ran out of memory)" if self._ended_for_memory > before else reason
 
     def alive(self) -> list[int]:
         """Return the pids of worker front processes that have not ended."""

@@ -23,3 +23,12 @@ def kill_group(pid: int) -> None:
 def exit_words(status: int) -> str:
     """Return, for people, how a child of `subprocess` ended."""
     return f"exit status {status}" if status >= 0 else f"signal {-status}"
+
+
+def ended_for_memory() -> int:
+    """Return how many processes the kernel has ended for want of memory since it started, here or in any container."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/vmstat").read_text(encoding="ascii").splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return 0

@@ -71,6 +71,7 @@ class Router:
     ) -> None:
         """`queue` messages wait for a peer in libzmq, and `backlog_bytes` here; who leaves more unread is dropped."""
         self.peers: dict[bytes, Peer] = {}
+        self._by_fd: dict[int, Peer] = {}
         self.no_identity = 0
         self.clogged = 0
         self.held_back = 0
@@ -238,33 +239,39 @@ class Router:
             if (old := self.peers.get(route)) is not None:
                 self._drop(old)  # the name is free for another only when nothing of the old one is left to read
             fd = int(frames[-1].get(zmq.SRCFD))
-            peer = self.peers[route] = Peer(route, address, int(uid), int(pid), fd)
+            peer = self.peers[route] = self._by_fd[fd] = Peer(route, address, int(uid), int(pid), fd)
         return peer
 
     def _drain_monitor(self, most: int | None = None) -> bool:
         """Take what has happened to connections, at `most` so many events; returns whether there may be more."""
-        while most is None or most > 0:
+        accepted, more = False, True
+        while more and (most is None or most > 0):
             most = None if most is None else most - 1
             try:
                 event = parse_monitor_message(self._monitor.recv_multipart(zmq.NOBLOCK))
             except zmq.Again:
-                return False
+                more = False
+                continue
             except zmq.ZMQError as error:
                 if error.errno in (errno.ENOTSOCK, zmq.ETERM):
                     return False
                 raise
             if event["event"] == zmq.EVENT_ACCEPTED:
-                self._accepted()
+                accepted = True
             elif event["event"] == zmq.EVENT_DISCONNECTED:
-                for peer in [peer for peer in self.peers.values() if peer.fd == event["value"]]:
+                peer = self._by_fd.get(event["value"])
+                if peer is not None:
                     self._end(peer)
-        return True
+        if accepted:
+            self._accepted()
+        return more
 
     def _end(self, peer: Peer) -> None:
         """The connection has ended; what the peer sent before, such as `bye`, is read first."""
         if not peer.dying:
             peer.dying = True
-            peer.fd = -1
+            if self._by_fd.get(peer.fd) is peer:
+                del self._by_fd[peer.fd]
             self._dying.append(peer)
             self._schedule()
 
@@ -276,6 +283,8 @@ class Router:
     def _drop(self, peer: Peer) -> None:
         if self.peers.get(peer.route) is peer:
             del self.peers[peer.route]
+            if self._by_fd.get(peer.fd) is peer:
+                del self._by_fd[peer.fd]
             peer.waiting.clear()
             peer.waiting_bytes = 0
             self._gone(peer)

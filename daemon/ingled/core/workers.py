@@ -269,6 +269,7 @@ class Workers:
         crashed = model.state is not State.STOPPING or model.dying
         if crashed:
             model.why = model.why if model.dying else f"the worker ended: {e.why}"
+            model.story.add(e.now, model.why or e.why)
             model.log = e.log
             model.crashes = 1 if model.was_stable(e.now) else model.crashes + 1
         else:

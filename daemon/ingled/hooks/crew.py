@@ -1,10 +1,11 @@
 """The threads of a hook host: as few as get on.
 
 Plugins are Python, and one thread runs at a time; a second one only costs, unless the first is waiting for something
-or hangs. So a thread takes one item of work after the other, and another thread joins as soon as an item has waited
-for a millisecond.
+or hangs. So a thread takes one item of work after the other, another one joins as soon as an item has waited for a
+millisecond, and one that had nothing to do for a minute leaves.
 """
 
+import heapq
 import logging
 import threading
 import time
@@ -19,6 +20,8 @@ log = logging.getLogger(__name__)
 
 WAIT_S = 0.001
 """An item waits no longer for a thread that is busy."""
+IDLE_S = 60.0
+"""A thread that has had nothing to do for so long leaves."""
 STACK_BYTES = 4 << 20
 """Of each thread. It counts as memory of the host; with 1 MiB, endless recursion is a crash and no RecursionError."""
 
@@ -47,6 +50,8 @@ class Crew(Generic[Item]):
         self._lock = threading.Lock()
         self._idle: list[_Hand] = []
         self._hands: list[_Hand] = []
+        self._slots = list(range(link.HOST_SLOTS))
+        """Those that no thread has; a heap."""
         self._put = self._taken = self._seen = 0
         self._join = 1
         self._short = False
@@ -62,11 +67,6 @@ class Crew(Generic[Item]):
         """Return whether anything runs or waits."""
         with self._lock:
             return bool(self._items) or len(self._idle) < len(self._hands)
-
-    @property
-    def size(self) -> int:
-        """Return how many threads there are."""
-        return len(self._hands)
 
     def put(self, *items: Item) -> None:
         """Have these run: by the thread that is at work, if it took up its item just now, else by another one."""
@@ -102,14 +102,16 @@ class Crew(Generic[Item]):
 
     def _start(self) -> None:
         hand = _Hand()
-        index = len(self._hands)
         hand.began = time.monotonic()
-        self._hands.append(hand)
+        with self._lock:
+            index = heapq.heappop(self._slots)
+            self._hands.append(hand)
         thread = threading.Thread(target=self._run, args=(hand, index), name=f"hooks-{index}", daemon=True)
         try:
             thread.start()
         except RuntimeError as error:  # no memory for its stack, or too many threads
-            self._hands.pop()
+            with self._lock:
+                self._forget(hand, index)
             if not self._short:
                 log.error("no thread for more calls: %s", error)
             self._short = True
@@ -129,7 +131,8 @@ class Crew(Generic[Item]):
                     self._idle.append(hand)
                     item = None
             if item is None:
-                hand.gate.acquire()
+                if not hand.gate.acquire(timeout=IDLE_S) and self._leave(hand, index):
+                    return
                 continue
             hand.began = time.monotonic()
             self._work(item, slot)
@@ -137,3 +140,18 @@ class Crew(Generic[Item]):
             item = None
             if not items:
                 self._rest()
+
+    def _leave(self, hand: _Hand, index: int) -> bool:
+        """Let an idle thread go; returns whether it may, and has not just been called."""
+        with self._lock:
+            if hand in self._idle:
+                self._idle.remove(hand)
+                self._forget(hand, index)
+                return True
+        hand.gate.acquire()
+        return False
+
+    def _forget(self, hand: _Hand, index: int) -> None:
+        """Take a thread off the list; the lock is held."""
+        self._hands.remove(hand)
+        heapq.heappush(self._slots, index)

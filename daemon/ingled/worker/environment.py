@@ -1,5 +1,6 @@
 """The environment that vLLM and torch read at their import: every process that imports them sets it first."""
 
+import contextlib
 import os
 
 DEFAULTS = {
@@ -23,3 +24,7 @@ def set_environment() -> None:
         os.environ.setdefault(name, value)
     os.environ.setdefault("VLLM_LOGGING_LEVEL", os.environ.get("INGLE_LOG_LEVEL", "INFO").upper())
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // 2)))
+    caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    with contextlib.suppress(OSError):  # where there is no home, torch leaves a folder in the one for temporary files
+        os.makedirs(folder := os.path.join(caches, "ingle", "torchinductor"), exist_ok=True)
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", folder)

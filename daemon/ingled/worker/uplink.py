@@ -41,6 +41,7 @@ class Uplink:
         self._socket = self._context.socket(zmq.DEALER)
         self._socket.set_hwm(0)
         self._socket.linger = 1000
+        self._socket.probe_router = True  # a new broker asks who this is at once, and not at the next sign of life
         self._socket.reconnect_ivl = 100
         self._socket.reconnect_ivl_max = 1000
         self._socket.connect(f"ipc://{path}")
