@@ -4,7 +4,7 @@ PYTHON ?= python3
 MAKEFLAGS += --no-print-directory
 .SILENT:
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-all check format bench lock install uninstall clean
+.PHONY: help setup demo test test-slow test-all check format bench ember ember-eval lock install uninstall clean
 
 VENV := .venv/bin
 INSTALL = $(PYTHON) .ci/install.py $(if $(PREFIX),--prefix "$(PREFIX)") --destdir "$(DESTDIR)" $(INSTALL_OPTIONS)
@@ -39,6 +39,12 @@ format: setup ## bring the sources into shape
 
 bench: setup ## measure, and print tables: 20 minutes, or a few with BENCH=--quick (docs/performance.md)
 	for script in $(MEASUREMENTS); do echo "== $$script"; $(VENV)/python -m "bench.$$script" $(BENCH) || exit 1; done
+
+ember: setup ## train the built-in model anew, into bench/ember/out (half an hour on two quiet cores)
+	nice $(VENV)/python -m bench.ember.train --out bench/ember/out
+
+ember-eval: setup ## ask the built-in model its held-out test, and print the figures
+	$(VENV)/python -m bench.ember.evaluate
 
 lock: ## pin the newest versions of everything anew
 	$(PYTHON) .ci/lock.py

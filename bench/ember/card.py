@@ -35,13 +35,25 @@ that a script of this project made. Read its commands before you run them; they 
 
 Greedy decoding through vLLM, float32, on a CPU. *Held out* means that neither the template nor any argument was seen
 in training (each word of such a template was, in another one); typing errors are in it too; {topics} of the topics
-that ember should not know were never seen at all. The *handwritten* requests were written freely before the first
-template, and none was left out. The sandbox is a folder with known files, in which the answer and the reference are
-both run; the result is right when output and folder are the same.
+that ember should not know were never seen at all. The *fresh* requests have templates that were written after the
+training, arguments that were never trained on, and topics that no training has; they were asked once, and nothing was
+changed after it. The *handwritten* requests were written freely before the first template, and none was left out. The
+sandbox is a folder with known files, in which the answer and the reference are both run; the result is right when
+output and folder are the same.
 
 {figures}
 
-`make ember-eval` prints these figures again.
+`make ember-eval` prints these figures again. The held-out test was looked at after each of four trainings, and the last
+of them is shipped: 2,000 steps; 3,800 steps; 1,000 more with hidden words; the same with JSON as schemas write it. They
+had 78.5, 79.7, 80.8 and 81.0 % of answers equal to the reference. Hidden words were thought of after failures had been
+seen; templates, arguments, split and handwritten requests were not changed. So the figure is a little too kind, and a
+point or two is chance in any case: 600 requests of few templates err by at least 1.6 points. There is a price: of what
+it should not know it invented a command for 5.5, 10.0, 12.0 and 11.0 %. Of the handwritten requests 86.9, 89.3, 86.9
+and 88.1 % were equal.
+
+The fresh test exists for that reason: no choice was made by it. But who wrote it had read the learnt templates, and its
+sentences are plain ("I want ...", "tell me ..."), so it is easier than the held-out test. People will do worse than
+either figure.
 
 ## Ten good answers, picked at random
 
@@ -62,7 +74,11 @@ both run; the result is right when output and folder are the same.
 
 ## Made by
 
-`nice python -m bench.ember.train --out bench/ember/out` in the repository: seeded, two cores, 30 minutes.
+`nice python -m bench.ember.train --out bench/ember/out` (`make ember`) in the repository, seeded: 4,800 steps in two
+parts. They were run one by one (the second with `--begin`; the first before JSON was written without blanks), and took
+33 and 6 minutes on two cores that had other work too. So one run of `make ember` gives an equally made model, but not
+these very weights. A step takes 0.65 to 0.73 s of processor time, all of them 52 to 58 minutes: 26 to 29 minutes on two
+cores that do nothing else. That is computed; a whole run in one piece on such a machine was not measured.
 `bench/ember/README.md` says more, and how to make a bigger one.
 """
 

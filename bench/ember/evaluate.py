@@ -1,4 +1,4 @@
-"""Ask ember the held-out requests and the handwritten ones through vLLM, greedily, and print the figures.
+"""Ask ember the held-out, the fresh and the handwritten requests through vLLM, greedily, and print the figures.
 
 python -m bench.ember.evaluate [--model FOLDER] [--json FILE] [--card FILE]     (make ember-eval)
 """
@@ -16,12 +16,13 @@ from typing import Any, Final
 from ingled.models.builtin import EMBER_OPTIONS, ember_path
 
 from bench.ember import sandbox
-from bench.ember.examples import SEED, held_out
+from bench.ember.examples import SEED, fresh, held_out
 from bench.ember.templates import DOES_NOT_KNOW, intents, regex
 
 HANDWRITTEN: Final = Path(__file__).parent / "handwritten.txt"
 MAX_TOKENS: Final = 160
 UNKNOWN: Final = "?"
+SOURCES: Final = ("held out", "fresh", "handwritten")
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,12 @@ class Judged:
 
 
 def cases() -> list[Case]:
-    """Return the held-out requests and the handwritten ones."""
+    """Return the held-out requests, the fresh ones and the handwritten ones."""
     runs = {intent.name: intent.runs for intent in intents()}
-    found = [Case(one.request, one.answer, "held out", one.arguments, runs[one.intent]) for one in held_out()]
-    return found + handwritten()
+    found = [(one, "held out") for one in held_out()]
+    found += [(one, "fresh") for one in fresh()]
+    cases = [Case(one.request, one.answer, source, one.arguments, runs.get(one.intent, False)) for one, source in found]
+    return cases + handwritten()
 
 
 def handwritten() -> list[Case]:
@@ -147,7 +150,7 @@ def share(found: Sequence[Judged], holds: Callable[[Judged], bool]) -> dict[str,
 def figures(judged: Sequence[Judged]) -> dict[str, dict[str, Any]]:
     """Return all figures by name."""
     found: dict[str, dict[str, Any]] = {}
-    for source in ("held out", "handwritten"):
+    for source in SOURCES:
         mine = [one for one in judged if one.case.source == source]
         known = [one for one in mine if one.case.known]
         unknown = [one for one in mine if not one.case.known]

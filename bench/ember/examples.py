@@ -11,13 +11,25 @@ from typing import Final
 from bench.ember.phrasing import Piece, dress, say
 from bench.ember.slots import KEYS, Argument, Maker
 from bench.ember.strangers import empty_words, estrange
-from bench.ember.templates import DOES_NOT_KNOW, Intent, Slot, Template, expand, intents, regex, skeleton
+from bench.ember.templates import (
+    DOES_NOT_KNOW,
+    Intent,
+    Slot,
+    Template,
+    expand,
+    fresh_templates,
+    intents,
+    regex,
+    skeleton,
+)
 
 SEED: Final = 20
 HELD_OUT: Final = 1 / 6
 """The share of templates that training never sees, of each intent, and of whole topics that ember does not know."""
 UNSEEN_TOPICS: Final = 3
 TEST_COMMANDS, TEST_UNKNOWN = 600, 200
+FRESH_COMMANDS, FRESH_UNKNOWN = 2, 3
+"""Requests for each fresh template."""
 KNOWN, STRANGE = 0.82, 0.05
 """The shares of training that ember should know, and that only look so."""
 JSON_ENDS: Final = (" as json", ", as json", " in json", ", answer in json", ", reply with json", ". Answer as JSON.")
@@ -212,4 +224,28 @@ def held_out(seed: int = SEED) -> list[Example]:
     return found
 
 
-__all__ = ["Example", "Slot", "Split", "example", "held_out", "is_learnt", "splits", "training"]
+@cache
+def earlier_skeletons() -> re.Pattern[str]:
+    """Return an expression that matches each skeleton of all templates, learnt or held out; blanks taken out."""
+    ways = [regex(template.pattern) for intent in intents() for template in intent.templates]
+    return re.compile("|".join(f"(?:{way})" for way in ways))
+
+
+def fresh(seed: int = SEED) -> list[Example]:
+    """Return a second test: templates written after the training, what an earlier one also says left out."""
+    dice = random.Random(f"{seed} fresh")
+    found: list[Example] = []
+    for intent in fresh_templates():
+        for template in intent.templates:
+            seen: set[str] = set()
+            for _ in range(200):
+                one = example(intent, template, dice, test=True)
+                if one.request not in seen and not earlier_skeletons().fullmatch(one.skeleton.replace(" ", "")):
+                    seen.add(one.request)
+                    found.append(one)
+                if len(seen) == (FRESH_COMMANDS if one.known else FRESH_UNKNOWN):
+                    break
+    return found
+
+
+__all__ = ["Example", "Slot", "Split", "example", "fresh", "held_out", "is_learnt", "splits", "training"]

@@ -148,6 +148,14 @@ def config(size: dict[str, int], vocabulary: int, eos: int, pad: int) -> dict[st
     }
 
 
+def read(model: Ember, folder: Path) -> None:
+    """Take the weights over that `save` has written."""
+    from safetensors.torch import load_file
+
+    weights = load_file(folder / "model.safetensors")
+    model.load_state_dict({name.removeprefix("model."): weight.float() for name, weight in weights.items()})
+
+
 def save(model: Ember, folder: Path, texts: dict[str, Any]) -> None:
     """Write the weights as bfloat16, and the JSON files beside them."""
     from safetensors.torch import save_file

@@ -9,12 +9,13 @@ sandbox; `$ ...` is the command, `= ...` an answer that is no command. Every oth
 
 import random
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Final
 
 FOLDER: Final = Path(__file__).parent / "templates"
+FRESH: Final = Path(__file__).parent / "fresh.txt"
 TOPICS: Final = ("files", "change", "text", "archive", "system", "git", "ingle", "chat", "unknown")
 DOES_NOT_KNOW: Final = "I do not know that. I only turn short requests into shell commands."
 
@@ -128,27 +129,42 @@ def regex(pattern: Pattern) -> str:
 @cache
 def intents() -> tuple[Intent, ...]:
     """Return all intents, in the order of the files."""
+    return tuple(one for topic in TOPICS for one in read((FOLDER / f"{topic}.txt").read_text(), topic))
+
+
+@cache
+def fresh_templates() -> tuple[Intent, ...]:
+    """Return intents with the templates that were written after the training, and no others."""
+    taught = {intent.name: intent for intent in intents()}
+    found = []
+    for fresh in read(FRESH.read_text(), "unknown"):
+        intent = taught.get(fresh.name, fresh)
+        found.append(replace(intent, templates=fresh.templates))
+    return tuple(found)
+
+
+def read(text: str, topic: str) -> list[Intent]:
+    """Return the intents that a file writes down."""
     lines = [line for line in (FOLDER / "macros.txt").read_text().splitlines() if "=" in line]
     macros = {name.strip(): ways.strip() for name, _, ways in (line.partition("=") for line in lines)}
     found: list[Intent] = []
-    for topic in TOPICS:
-        for line in (FOLDER / f"{topic}.txt").read_text().splitlines():
-            if not line.strip() or line.startswith("#"):
-                continue
-            if line.startswith("["):
-                name, _, flag = line.strip("[]").partition(" ")
-                found.append(Intent(name, topic, flag == "run"))
-                if topic == "unknown":
-                    found[-1].reply = (DOES_NOT_KNOW,)
-            elif line.startswith("$ "):
-                found[-1].command = line[2:]
-            elif line.startswith("= "):
-                found[-1].reply = parse(line[2:])
-            else:
-                kind = line[0] if line[0] in "?~" else "!"
-                body = line.lstrip("?~")
-                found[-1].templates.append(Template(kind, parse(body, macros), line))
-    return tuple(found)
+    for line in text.splitlines():
+        if not line.strip() or line.startswith("#"):
+            continue
+        if line.startswith("["):
+            name, _, flag = line.strip("[]").partition(" ")
+            found.append(Intent(name, topic, flag == "run"))
+            if topic == "unknown":
+                found[-1].reply = (DOES_NOT_KNOW,)
+        elif line.startswith("$ "):
+            found[-1].command = line[2:]
+        elif line.startswith("= "):
+            found[-1].reply = parse(line[2:])
+        else:
+            kind = line[0] if line[0] in "?~" else "!"
+            body = line.lstrip("?~")
+            found[-1].templates.append(Template(kind, parse(body, macros), line))
+    return found
 
 
 @cache

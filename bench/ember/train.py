@@ -1,7 +1,8 @@
-"""Train `ember`: one command, a seed, two cores, under 30 minutes.
+"""Train `ember`: one command, a seed, about 28 minutes of two quiet cores.
 
 nice python -m bench.ember.train --out bench/ember/out                      the model that comes with ingle
 python -m bench.ember.train --out OUT --size large --steps 30000 --device cuda     a bigger one, on a GPU
+python -m bench.ember.train --out OUT --begin FOLDER          the second part only, on what the first one has written
 """
 
 import argparse
@@ -9,7 +10,7 @@ import json
 import math
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +20,7 @@ import torch.nn.functional as F  # noqa: TID253
 
 from bench.ember.babble import sentences
 from bench.ember.examples import JSON_ENDS, SEED, Example, training
-from bench.ember.model import Ember, config, save
+from bench.ember.model import Ember, config, read, save
 from bench.ember.model_sizes import CONTEXT, SIZES
 from bench.ember.tokenizer import SPECIALS, load, tokenizer_config, tokenizer_json, vocabulary
 
@@ -30,6 +31,8 @@ POOL: Final = 4096
 PROMPT_WEIGHT: Final = 0.1
 HIDDEN_REQUESTS, HIDDEN_WORDS = 0.5, 0.2
 """The share of single requests in which words are hidden, and of their words: any rest of a sentence must do."""
+SECOND_STEPS, SECOND_RATE = 5 / 19, 3 / 8
+"""Steps and rate of the second part, in which words are hidden, as shares of those of the first."""
 SYSTEMS: Final = ("You are a helpful assistant.", "You turn requests into shell commands.", "Be brief.", "be nice")
 
 
@@ -44,8 +47,9 @@ class Row:
 class Rows:
     """Turns examples into rows of tokens: single requests, conversations, JSON answers, plain text."""
 
-    def __init__(self, tokenizer: Any, seed: int) -> None:
+    def __init__(self, tokenizer: Any, seed: int, *, hide: bool) -> None:
         self.tokenizer = tokenizer
+        self.hides = hide
         self.hidden: int = tokenizer.token_to_id(SPECIALS[0])
         self.dice = random.Random(f"{seed} rows")
         self.examples = training(seed)
@@ -75,11 +79,11 @@ class Rows:
     def turn(self, one: Example, prompt: float) -> Row:
         """Return a request and its answer; the prompt counts as said."""
         request, answer = one.request, one.answer
-        if self.dice.random() < 0.02:
+        if self.dice.random() < 0.03:
             request = request.rstrip("?.! ") + self.dice.choice(JSON_ENDS)
-            answer = json.dumps({"command": answer if one.known else None})
+            answer = json.dumps({"command": answer if one.known else None}, separators=(",", ":"))  # as schemas do
         asked, told = self.part("user", request, prompt), self.part("assistant", answer, 1.0)
-        if not prompt and request == one.request and self.dice.random() < HIDDEN_REQUESTS:
+        if self.hides and not prompt and request == one.request and self.dice.random() < HIDDEN_REQUESTS:
             asked = self.hide(asked, one)
         return Row(asked.ids + told.ids, asked.weights + told.weights)
 
@@ -146,31 +150,44 @@ def optimizers(model: Ember, rate: float) -> list[torch.optim.Optimizer]:
 
 
 def train(arguments: argparse.Namespace) -> None:
-    """Make tokenizer and model, train, and write the folder."""
+    """Make tokenizer and model, train in two parts, and write the folder."""
     torch.manual_seed(arguments.seed)
     torch.set_num_threads(arguments.threads)
     vocab = vocabulary()
     settings = tokenizer_json(vocab)
-    rows = Rows(load(settings), arguments.seed)
     pad, _, eos = (len(vocab) + at for at in range(len(SPECIALS)))
     words = len(vocab) + len(SPECIALS)
     size = SIZES[arguments.size]
     model = Ember(size, words).to(arguments.device)
-    steps, warm = arguments.steps, max(20, arguments.steps // 50)
-    rules = optimizers(model, arguments.rate)
     print(f"{sum(weight.numel() for weight in model.parameters()) / 1e6:.2f} M parameters, {words} words", flush=True)
     texts = texts_beside(words, size, settings, eos, pad)
-    source = batches(rows, arguments.batch, pad)
+    for hide in (False, True):
+        steps, rate = arguments.steps, arguments.rate
+        if hide:
+            steps, rate = max(1, round(steps * SECOND_STEPS)), rate * SECOND_RATE
+            read(model, arguments.begin or arguments.out)
+        elif arguments.begin:
+            continue
+        rows = Rows(load(settings), arguments.seed, hide=hide)
+        run(model, batches(rows, arguments.batch, pad), steps, rate, lambda: save(model, arguments.out, texts))
+
+
+def run(model: Ember, source: Iterator[tuple[torch.Tensor, torch.Tensor]], steps: int, rate: float,
+        keep: Callable[[], None]) -> None:  # fmt: skip
+    """Train one part: the rate rises for a moment, and falls to nearly nothing."""
+    warm = max(20, steps // 50)
+    rules = optimizers(model, rate)
+    device = model.embed_tokens.weight.device
     begin, seen, recent = time.monotonic(), 0, 0.0
     for step in range(1, steps + 1):
-        ids, weights = (part.to(arguments.device) for part in next(source))
+        ids, weights = (part.to(device) for part in next(source))
         share = min(step / warm, 1.0) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
         loss = loss_of(model, ids, weights)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for rule in rules:
             for group in rule.param_groups:
-                group["lr"] = arguments.rate * share
+                group["lr"] = rate * share
             rule.step()
             rule.zero_grad()
         seen += ids.numel()
@@ -179,7 +196,7 @@ def train(arguments: argparse.Namespace) -> None:
             spent = time.monotonic() - begin
             print(f"step {step}  loss {recent:.4f}  {seen / spent:.0f} tokens/s  {spent:.0f} s", flush=True)
         if step % SAVE_EVERY == 0 or step == steps:
-            save(model, arguments.out, texts)
+            keep()
 
 
 def texts_beside(words: int, size: dict[str, int], settings: dict[str, Any], eos: int, pad: int) -> dict[str, Any]:
@@ -197,8 +214,9 @@ def main() -> None:
     """Read the command line and train."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "out")
+    parser.add_argument("--begin", type=Path, help="only the second part, with the weights in this folder")
     parser.add_argument("--size", choices=SIZES, default="small")
-    parser.add_argument("--steps", type=int, default=4200)
+    parser.add_argument("--steps", type=int, default=3800, help="of the first part; the second takes a quarter more")
     parser.add_argument("--batch", type=int, default=BATCH_TOKENS, help="places in a batch")
     parser.add_argument("--rate", type=float, default=0.004)
     parser.add_argument("--seed", type=int, default=SEED)

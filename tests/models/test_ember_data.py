@@ -8,7 +8,7 @@ import pytest
 
 from bench.ember import sandbox
 from bench.ember.evaluate import HANDWRITTEN, cases, handwritten, is_command, judge
-from bench.ember.examples import Example, example, held_out, is_learnt, splits, training
+from bench.ember.examples import Example, example, fresh, held_out, is_learnt, splits, training
 from bench.ember.slots import held_out as is_held_out
 from bench.ember.templates import DOES_NOT_KNOW, expand, intents, parse, skeleton
 
@@ -76,6 +76,23 @@ def test_no_argument_of_the_test_is_learnt(test: list[Example], learnt: list[Exa
     assert not any(map(is_held_out, trained))
     values = {value for one in learnt for value in one.arguments.values()}
     assert not values & {value for one in test for value in one.arguments.values()}
+
+
+def test_the_fresh_test_shares_no_template_and_no_argument_with_anything(
+    test: list[Example], learnt: list[Example]
+) -> None:
+    found = fresh()
+    assert fresh() == found
+    known = [one for one in found if one.known]
+    assert len({one.request for one in known}) >= 300 and len(found) - len(known) >= 150
+    assert len({one.intent for one in known}) > 150
+    earlier = {template.text for intent in intents() for template in intent.templates}
+    skeletons = {one.skeleton for one in [*learnt, *test]}
+    trained = {primitive for one in learnt for primitive in one.primitives}
+    for one in found:
+        assert one.template not in earlier and one.skeleton not in skeletons, one
+        assert not is_learnt(one.skeleton), one
+        assert all(map(is_held_out, one.primitives)) and not trained & set(one.primitives), one
 
 
 def test_requests_read_like_sentences(learnt: list[Example]) -> None:
