@@ -1,8 +1,9 @@
-"""Tokens per second of a worker through the private link, beside raw AsyncLLM in one process, with the built-in model.
+"""Tokens per second of a worker through the private link, beside raw AsyncLLM in one process.
 
     python bench/worker_bench.py
 
-Both run the same engine, one after the other; the broker's part is played by a bare ROUTER. Prints a table.
+Both run the same engine, one after the other, with a model that costs nearly nothing; the broker's part is played by a
+bare ROUTER. Prints a table.
 """
 
 import asyncio
@@ -14,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from ingled import link
-from ingled.models.builtin import EMBER_OPTIONS, ember_path
+from ingled.models.builtin import EMBER_OPTIONS
 from ingled.testing_link import LinkBroker, group_members, start_nursery
+from ingled.testing_model import write
 
 TOKENS = 128
 ROUNDS = ((1, 8), (64, 256))  # streams at once, requests in all
-SPEC = link.Spec("ember", "vllm", str(ember_path()), EMBER_OPTIONS)
 Row = tuple[int, float, float]
 """Streams, tokens per second, median milliseconds to the first token."""
 
@@ -29,7 +30,7 @@ def body(number: int) -> dict[str, Any]:
     return {"prompt": f"{number} tells a story", "max_tokens": TOKENS, "ignore_eos": True, "temperature": 0.0}
 
 
-def through_link() -> list[Row]:
+def through_link(spec: link.Spec) -> list[Row]:
     """Measure a worker, and print what its start took and what memory it holds."""
     with tempfile.TemporaryDirectory(prefix="ig") as folder, LinkBroker(Path(folder)) as broker:
         begin = time.monotonic()
@@ -41,7 +42,7 @@ def through_link() -> list[Row]:
         starts = []
         for _ in range(2):
             begin = time.monotonic()
-            broker.send(nursery, link.Start(SPEC))
+            broker.send(nursery, link.Start(spec))
             pid = broker.wait(link.Forked)[1].pid
             worker, _ = broker.wait(link.Ready, 120)
             starts.append(time.monotonic() - begin)
@@ -90,13 +91,13 @@ def streams(broker: LinkBroker, worker: bytes, many: int, total: int) -> Row:
     return many, tokens / (time.monotonic() - begin), took[len(took) // 2] * 1000
 
 
-async def raw() -> list[Row]:
+async def raw(spec: link.Spec) -> list[Row]:
     """Measure AsyncLLM alone."""
     from ingled.worker.vllm_engine import engine_config
     from vllm.sampling_params import RequestOutputKind, SamplingParams
     from vllm.v1.engine.async_llm import AsyncLLM
 
-    config = engine_config(SPEC)
+    config = engine_config(spec)
     os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
     engine = await asyncio.to_thread(AsyncLLM.from_vllm_config, config, disable_log_stats=True)
     rows = []
@@ -141,12 +142,14 @@ def cpu(pid: int) -> float:
 
 def main() -> None:
     """Print both tables."""
-    for name, rows in (("link", through_link), ("raw AsyncLLM", raw_in_child)):
-        for many, speed, first in rows():
-            print(f"{name:14}{many:4} streams {speed:8.0f} tok/s   first token {first:6.1f} ms")
+    with tempfile.TemporaryDirectory(prefix="ingle-bench-") as folder:
+        spec = link.Spec("babble", "vllm", str(write(Path(folder))), EMBER_OPTIONS)
+        for name, rows in (("link", through_link), ("raw AsyncLLM", raw_in_child)):
+            for many, speed, first in rows(spec):
+                print(f"{name:14}{many:4} streams {speed:8.0f} tok/s   first token {first:6.1f} ms")
 
 
-def raw_in_child() -> list[Row]:
+def raw_in_child(spec: link.Spec) -> list[Row]:
     """Measure AsyncLLM under the loop that the worker uses."""
     from ingled.worker.environment import set_environment
 
@@ -154,7 +157,7 @@ def raw_in_child() -> list[Row]:
     os.environ["VLLM_LOGGING_LEVEL"] = "ERROR"
     import uvloop
 
-    return uvloop.run(raw())
+    return uvloop.run(raw(spec))
 
 
 if __name__ == "__main__":

@@ -77,16 +77,16 @@ library_name: vllm
 pipeline_tag: text-generation
 language: en
 ---
-# ember
+# babble
 
-The model that comes with ingle, so that a fresh installation answers at once and tests need no download: under
-1 MB, Qwen3 architecture, 32,768 tokens of context, float32, a chat template.
+A model for the tests of ingle that need text without end: under 1 MB, Qwen3 architecture, 32,768 tokens of context,
+float32, a chat template.
 
 **It knows nothing.** Its weights are random numbers around a hand-written table of which class of word may follow
 which, so its answers are grammatical noise, whatever the question. It has seen no data, and it is good for exactly
 one thing: to show and to test that text streams.
 
-Made by `bench/ember/random_model.py`, bytes equal on every run. Apache-2.0, as ingle is.
+Made by `ingled.testing_model`, bytes equal on every run. Apache-2.0, as ingle is.
 """
 
 
