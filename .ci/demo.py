@@ -1,4 +1,4 @@
-"""`make demo`: a daemon of its own, the built-in model, three questions; then everything is stopped again."""
+"""`make demo`: a daemon of its own, the built-in model, three requests; then everything is stopped again."""
 
 import contextlib
 import os
@@ -13,9 +13,9 @@ from pathlib import Path
 BIN = Path(sys.executable).parent
 STOP_S = 60.0
 PROMPTS = (
-    ["ask", "--max-tokens", "40", "Tell me about the hearth."],
-    ["ask", "--max-tokens", "40", "--seed", "7", "And who keeps the fire?"],
-    ["ask", "-v", "--max-tokens", "40", "--temperature", "0", "Once more, and show what it took."],
+    ["ask", "list files larger than 10 MB under src"],
+    ["ask", "-v", "how many lines are there in notes.txt?"],
+    ["ask", "what is the capital of France?"],
 )
 
 

@@ -14,10 +14,10 @@ LLAMA = {
 }  # fmt: skip
 
 
-def test_the_built_in_models_token_takes_512_bytes() -> None:
+def test_the_built_in_models_token_takes_2048_bytes() -> None:
     found = architecture.read(json.loads((ember_path() / "config.json").read_text()))
-    assert (found.name, found.dtype, found.context) == ("Qwen3ForCausalLM", "float32", 32768)
-    assert found.token_bytes(found.width("float32")) == 512
+    assert (found.name, found.dtype, found.context) == ("Qwen3ForCausalLM", "bfloat16", 32768)
+    assert found.token_bytes(found.width("float32")) == 2048
 
 
 @pytest.mark.parametrize(

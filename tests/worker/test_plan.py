@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 from ingled.link import Estimate, Planned, Spec
-from ingled.models.builtin import EMBER_OPTIONS, ember_path
+from ingled.models.builtin import EMBER_OPTIONS
+from ingled.testing_model import write
 
 
 def plan(*specs: Spec) -> list[Planned]:
@@ -36,12 +37,13 @@ def test_what_is_no_list_of_specs_is_said() -> None:
 @pytest.mark.timeout(240)
 def test_vllm_counts_each_kind_of_attention(tmp_path: Path) -> None:
     """By concurrency, with less cache than context, an output matrix that is there whatever is said, one unknown."""
-    config = json.loads((ember_path() / "config.json").read_text())
+    base = write(tmp_path / "babble")
+    config = json.loads((base / "config.json").read_text())
 
     def variant(name: str, **changes: Any) -> Spec:
         folder = tmp_path / name
         folder.mkdir()
-        for file in ember_path().iterdir():
+        for file in base.iterdir():
             (folder / file.name).symlink_to(file)
         (folder / "config.json").unlink()
         (folder / "config.json").write_text(json.dumps(config | changes))

@@ -1,105 +1,36 @@
-"""The real thing: a nursery that has imported vLLM, one worker of it with the built-in model, and played broker."""
+"""The real thing: a nursery that has imported vLLM, workers of it, and a played broker.
+
+One worker has the built-in model, for what can be right or wrong; one has a model that talks without end.
+"""
 
 import json
 import os
 import signal
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from ingled import link
+from ingled.models import tensors
 from ingled.models.builtin import EMBER_OPTIONS, ember_path
 from ingled.testing_link import LinkBroker, group_members, start_nursery, wait_until
+from ingled.testing_model import write
+from ingled.testing_worker import START_S, Model
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(240)]
 
-START_S = 120.0
 SPEC = link.Spec("ember", "vllm", str(ember_path()), EMBER_OPTIONS, {"top_p": 0.95})
 STORY = "Tell me a long story about the fire in the house by the river. "
-
-
-@dataclass
-class Answer:
-    """All that came for one request."""
-
-    text: str
-    tokens: list[int]
-    logprobs: list[dict[str, Any]]
-    chunks: int
-    end: link.Ended | link.RunFailed
-
-    @property
-    def ended(self) -> link.Ended:
-        assert isinstance(self.end, link.Ended), self.end
-        return self.end
-
-    @property
-    def failed(self) -> link.RunFailed:
-        assert isinstance(self.end, link.RunFailed), self.end
-        return self.end
-
-
-class Model:
-    """A worker as its broker sees it."""
-
-    def __init__(self, broker: LinkBroker, nursery: bytes, spec: link.Spec) -> None:
-        self.broker = broker
-        broker.send(nursery, link.Start(spec))
-        _, forked = broker.wait(link.Forked, START_S)
-        self.pid = forked.pid
-        self.peer, ready = broker.wait(link.Ready, START_S)
-        self.info = ready.info
-        self._ids = 0
-
-    def send(
-        self,
-        body: dict[str, Any],
-        *,
-        stream: bool = True,
-        salt: str = "alice",
-        credit: int = 100_000,
-        behind: tuple[list[int], int] = ([], 0),
-    ) -> str:
-        self._ids += 1
-        op = "chat" if "messages" in body else "complete"
-        run = link.Run(f"r{self._ids}", op, link.pack_body(body), stream, credit, salt, b"", 0, *behind)
-        self.broker.send(self.peer, run)
-        return run.id
-
-    def answers(self, ids: set[str]) -> dict[str, Answer]:
-        """Return the answers to these requests when the last one has ended."""
-        pieces: dict[str, list[link.Piece]] = {id: [] for id in ids}
-        ends: dict[str, link.Ended | link.RunFailed] = {}
-        while set(ends) != ids:
-            got = self.broker.pump(START_S)
-            assert got, f"no answer to {ids - set(ends)}"
-            match got[1]:
-                case link.Chunks(found):
-                    for piece in found:
-                        pieces.setdefault(piece.id, []).append(piece)
-                case link.Ended() | link.RunFailed() as end:
-                    if end.id in ids:
-                        ends[end.id] = end
-        return {id: self._answer(pieces[id], ends[id]) for id in ids}
-
-    def ask(self, body: dict[str, Any], **more: Any) -> Answer:
-        id = self.send(body, **more)
-        return self.answers({id})[id]
-
-    @staticmethod
-    def _answer(pieces: list[link.Piece], end: link.Ended | link.RunFailed) -> Answer:
-        text, tokens, logprobs = b"", [], []
-        for piece in pieces:
-            chunk = msgspec.msgpack.decode(piece.payload)
-            assert chunk["o"] == pieces[0].offset + len(text)
-            text += chunk["x"].encode()
-            tokens += piece.tokens
-            logprobs += chunk.get("p", [])
-        return Answer(text.decode(), tokens, logprobs, len(pieces), end)
+REQUEST, COMMAND = "list files larger than 10 MB under src", "find src -type f -size +10M"
+TALK = (
+    ("show the last 20 lines of server.log", "tail -n 20 server.log"),
+    ("make run.sh executable", "chmod +x run.sh"),
+    ("unpack photos.tar.gz", "tar -xzf photos.tar.gz"),
+    ("create a folder called projects/new", "mkdir -p projects/new"),
+)
 
 
 def chat(text: str, **options: Any) -> dict[str, Any]:
@@ -136,20 +67,38 @@ def model(broker: LinkBroker, nursery: bytes) -> Model:
     return Model(broker, nursery, SPEC)
 
 
+@pytest.fixture(scope="module")
+def talker_spec(tmp_path_factory: pytest.TempPathFactory) -> link.Spec:
+    folder = write(tmp_path_factory.mktemp("babble"))
+    return msgspec.structs.replace(SPEC, model="talker", source=str(folder))
+
+
+@pytest.fixture(scope="module")
+def talker(broker: LinkBroker, nursery: bytes, talker_spec: link.Spec) -> Model:
+    """A model whose text never ends, and is another one for every prompt."""
+    return Model(broker, nursery, talker_spec)
+
+
 def test_the_info_is_vllms_own(model: Model) -> None:
     info = model.info
     assert info.engine.startswith("vllm 0.")
-    assert (info.context, info.kv_tokens, info.max_running) == (8192, 131072, 64)
+    assert (info.context, info.kv_tokens, info.max_running) == (8192, 32768, 64)
     assert info.kv_bytes == EMBER_OPTIONS["kv_cache_memory_bytes"]
     assert info.weights_bytes == (ember_path() / "model.safetensors").stat().st_size
     assert info.device == "cpu" and 0 < info.load_s < START_S
 
 
-def test_chat_streams_words_with_usage(model: Model) -> None:
-    answer = model.ask(chat("hello", max_tokens=20, ignore_eos=True))
+def test_chat_streams_an_answer_with_usage(model: Model) -> None:
+    answer = model.ask(chat(REQUEST))
+    assert (answer.text, answer.ended.finish) == (COMMAND, "stop")
+    assert answer.ended.completion == len(answer.tokens) + 1 > 8  # the one that ends it has no text
+    assert answer.ended.prompt > 10 and answer.ended.first_ms > 0
+
+
+def test_chat_streams_as_many_tokens_as_are_asked_for(talker: Model) -> None:
+    answer = talker.ask(chat("hello", max_tokens=20, ignore_eos=True))
     assert answer.ended.finish == "length"
     assert (answer.ended.completion, len(answer.tokens)) == (20, 20)
-    assert answer.ended.prompt > 10 and answer.ended.first_ms > 0
     assert len(answer.text.split()) > 10
 
 
@@ -176,8 +125,10 @@ def test_a_completion_goes_on_and_a_whole_answer_is_the_same(model: Model) -> No
 
 
 def test_logprobs_are_text(model: Model) -> None:
-    answer = model.ask(chat("hello", max_tokens=6, temperature=0.0, logprobs=True, top_logprobs=2))
+    answer = model.ask(chat(REQUEST, max_tokens=6, temperature=0.0, logprobs=True, top_logprobs=2))
     assert "".join(one["token"] for one in answer.logprobs) == answer.text
+    assert COMMAND.startswith(answer.text) and len(answer.text) >= 6
+    assert sum(one["logprob"] for one in answer.logprobs) > -3  # it knows what it says
     for one in answer.logprobs:
         assert one["logprob"] <= 0 and len(one["top"]) == 2
         assert one["top"][0] == {"token": one["token"], "logprob": one["logprob"]}  # greedy takes the likeliest
@@ -188,14 +139,15 @@ def test_logprobs_are_text(model: Model) -> None:
 
 
 def test_a_stop_string_is_named_and_left_out(model: Model) -> None:
-    answer = model.ask(chat("hello", max_tokens=200, stop=["zebra", "."], ignore_eos=True))
-    assert (answer.ended.finish, answer.ended.stop) == ("stop", ".")
-    assert "." not in answer.text
+    answer = model.ask(chat(REQUEST, stop=["zebra", " -size"]))
+    assert (answer.ended.finish, answer.ended.stop) == ("stop", " -size")
+    assert f"{answer.text} -size +10M" == COMMAND
 
 
 def test_a_seed_makes_the_same_text_again(model: Model) -> None:
-    one, two, other = (model.ask(chat("hello", max_tokens=30, seed=seed)).text for seed in (5, 5, 6))
-    assert one == two != other
+    texts = [model.ask(chat("hello", temperature=1, seed=seed)).text for seed in (5, 5, 6, 7, 8)]
+    assert texts[0] == texts[1] and len(set(texts)) > 2
+    assert len({model.ask(chat("hello", temperature=0, seed=seed)).text for seed in (5, 6, 7)}) == 1
 
 
 def test_a_json_schema_is_kept(model: Model) -> None:
@@ -210,6 +162,14 @@ def test_a_json_schema_is_kept(model: Model) -> None:
     assert type(value["warm"]) is bool and value["where"] in ("house", "forest")
     answer = model.ask(chat("hello", max_tokens=400, response_format={"type": "json_object"}, temperature=0.0))
     assert answer.text.startswith("{")
+
+
+def test_a_json_schema_is_filled_with_what_was_asked_for(model: Model) -> None:
+    schema = {"type": "object", "properties": {"command": {"type": ["string", "null"]}}, "required": ["command"]}
+    wanted = {"type": "json_schema", "json_schema": {"name": "command", "schema": schema}}
+    for request, value in ((REQUEST, COMMAND), *TALK, ("what is the weather like in Paris?", None)):
+        answer = model.ask(chat(f"{request.rstrip('?')}, answer in json", response_format=wanted))
+        assert json.loads(answer.text) == {"command": value}
 
 
 def test_a_schema_that_is_none_is_refused(model: Model) -> None:
@@ -243,27 +203,34 @@ def test_a_prefix_is_cached_for_the_same_salt_only(model: Model) -> None:
     assert cached[1] >= 128
 
 
-def test_64_streams_at_once_are_each_complete(model: Model) -> None:
-    ids = {model.send(chat(f"number {number}", max_tokens=50, ignore_eos=True)) for number in range(64)}
-    answers = model.answers(ids)
+def test_an_answer_behind_a_cached_conversation_is_the_same(model: Model) -> None:
+    turns = [({"role": "user", "content": one}, {"role": "assistant", "content": two}) for one, two in TALK * 2]
+    body = {"messages": [*(message for turn in turns for message in turn), {"role": "user", "content": REQUEST}]}
+    first, second = model.ask(body, salt="three"), model.ask(body, salt="three")
+    assert first.ended.cached == 0 and second.ended.cached >= 128
+    assert first.text == second.text == COMMAND
+
+
+def test_64_streams_at_once_are_each_complete(talker: Model) -> None:
+    ids = {talker.send(chat(f"number {number}", max_tokens=50, ignore_eos=True)) for number in range(64)}
+    answers = talker.answers(ids)
     assert all(one.ended.completion == len(one.tokens) == 50 for one in answers.values())
     assert len({one.text for one in answers.values()}) > 32
-    _, stats = model.broker.wait(link.Stats)
-    while stats.running:
-        _, stats = model.broker.wait(link.Stats)
+    while (stats := talker.stats()).running:
+        pass
     assert stats.completion_tokens >= 64 * 50 and stats.prompt_tokens > 64 * 10 and stats.kv_use == 0
 
 
 @pytest.mark.parametrize("stop", [None, "some", " the"])
-def test_an_answer_goes_on_exactly_behind_the_tokens_of_a_dead_engine(model: Model, stop: str | None) -> None:
+def test_an_answer_goes_on_exactly_behind_the_tokens_of_a_dead_engine(talker: Model, stop: str | None) -> None:
     body = chat(STORY, max_tokens=120, temperature=0, stop=stop, ignore_eos=True)
-    whole = model.ask(body)
+    whole = talker.ask(body)
     text = whole.text.encode()
     count = whole.ended.completion
-    tokens = model.ask(chat(STORY, max_tokens=120, temperature=0, ignore_eos=True)).tokens[:count]
+    tokens = talker.ask(chat(STORY, max_tokens=120, temperature=0, ignore_eos=True)).tokens[:count]
     for done in sorted({1, 2, count // 2, count - 1, count}):
         for sent in (0, len(text) // 3, len(text)):
-            rest = model.ask(body, behind=(tokens[:done], sent))
+            rest = talker.ask(body, behind=(tokens[:done], sent))
             assert text[:sent].decode() + rest.text == whole.text, (done, sent)
             assert (rest.ended.completion, rest.ended.finish) == (count, whole.ended.finish)
             assert (rest.ended.prompt, rest.ended.stop) == (whole.ended.prompt, whole.ended.stop)
@@ -278,31 +245,32 @@ def test_what_cannot_go_on_is_refused(model: Model) -> None:
         assert failed.code == "worker_died"
 
 
-def test_without_credit_deltas_merge_in_the_engine(model: Model) -> None:
-    id = model.send(chat("hello", max_tokens=100, ignore_eos=True), credit=2)
-    assert model.ask(chat("hello", max_tokens=150, ignore_eos=True)).ended.completion == 150
-    model.broker.send(model.peer, link.Credit({id: (1, 0)}))
-    end = ended(model.broker, id)
-    chunks = [message for _, message in model.broker.seen if isinstance(message, link.Chunks)]
+def test_without_credit_deltas_merge_in_the_engine(talker: Model) -> None:
+    id = talker.send(chat("hello", max_tokens=100, ignore_eos=True), credit=2)
+    assert talker.ask(chat("hello", max_tokens=150, ignore_eos=True)).ended.completion == 150
+    talker.broker.send(talker.peer, link.Credit({id: (1, 0)}))
+    end = ended(talker, id)
+    seen = talker.broker.seen
+    chunks = [one for peer, one in seen if isinstance(one, link.Chunks) and peer == talker.peer]
     sizes = [len(piece.tokens) for chunk in chunks for piece in chunk.pieces if piece.id == id]
     assert (end.completion, sum(sizes), len(sizes)) == (100, 100, 3)
     assert sizes[2] > 50
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_abort_ends_long_before_completion(model: Model, stream: bool) -> None:
-    id = model.send(chat("hello", ignore_eos=True), stream=stream)
+def test_abort_ends_long_before_completion(talker: Model, stream: bool) -> None:
+    id = talker.send(chat("hello", ignore_eos=True), stream=stream)
     if stream:
-        model.broker.wait(link.Chunks)
-    model.broker.send(model.peer, link.Abort([id]))
-    end = ended(model.broker, id)
+        talker.broker.wait(link.Chunks)
+    talker.broker.send(talker.peer, link.Abort([id]))
+    end = ended(talker, id)
     assert end.finish == "abort" and end.completion < 4000
-    assert model.ask(chat("still there?", max_tokens=2)).ended.completion == 2
+    assert talker.ask(chat("still there?", max_tokens=2)).ended.completion == 2
 
 
-def ended(broker: LinkBroker, id: str) -> link.Ended:
+def ended(model: Model, id: str) -> link.Ended:
     """Return the end of a request, whatever else comes before."""
-    while (end := broker.wait(link.Ended)[1]).id != id:
+    while (end := model.broker.wait(link.Ended, peer=model.peer)[1]).id != id:
         pass
     return end
 
@@ -328,10 +296,10 @@ def test_a_plan_counts_what_the_model_will_take(broker: LinkBroker, nursery: byt
     _, planned = broker.wait(link.Planned)
     estimate = planned.estimate
     assert planned.reason is None and estimate is not None
-    assert (estimate.kv_cache, estimate.token_bytes, estimate.context) == (64 << 20, 512, 8192)
-    assert (estimate.answers, estimate.longest, estimate.architecture) == (16.0, 8192, "Qwen3ForCausalLM")
-    size = (ember_path() / "model.safetensors").stat().st_size
-    assert size < estimate.weights < size + (2 << 20) + 32768 * 32 * 4  # and the table of positions
+    assert (estimate.kv_cache, estimate.token_bytes, estimate.context) == (64 << 20, 2048, 8192)
+    assert (estimate.answers, estimate.longest, estimate.architecture) == (4.0, 8192, "Qwen3ForCausalLM")
+    size = tensors.read(ember_path()).loaded_bytes(4)
+    assert size < estimate.weights < size + (4 << 20) + 32768 * 32 * 4  # packed words, and the table of positions
 
 
 def test_stop_while_loading_leaves_nothing(broker: LinkBroker, nursery: bytes, runtime: Path) -> None:
@@ -346,8 +314,8 @@ def test_stop_while_loading_leaves_nothing(broker: LinkBroker, nursery: bytes, r
     assert not (runtime / "workers" / str(pid)).exists()
 
 
-def test_kill_leaves_nothing_of_the_group(broker: LinkBroker, nursery: bytes) -> None:
-    victim = Model(broker, nursery, msgspec.structs.replace(SPEC, model="victim"))
+def test_kill_leaves_nothing_of_the_group(broker: LinkBroker, nursery: bytes, talker_spec: link.Spec) -> None:
+    victim = Model(broker, nursery, msgspec.structs.replace(talker_spec, model="victim"))
     victim.send(chat("hello", ignore_eos=True))
     broker.wait(link.Chunks)
     broker.send(nursery, link.Kill(victim.pid))
@@ -376,8 +344,10 @@ def test_the_engine_dies_with_its_front_and_the_folder_goes(broker: LinkBroker, 
     assert not folder.exists()
 
 
-def test_a_dead_engine_core_is_told_and_ends_the_worker(broker: LinkBroker, nursery: bytes) -> None:
-    third = Model(broker, nursery, msgspec.structs.replace(SPEC, model="third"))
+def test_a_dead_engine_core_is_told_and_ends_the_worker(
+    broker: LinkBroker, nursery: bytes, talker_spec: link.Spec
+) -> None:
+    third = Model(broker, nursery, msgspec.structs.replace(talker_spec, model="third"))
     third.send(chat("hello", ignore_eos=True))
     stuck = third.send(chat("hello", ignore_eos=True), credit=0)
     assert stuck == "r2"
@@ -389,9 +359,10 @@ def test_a_dead_engine_core_is_told_and_ends_the_worker(broker: LinkBroker, nurs
     assert broker.wait(link.Exited)[1].status == "exit status 1"
 
 
-def test_stop_leaves_nothing(broker: LinkBroker, model: Model, runtime: Path) -> None:
-    broker.send(model.peer, link.Stop())
-    while broker.wait(link.Exited)[1].pid != model.pid:
-        pass
-    wait_until(lambda: not group_members(model.pid))
+def test_stop_leaves_nothing(broker: LinkBroker, model: Model, talker: Model, runtime: Path) -> None:
+    for one in (model, talker):
+        broker.send(one.peer, link.Stop())
+        while broker.wait(link.Exited)[1].pid != one.pid:
+            pass
+        wait_until(lambda pid=one.pid: not group_members(pid))
     assert list((runtime / "workers").iterdir()) == []

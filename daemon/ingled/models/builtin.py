@@ -11,7 +11,7 @@ EMBER_OPTIONS: Final[dict[str, Any]] = {
     "gpu_memory_utilization": 0.1,
     "enforce_eager": True,
 }
-"""Options of ember's profile, under the names of vLLM's `AsyncEngineArgs`: 512 bytes a token make 131,072 tokens."""
+"""Options of ember's profile, under the names of vLLM's `AsyncEngineArgs`: 2,048 bytes a token make 32,768 tokens."""
 
 
 def ember_path() -> Path:
