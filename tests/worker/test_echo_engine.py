@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from ingle.wire.schema import ChatBody, CompleteBody
 from ingled.link import Spec
-from ingled.worker.echo_engine import EchoEngine, check, words_of
+from ingled.worker.echo_engine import EchoEngine, plan, words_of
 from ingled.worker.engine import Delta, EngineDead, EngineRefused, LoadError, Request
 
 
@@ -155,7 +155,7 @@ def test_failures_on_demand(fail: str, error: type[Exception]) -> None:
 
 
 def test_bad_options_are_named() -> None:
-    assert check(Spec("m", "echo", "")) is None
-    assert "delay" in (check(Spec("m", "echo", "", echo={"delay": 3})) or "")
+    assert plan(Spec("m", "echo", "")).reason is None
+    assert "delay" in (plan(Spec("m", "echo", "", echo={"delay": 3})).reason or "")
     with pytest.raises(LoadError):
         answer(chat("a"), fail="load")
