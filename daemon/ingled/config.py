@@ -61,6 +61,8 @@ class Daemon(Struct, frozen=True, forbid_unknown_fields=True):
     """Bytes that all models may take together, such as "24GiB"; no bound if not said."""
     patience: Annotated[float, Meta(ge=0, le=86400)] = 30.0
     """Seconds that a model waits for busy ones before these are given nothing more."""
+    metrics: str | None = None
+    """Where Prometheus finds metrics: an absolute path of a unix socket, or a loopback address and port."""
 
 
 class Model(Struct, frozen=True, forbid_unknown_fields=True):
@@ -203,6 +205,12 @@ class Config(Struct, frozen=True):
         return next((name for name, model in self.models.items() if model.default), next(iter(self.models)))
 
     @property
+    def metrics(self) -> Path | tuple[str, int] | None:
+        """Return where metrics are served: a unix socket, or an address and a port."""
+        text = self.daemon.metrics
+        return None if text is None else metrics_place(text)
+
+    @property
     def device(self) -> Device:
         """Return where models are, and how many bytes they may take together."""
         return Device("memory", None if self.daemon.memory is None else count_bytes(self.daemon.memory))
@@ -302,6 +310,11 @@ def _read(table: dict[str, Any], file: Path | None) -> tuple[Daemon, dict[str, M
             paths[key] = Path(value).expanduser()
     daemon = _convert(head, Daemon, "daemon", extra=PATHS)
     _check_bytes(daemon.memory, "daemon.memory")
+    try:
+        metrics_place(daemon.metrics or "/")
+    except ValueError as error:
+        allowed = "an absolute path of a unix socket, or a loopback address and port such as '127.0.0.1:9464'"
+        raise ConfigError(f"daemon.metrics is {daemon.metrics!r}: expected {allowed}") from error
     models: dict[str, Model] = {}
     for name, value in _table(table.get("models", {}), "models").items():
         at = f"models.{name}"
@@ -358,6 +371,17 @@ def _access(rule: Rule, i: int) -> accounts.Rule:
         why=f"rules[{i}] of the configuration ({', '.join(rule.accounts)})",
     )
     return accounts.Rule(tuple(rule.accounts), rights)
+
+
+def metrics_place(text: str) -> Path | tuple[str, int]:
+    """Return a unix socket, or a loopback address and port. Raises ValueError."""
+    if text.startswith("/"):
+        return Path(text)
+    host, _, port = text.rpartition(":")
+    host = host.strip("[]")
+    if host not in ("127.0.0.1", "::1", "localhost") or not port.isdigit() or not 0 < int(port) < 65536:
+        raise ValueError(text)
+    return host, int(port)
 
 
 def count_bytes(value: int | str) -> int:

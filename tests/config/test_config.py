@@ -61,6 +61,7 @@ def test_a_socket_of_ones_own_has_a_runtime_folder_of_its_own(tmp_path: Path) ->
         ("[daemon]\nlog_level = 'loud'", "daemon.log_level is 'loud': invalid enum value 'loud' (allowed: 'debug', "),
         ("[daemon]\ndrain = -1", "daemon.drain is -1: expected `float` >= 0"),
         ("[daemon]\nsocket = 'here'", "daemon.socket is 'here': expected an absolute path"),
+        ("[daemon]\nmetrics = '0.0.0.0:80'", "daemon.metrics is '0.0.0.0:80': expected an absolute path of a unix"),
         ("rules = 5", "rules is 5: begin each rule with [[rules]]"),
         ("[[rules]]\nmay = []", "rules[0]: object missing required field `accounts`"),
         ("[[rules]]\naccounts = ['*']\nmay = ['all']", "rules[0].may[0] is 'all': invalid enum value 'all'"),

@@ -24,6 +24,7 @@ from ingled.broker.gate import Gate
 from ingled.broker.listen import CannotListen, listen, lock, private_folder
 from ingled.broker.processes import kill_group, runs
 from ingled.broker.readiness import Readiness
+from ingled.broker.scrape import Scrape
 from ingled.broker.shell import Shell
 from ingled.broker.tasks import Tasks
 from ingled.config import Config
@@ -138,6 +139,7 @@ async def _serve(config: Config, place: Place, secret: str, inherited: int | Non
     )
     await _adopt(shell)
     gc.freeze()  # what lives as long as this process needs no search: a full one stopped the loop for 15 ms
+    scrape = await _serve_metrics(shell)
     fd = listen(config.socket, 0o660) if inherited is None else inherited
     shell.front.router.listen(fd, str(config.socket))
     log.info("listening at %s (%d models, engine %s)", config.socket, len(config.models), config.engine)
@@ -167,6 +169,8 @@ async def _serve(config: Config, place: Place, secret: str, inherited: int | Non
         await _stop_all(shell)
     shell.front.router.close()
     shell.workers.router.close()
+    if scrape is not None:
+        scrape.close()
     gate.close()
     context.term()
     log.info("handed over" if shell.handed_over else "stopped")
@@ -200,6 +204,21 @@ async def _leave_when_idle(shell: Shell, seconds: float) -> None:
             shell.front.router.close()  # who comes now waits for the next daemon
             shell.drain()
             return
+
+
+async def _serve_metrics(shell: Shell) -> Scrape | None:
+    """Serve metrics where the configuration says so. Raises CannotListen."""
+    where = shell.config.metrics
+    if where is None:
+        return None
+    try:
+        from ingled.broker.metrics import CONTENT_TYPE, Metrics
+    except ImportError as error:
+        raise CannotListen(f"metrics need the package prometheus-client ({error}); or remove daemon.metrics") from error
+    shell.metrics = Metrics(shell)
+    scrape = Scrape(shell.metrics.text, CONTENT_TYPE)
+    await scrape.start(where)
+    return scrape
 
 
 def _stop(shell: Shell) -> None:

@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 import msgspec
 import zmq
@@ -35,6 +35,9 @@ from ingled.core.pipeline import Rule
 from ingled.core.requests import Stage
 from ingled.core.residency import IllegalTransition, Model
 from ingled.journal import about
+
+if TYPE_CHECKING:
+    from ingled.broker.metrics import Metrics
 
 log = logging.getLogger(__name__)
 _levels = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
@@ -67,6 +70,7 @@ class Shell:
         self.draining = asyncio.Event()
         self.drained = asyncio.Event()
         self.handed_over = False
+        self.metrics: Metrics | None = None
         self.specs = {name: config.spec(name) for name in config.models}
         daemon = config.daemon
         models = [
@@ -227,6 +231,7 @@ class Shell:
                 worker = record.worker or ""
                 self.flow.adopt(record.id, record.account, worker, record.detach, effect.offset, effect.tokens)
             case do.CloseStream():
+                self._measure(effect)
                 sends, ended = self.flow.close(effect.id, _encode(effect.end))
                 self.front.send_all(sends)
                 if ended:
@@ -266,6 +271,8 @@ class Shell:
                     self.front.send(conn, event)
                 if effect.topic == "model":
                     self.on_model()
+                    if self.metrics is not None:
+                        self.metrics.model_changed(effect.value["model"], effect.value["state"])
                 elif log.isEnabledFor(logging.DEBUG):
                     _log_event(effect)
             case do.Log():
@@ -275,6 +282,11 @@ class Shell:
                 self.drained.set()
             case _:
                 assert_never(effect)
+
+    def _measure(self, effect: do.CloseStream) -> None:
+        record = self.control.requests.records.get(effect.id)
+        if self.metrics is not None and record is not None:
+            self.metrics.ended(record, effect.end, self.loop.time())
 
     def _grant(self, id: str, n: int, ack: int) -> None:
         stream = self.flow.streams[id]
