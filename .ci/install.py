@@ -86,6 +86,7 @@ class Layout(NamedTuple):
 
 def install(layout: Layout) -> None:
     """Install all of it, and tell systemd."""
+    os.umask(0o022)  # the service's account reads what root writes
     python = python_for(layout)
     say(f"installing ingle below {layout.prefix}, with {python}")
     if layout.system and layout.destdir is None:
@@ -189,7 +190,7 @@ def bring_headers() -> None:
 def relocate(layout: Layout) -> None:
     """Let the environment's commands name the place where they will be."""
     here, there = str(layout.real(layout.venv)), str(layout.venv)
-    for script in (layout.real(layout.venv) / "bin").iterdir():
+    for script in (*(layout.real(layout.venv) / "bin").iterdir(), layout.real(layout.venv) / "pyvenv.cfg"):
         if script.is_file() and not script.is_symlink():
             data = script.read_bytes()
             if here.encode() in data:

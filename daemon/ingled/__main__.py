@@ -20,6 +20,8 @@ SIGTERM, SIGINT and `ingle shutdown` drain: new requests are refused, running on
 finish for `daemon.drain` seconds. A second signal ends at once. SIGUSR1 leaves at once with
 models and requests running, for the daemon that comes next.
 
+`ingled unit --user` prints units for a service of your own, with --install it installs them.
+
 exit status: 0 stopped as asked, 1 cannot run (another daemon, no socket, no rights),
 2 wrong options, 78 wrong configuration.
 """
@@ -54,6 +56,11 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns the exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["unit"]:
+        from ingled import unit
+
+        return unit.main(arguments[1:])
     args = parser().parse_args(arguments)
     try:
         file = args.config or _default_file()

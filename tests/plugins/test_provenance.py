@@ -241,6 +241,17 @@ def test_a_key_is_made_private_and_never_over_another(tmp_path: Path, capsys: py
     assert (command([]), command(["--help"])) == (2, 0)
 
 
+def test_a_key_from_systemd_may_have_the_bit_of_its_access_list(key: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    key.chmod(0o440)
+    with pytest.raises(WrongKey, match="others may read it"):
+        load(str(key))
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(key.parent))
+    assert load(str(key)).public
+    key.chmod(0o444)
+    with pytest.raises(WrongKey, match="others may read it"):
+        load(str(key))
+
+
 def test_a_key_that_others_can_read_is_refused(key: Path) -> None:
     key.chmod(0o640)
     with pytest.raises(ValueError, match=r"key: .*: others may read it \(mode 0640\); chmod 600"):

@@ -64,12 +64,19 @@ def _private_bytes(place: Path) -> tuple[bytes, int]:
             raise WrongKey(f"{place}: is no file")
         if status.st_uid not in (os.geteuid(), 0):
             raise WrongKey(f"{place}: belongs to somebody else (uid {status.st_uid})")
-        if status.st_mode & 0o077:
+        # systemd lets only the service's account read a credential: by an ACL, which shows as the group's bit.
+        if status.st_mode & (0o037 if _is_credential(place) else 0o077):
             mode = stat.S_IMODE(status.st_mode)
             raise WrongKey(f"{place}: others may read it (mode {mode:04o}); chmod 600 {place}")
         return os.read(file, LARGEST), status.st_mtime_ns
     finally:
         os.close(file)
+
+
+def _is_credential(place: Path) -> bool:
+    """Return whether systemd has put this file there for us (LoadCredential=)."""
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    return bool(folder) and place.parent == Path(folder or "")
 
 
 @lru_cache(maxsize=4)
