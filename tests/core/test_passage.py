@@ -291,6 +291,15 @@ def test_requests_wait_until_every_host_has_told_what_it_runs() -> None:
     assert called(out) == [(MAIN, "prompt", ("a",))]
 
 
+def test_a_host_that_is_known_later_is_waited_for_too() -> None:
+    daemon = core(awaited=(MAIN,))
+    daemon.handle(ask())
+    daemon.handle(on.PluginsAwaited(1.5, SOLO))
+    assert called(daemon.handle(on.PluginsOffered(2.0, MAIN, ()))) == []
+    out = daemon.handle(on.PluginsOffered(2.1, SOLO, (hook("guard", "prompt", provider=SOLO),)))
+    assert called(out) == [(SOLO, "prompt", ("guard",))]
+
+
 def test_an_answer_that_outlived_the_daemon_waits_for_the_hooks_that_it_was_to_meet() -> None:
     daemon = core(hook("guard", "answer", on_error="refuse"))
     (run,) = only(daemon.handle(ask()), do.RunRequest)

@@ -1,5 +1,6 @@
 """No path around the chain, and the truth in the reply: what hooks are promised, on a real daemon."""
 
+import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -254,3 +255,21 @@ def test_no_client_rewrites_what_a_plugin_for_security_has_let_pass(tmp_path: Pa
         tool.send({"t": "hook_reply", "call": call["call"], "results": results, "value": value})
         text, end = client.read(id)
         assert (text, told(end, "seen")["note"]) == ("harmful", {"seen": "harmful"})
+
+
+def test_a_plugin_with_a_host_of_its_own_is_met_after_both_died_with_the_daemon(tmp_path: Path) -> None:
+    guard = LETTERS.format(order=1, what="text.upper()")
+    with daemon_with(tmp_path, "adopt_grace = 20\n", guard=guard, other=NOTHING) as daemon:
+        with Wire(daemon.socket) as client:
+            for _ in range(2):
+                assert client.read(client.ask("boom 1"))[1]["code"] == "hook_failed"
+            wait_until(lambda: hooks(client)["guard"]["pid"] not in (None, hooks(client)["other"]["pid"]))
+            alone = hooks(client)["guard"]["pid"]
+        assert daemon.process is not None
+        daemon.process.send_signal(signal.SIGKILL)
+        daemon.process.wait()
+        os.kill(alone, signal.SIGKILL)
+        daemon.start()
+        with Wire(daemon.socket) as client:
+            text, end = client.read(client.ask("hello"))
+            assert (text, [hook["name"] for hook in end["hooks"]]) == ("HELLO", ["guard", "other", "guard"])

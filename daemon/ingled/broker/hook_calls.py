@@ -86,7 +86,7 @@ class HookCalls:
         if kind == "conn":
             self._send(int(name), message)
         elif (host := self._hosts.current(name)) is not None:
-            self._hosts.send(host, message)
+            self._hosts.mail.call(host, message)
 
     def go(self, pending: Pending) -> None:
         """Send a call, or let it wait for its host."""
@@ -107,7 +107,7 @@ class HookCalls:
             else:
                 pending.pid, pending.deadline = host.pid, now + pending.message.deadline_ms / 1000
                 pending.at, pending.at_since = 0, now
-                self._hosts.send(host, pending.message)
+                self._hosts.mail.call(host, pending.message)
         self._look()
 
     def reply(self, provider: str, reply: HookReply) -> int | None:

@@ -101,7 +101,7 @@ class HookText:
         pids = set(watched.bound.values())
         for pid in pids:
             if (host := self._hosts.of(pid)) is not None:
-                self._hosts.send_end(host, id)
+                self._hosts.mail.end(host, id)
         return pids
 
     def at(self, pid: int) -> bool:

@@ -1,6 +1,8 @@
-"""One hook host as the broker sees it: its process, what is about to go out to it, and what its threads are at."""
+"""One hook host as the broker sees it: its process, what its threads are at, and what goes out to it."""
 
+import asyncio
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -53,6 +55,32 @@ class Host:
             return []
         whole = len(data) // link.HOST_SLOT.size * link.HOST_SLOT.size
         return [slot for slot in link.HOST_SLOT.iter_unpack(data[:whole]) if slot[0]]
+
+
+class Mail:
+    """What goes out to hosts; what one turn of the loop has for a host travels together."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, send: Callable[[Peer, link.ToPeer], None]) -> None:
+        self._loop, self._send = loop, send
+
+    def call(self, host: Host, call: HookCall) -> None:
+        """Send a call."""
+        self._flush_later(host)
+        host.calls.append(call)
+
+    def end(self, host: Host, id: str) -> None:
+        """Tell a host that a stream is over."""
+        self._flush_later(host)
+        host.ended.append(id)
+
+    def _flush_later(self, host: Host) -> None:
+        if not host.calls and not host.ended:
+            self._loop.call_soon(self._flush, host)
+
+    def _flush(self, host: Host) -> None:
+        calls, ended, host.calls, host.ended = host.calls, host.ended, [], []
+        if host.peer is not None and (calls or ended):
+            self._send(host.peer, link.HookCalls(calls, ended))
 
 
 def _ticks(pid: int, thread: int) -> int:

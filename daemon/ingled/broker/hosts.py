@@ -16,11 +16,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ingle.wire.hook_schema import HookCall
-
 from ingled import link
-from ingled.broker.host import Host
-from ingled.broker.judge import Judge
+from ingled.broker.host import Host, Mail
+from ingled.broker.judge import DEAD_S, Judge
 from ingled.broker.nursery_child import tail
 from ingled.broker.plugin_entries import entries, stand_ins
 from ingled.broker.processes import exit_words, kill_group, runs
@@ -32,8 +30,6 @@ from ingled.journal import about
 log = logging.getLogger(__name__)
 
 MAIN = "main"
-DEAD_S = 5.0
-"""A host that has said nothing for so long is killed, whatever is with it."""
 STOP_S = 3.0
 TRIES = 3
 """Starts in a row that may fail before the plugins count as broken."""
@@ -78,6 +74,7 @@ class Hosts:
         self.on_ready: Callable[[str], None] = lambda group: None
         self.on_drain: Callable[[int], None] = lambda pid: None
         self.on_gone: Callable[[Host], None] = lambda host: None
+        self.mail = Mail(loop, send)
         self.judge = Judge(loop, lives=lambda host: host.pid in self._hosts, alone=self._separate)
 
     @property
@@ -126,6 +123,9 @@ class Hosts:
             log.error("hook host %d of an earlier broker does not answer: killing it", pid)
             kill_group(pid)
         self._await_plugins()
+        for group in self.groups:
+            if group != MAIN:
+                self.want(group)
 
     def _await_plugins(self) -> None:
         """Start a host, or, as long as there is nothing to run, see that the first plugin is noticed."""
@@ -245,7 +245,9 @@ class Hosts:
         only = attach.setup.only
         group = MAIN if only is None else f"solo:{only[0]}"
         for name in attach.setup.without:
-            self.groups.setdefault(f"solo:{name}", Group())
+            # Whether or not the host of such a plugin lives: no request may pass before it is known what it does.
+            if self.groups.setdefault(f"solo:{name}", Group()).current is None:
+                self._dispatch(on.PluginsAwaited(self._loop.time(), f"group:solo:{name}"))
         found = self.groups.setdefault(group, Group())
         if found.current is not None or attach.setup != self._wanted(group):
             log.info("hook host %d runs what is not configured any more: it is told to stop", attach.pid)
@@ -311,35 +313,14 @@ class Hosts:
             self._crashing.clear()
             log.info("the folder of plugins has changed: a fresh hook host is started")
             self._start(host.group)
-
-    # ------------------------------------------------------------ out
-
-    def send(self, host: Host, call: HookCall) -> None:
-        """Send a call; those of one turn of the loop travel together."""
-        self._flush_later(host)
-        host.calls.append(call)
-
-    def send_end(self, host: Host, id: str) -> None:
-        """Tell a host that a stream is over."""
-        self._flush_later(host)
-        host.ended.append(id)
-
-    def _flush_later(self, host: Host) -> None:
-        if not host.calls and not host.ended:
-            self._loop.call_soon(self._flush, host)
-
-    def _flush(self, host: Host) -> None:
-        calls, ended, host.calls, host.ended = host.calls, host.ended, [], []
-        if host.peer is not None and (calls or ended):
-            self._send(host.peer, link.HookCalls(calls, ended))
+            for group in self.groups:
+                self.want(group)  # also those that could not be started so far
 
     # ------------------------------------------------------------ hangs and deaths
 
     def kill_the_silent(self) -> None:
         """Kill hosts that have said nothing for long."""
-        for host in list(self._hosts.values()):
-            if host.plugins is not None and self._loop.time() - host.heard_at > DEAD_S:
-                self.judge.judge(host)
+        self.judge.look_at(list(self._hosts.values()))
 
     def forgive(self, seconds: float) -> None:
         """Do not count time in which the broker itself did not run as their silence."""
@@ -412,7 +393,8 @@ class Hosts:
         found.failures += 1
         if found.failures == TRIES and found.current is None:
             only = self._wanted(group).only
-            problems = {name: why for name in self._setup.plugins if only is None or name in only}
+            shared = [name for name in self._setup.plugins if f"solo:{name}" not in self.groups]
+            problems = dict.fromkeys(shared if only is None else only, why)
             broken = tuple(stand_ins(f"group:{group}", problems, self._setup.plugins))
             self.problems |= {entry.name: why for entry in broken}
             self._dispatch(on.PluginsOffered(self._loop.time(), f"group:{group}", broken))

@@ -13,6 +13,8 @@ log = logging.getLogger(__name__)
 
 SILENT_S = 0.75
 """A host that has said nothing for so long while a call is late holds the interpreter lock somewhere."""
+DEAD_S = 5.0
+"""A host that has said nothing for so long is killed, whatever is with it."""
 SAMPLE_S = 0.05
 """Over which it is seen which thread burns the processor."""
 STRIKES = 2
@@ -55,6 +57,12 @@ class Judge:
         log.error("hook host %d hangs: killing it", host.pid)
         self._strike(host, self.on_hang(host, guilty, "it held the hook host up, which was killed"))
         kill_group(host.pid)
+
+    def look_at(self, hosts: Sequence[Host]) -> None:
+        """Judge those that have said nothing for long."""
+        for host in hosts:
+            if host.plugins is not None and self._loop.time() - host.heard_at > DEAD_S:
+                self.judge(host)
 
     def died(self, host: Host, words: str) -> None:
         """A host has ended, in `words`: what it was at then is at fault."""

@@ -131,6 +131,8 @@ class Control:
                 return self.pipeline.withdraw(event)
             case on.PluginsOffered():
                 return self.passage.plugins(event)
+            case on.PluginsAwaited():
+                return self.pipeline.awaited(event)
             case on.HookReplied():
                 return self.passage.replied(event)
             case on.HookFailed():

@@ -316,6 +316,14 @@ class PluginsOffered:
 
 
 @dataclass(frozen=True, slots=True)
+class PluginsAwaited:
+    """There is a host of plugins, or will be, and what it runs is not known yet."""
+
+    now: float
+    provider: str
+
+
+@dataclass(frozen=True, slots=True)
 class HookReplied:
     """Hooks have answered a call for a request."""
 
@@ -427,6 +435,7 @@ Event = (
     | HookOffered
     | HookWithdrawn
     | PluginsOffered
+    | PluginsAwaited
     | HookReplied
     | HookFailed
     | HookAgain

@@ -139,6 +139,11 @@ class Pipeline:
             self.registry.put(entry)
         return [*out, *(effect for entry in gone for effect in _event(entry, "gone"))]
 
+    def awaited(self, e: on.PluginsAwaited) -> list[do.Effect]:
+        """Let no request pass before a host of plugins has told what it runs."""
+        self._awaited.add(e.provider)
+        return []
+
     def model_changed(self, now: float, change: Value) -> list[do.Effect]:
         """Tell observers that a model has another state; whose requests it serves plays no part."""
         if not self.registry.any_at("model"):
