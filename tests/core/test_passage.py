@@ -336,3 +336,28 @@ def test_no_hook_can_tell_the_next_one_whose_request_it_is() -> None:
     (call,) = only(daemon.handle(replied("liar", value=value, verdict="changed")), do.CallHooks)
     assert call.value["call"]["account"] == "uid:1000"
     assert set(call.value) == {"call", "messages"}
+
+
+# ---------------------------------------------------------------- the truth of requests that end badly
+
+
+def test_a_request_whose_time_is_over_tells_whom_it_had_met_and_who_was_at_work() -> None:
+    for ending in (on.TimerFired(9.0, ("deadline", "r")), on.CancelAsked(9.0, ALICE, 4, "r")):
+        daemon = core(hook("slow", "prompt", order=2))
+        daemon.handle(offered("first", "prompt", order=1))
+        daemon.handle(ask(deadline_ms=5000))
+        daemon.handle(replied("first"))
+        out = daemon.handle(ending)
+        (ended,) = [one.end for one in out if isinstance(one, do.CloseStream | do.CutStream)]
+        assert isinstance(ended, Failed)
+        assert [(one["name"], one["verdict"]) for one in ended.hooks] == [("first", "unchanged"), ("slow", "skipped")]  # type: ignore[union-attr]
+        assert "ended before" in ended.hooks[1]["why"]  # type: ignore[index]
+
+
+def test_a_request_that_the_engine_fails_tells_what_its_handlers_did() -> None:
+    daemon = core(hook("upper", "chunk"), hook("later", "chunk"))
+    (run,) = only(daemon.handle(ask()), do.RunRequest)
+    for name in ("later", "upper"):
+        run.record.handled[name] = {"name": name, "point": "chunk", "verdict": "changed"}
+    out = daemon.handle(on.RunFailed(3.0, "r", "engine_error", "it broke", "", "worker", None))
+    assert told(out) == [("later", "chunk", "changed"), ("upper", "chunk", "changed")]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -60,10 +61,11 @@ class Bench:
     ended: int = 0
     failed: list[tuple[str, str, str]] = field(default_factory=list)
     stopped: list[tuple[str, str, str]] = field(default_factory=list)
+    reported: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.stages = Stages(self.providers.get)
-        self.stages.open("r", hops(self.entries))
+        self.stages.open("r", hops(self.entries), self.reported)
 
     def do(self, moves: Moves) -> None:
         self.out += "".join(text for _, text in moves.texts)
@@ -105,7 +107,7 @@ class Bench:
             self.answer(next(iter(self.calls)))
 
     def told(self) -> dict[str, str]:
-        return {str(one["name"]): str(one["verdict"]) for one in self.stages.report("r")}
+        return {key: one["verdict"] for key, one in self.reported.items()}
 
 
 def test_text_passes_handlers_of_several_providers_in_order() -> None:
@@ -258,7 +260,7 @@ def test_what_comes_out_does_not_depend_on_cuts_deaths_and_moves(data: st.DataOb
     assert bench.out == whole(names, source)
     assert bench.ended == 1
     assert bench.stages.text("r") == bench.out
-    assert list(bench.told()) == names or not source
+    assert set(bench.told()) == set(names)
 
 
 @settings(max_examples=150, deadline=None)

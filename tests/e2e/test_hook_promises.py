@@ -273,3 +273,25 @@ def test_a_plugin_with_a_host_of_its_own_is_met_after_both_died_with_the_daemon(
         with Wire(daemon.socket) as client:
             text, end = client.read(client.ask("hello"))
             assert (text, [hook["name"] for hook in end["hooks"]]) == ("HELLO", ["guard", "other", "guard"])
+
+
+def test_a_request_that_ends_while_a_hook_is_at_work_says_so(tmp_path: Path) -> None:
+    slow = "HOOK = Hook(deadline_ms=60000)\n@hookimpl\ndef ingled_prompt(messages):\n"
+    slow += "    if messages[-1]['content'] == 'x':\n        time.sleep(2)\n"
+    with daemon_with(tmp_path, slow=slow) as daemon, Wire(daemon.socket) as client:
+        client.read(client.ask("warm"))
+        end = client.read(client.ask("x", deadline_ms=300))[1]
+        assert end["code"] == "deadline"
+        assert told(end, "slow")["why"] == "the request ended before it had answered"
+
+
+def test_an_answer_that_is_cancelled_tells_what_its_handlers_did(tmp_path: Path) -> None:
+    more = "[models.slow]\nsource = 'builtin:ember'\necho = {delay_ms = 2}\n"
+    upper = LETTERS.format(order=1, what="text.upper()")
+    with daemon_with(tmp_path, more, upper=upper) as daemon, Wire(daemon.socket) as client:
+        id = client.ask(" ".join(f"word{i}" for i in range(3000)), model="slow", body={"max_tokens": 3000})
+        client.until("chunk")
+        client.send({"t": "cancel", "ref": 5, "id": id})
+        end = client.until("failed")[-1]
+        assert end["code"] == "cancelled"
+        assert {hook["point"]: hook["verdict"] for hook in end["hooks"]} == {"prompt": "unchanged", "chunk": "changed"}

@@ -63,7 +63,7 @@ class HookText:
         self._flow.watch(record.id, through)
         self._watched[record.id] = Watched(record)
         if through:
-            self._stages.open(record.id, hops)
+            self._stages.open(record.id, hops, record.handled)
             self._look()
 
     def feed(self, id: str, text: str) -> None:
@@ -207,10 +207,9 @@ class HookText:
         for one, hook, why in moves.stopped:
             self._dispatch(on.StageStopped(now, one, hook, why))
         for one, hook, why in moves.failed:
-            self._dispatch(on.StageFailed(now, one, hook, why, tuple(self._stages.report(one))))
+            self._dispatch(on.StageFailed(now, one, hook, why))
         for one in moves.ended:
             if one in self._stages.ways:
-                report = tuple(self._stages.report(one))
-                self._dispatch(on.StagesEnded(now, one, self._stages.text(one), report))
+                self._dispatch(on.StagesEnded(now, one, self._stages.text(one)))
         if id and self._stages.quiet(id) and (more := self._flow.settle(id)):
             self._grant(id, more, 0)

@@ -71,6 +71,11 @@ class Chain:
         """Note what a hook did."""
         self.ran.append(told(entry, self.point, verdict, us, why, note))
 
+    def broken_off(self, why: str) -> list[Value]:
+        """Return what is to be said of the hooks that are at work."""
+        hop = self.hop
+        return [] if hop is None else [told(entry, self.point, "skipped", 0, why) for entry in hop.entries]
+
 
 def told(entry: Entry, point: Point, verdict: str, us: int, why: str = "", note: Value | None = None) -> Value:
     """Return what `done.hooks` says of a hook."""

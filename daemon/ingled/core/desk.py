@@ -5,6 +5,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from ingle.wire.limits import OPEN_REQUESTS
 from ingle.wire.schema import Code, Done, Failed, Finish, ModelRef, Progress, Result, Timings, Usage
@@ -33,6 +34,8 @@ RECORD_BYTES = 2048
 
 BYTES_PER_TOKEN = 4
 """What a token of a prompt is taken to be when nobody has counted them."""
+
+End = TypeVar("End", bound=Done | Failed)
 
 FINISHES: dict[str, Finish] = {"stop": "stop", "length": "length", "repetition": "repetition"}
 
@@ -101,7 +104,7 @@ class Desk:
         if record.stage in (Stage.RUNNING, Stage.FILTERING) and record.worker is not None:
             out.append(do.AbortRequest(record.worker, record.id))
             record.worker = None
-        out.append(do.CutStream(record.id, end))
+        out.append(do.CutStream(record.id, None if end is None else _with_hooks(record, end)))
         return [*out, *self.forget(record, failed=True)]
 
     def forget(self, record: Record, *, failed: bool = False) -> list[do.Effect]:
@@ -211,9 +214,8 @@ class Desk:
         """The request is over for the engine; its reader may still have to take text."""
         usage = end.usage
         self._pay(now, record, None if usage is UNSET else usage)
+        end = _with_hooks(record, end)
         record.stage, record.chain = Stage.ENDING, None
-        if record.ran:
-            end = replace(end, hooks=record.ran)
         if isinstance(end, Done):
             self.requests.done_total += 1
         else:
@@ -309,3 +311,9 @@ class Desk:
                 return [do.SetTimer(e.key, e.now + self.limits.keep_s)]
             return [do.CutStream(id), *self.forget(record)]
         return []
+
+
+def _with_hooks(record: Record, end: End) -> End:
+    """Return the end of a request with what its hooks did."""
+    hooks = record.told()
+    return replace(end, hooks=hooks) if hooks else end

@@ -356,12 +356,11 @@ class HookAgain:
 
 @dataclass(frozen=True, slots=True)
 class StagesEnded:
-    """All text of a request has passed its chunk handlers: the text, and what they did."""
+    """All text of a request has passed its chunk handlers: this is it."""
 
     now: float
     id: str
     text: str
-    handlers: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -382,7 +381,6 @@ class StageFailed:
     id: str
     hook: str
     why: str
-    handlers: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

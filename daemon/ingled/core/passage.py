@@ -246,7 +246,6 @@ class Passage:
         record = self.desk.requests.records.get(e.id)
         if record is None or record.stage not in (Stage.RUNNING, Stage.FILTERING, Stage.QUEUED):
             return []
-        record.ran += e.handlers
         return self._end(e.now, record, "hook_failed", "failed", e.hook, e.why)
 
     def stages_ended(self, e: on.StagesEnded) -> list[do.Effect]:
@@ -257,7 +256,7 @@ class Passage:
         if self.pipeline.waiting:
             self._ended.append(e)
             return []
-        record.ran += e.handlers
+        record.settle()
         entries = self.pipeline.meet("answer", record)
         if not entries:
             return self._conclude(e.now, record, e.text)

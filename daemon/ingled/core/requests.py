@@ -67,6 +67,8 @@ class Record:
     """By key, the hooks that it has met, or will meet at its end."""
     ran: list[dict[str, Any]] = field(default_factory=list)
     """What `done.hooks` will say."""
+    handled: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By key, what it will say of chunk handlers."""
     states: dict[str, bytes] = field(default_factory=dict)
     """By hook, what it keeps for this request."""
     handlers: list[Entry] = field(default_factory=list)
@@ -81,6 +83,17 @@ class Record:
     """The handler that stopped it, and why."""
     end: Done | None = None
     """How it ended for the engine, while hooks look at the answer."""
+
+    def settle(self) -> None:
+        """Note for good what its handlers have done, in their order."""
+        self.ran += [self.handled.pop(one.key) for one in self.handlers if one.key in self.handled]
+
+    def told(self) -> list[dict[str, Any]]:
+        """Return what can be said of all hooks that it has met, those that are at work now included."""
+        self.settle()
+        if self.chain is None:
+            return self.ran
+        return [*self.ran, *self.chain.ran, *self.chain.broken_off("the request ended before it had answered")]
 
     @property
     def open(self) -> bool:

@@ -86,8 +86,6 @@ class Stage:
     """It has given out everything."""
     parts: "list[Stage]" = field(default_factory=list)
     """With which others it was one stage; the last of them knows how far that one was."""
-    reported: dict[str, Value] = field(default_factory=dict)
-    """By hook, what it did so far."""
 
 
 @dataclass(slots=True)
@@ -107,6 +105,8 @@ class Way:
     """A handler wants no more of it."""
     through: bool = False
     """All text has passed."""
+    reported: dict[str, Value] = field(default_factory=dict)
+    """By key, what each handler has done so far."""
 
     def at(self, number: int) -> int:
         """Return the place of a stage."""
@@ -121,9 +121,10 @@ class Stages:
         self.ways: dict[str, Way] = {}
         self._where = where
 
-    def open(self, id: str, hops: Sequence[Hop]) -> None:
-        """Begin a stream."""
-        self.ways[id] = Way(id, [Stage(number, hop) for number, hop in enumerate(hops)], len(hops))
+    def open(self, id: str, hops: Sequence[Hop], reported: dict[str, Value]) -> None:
+        """Begin a stream; what each handler does is noted in `reported`, by key."""
+        stages = [Stage(number, hop) for number, hop in enumerate(hops)]
+        self.ways[id] = Way(id, stages, len(hops), reported=reported)
 
     def drop(self, id: str) -> list[Stage]:
         """Forget a stream; returns its stages."""
@@ -148,11 +149,6 @@ class Stages:
         elif way.through:
             moves.ended.append(id)
         return moves
-
-    def report(self, id: str) -> list[Value]:
-        """Return what `done.hooks` says of the handlers."""
-        way = self.ways.get(id)
-        return [] if way is None else [one for stage in way.stages for one in stage.reported.values()]
 
     def text(self, id: str) -> str:
         """Return what has passed."""
@@ -192,7 +188,7 @@ class Stages:
         text = str((value or {}).get("text", "")) if changed else stage.flying
         for entry, result in zip(stage.hop.entries, results, strict=False):
             entry.tally.worked(result.us)
-            _report(stage, entry, result)
+            _report(way, entry, result)
         held, taken = stage.held, stage.taken
         stage.held = sum(result.held for result in results)
         stage.flying, stage.flushing = None, False
@@ -225,7 +221,7 @@ class Stages:
         for entry in guilty:
             if entry.tally.failed_at(now, why):
                 moves.tripped.append(entry)
-            stage.reported[entry.key] = told(entry, "chunk", "skipped", 0, why)
+            way.reported[entry.key] = told(entry, "chunk", "skipped", 0, why)
         refusing = next((entry for entry in guilty if entry.refuses), None)
         if refusing is None and stage.parts and stage.parts[-1].skip:
             refusing = guilty[0]  # nobody can tell what of its text has gone out: rather none than some twice
@@ -277,9 +273,6 @@ class Stages:
             return
         more = [Stage(way.numbers + index, hop) for index, hop in enumerate(hops[1:])]
         way.numbers += len(more)
-        for one in more:
-            keys = [entry.key for entry in one.hop.entries if entry.key in stage.reported]
-            one.reported = {key: stage.reported.pop(key) for key in keys}
         last = more[-1]  # its output is what the stage gave out so far
         last.out, last.skip, last.taken = stage.out, stage.out, stage.taken - stage.base
         stage.out, stage.taken, stage.skip = 0, stage.base, 0
@@ -380,9 +373,9 @@ def _wrong(stage: Stage, results: Sequence[HookResult], value: Value | None) -> 
     return ""
 
 
-def _report(stage: Stage, entry: Entry, result: HookResult) -> None:
+def _report(way: Way, entry: Entry, result: HookResult) -> None:
     """Add a call to what is told of a handler."""
-    before: dict[str, Any] = stage.reported.get(entry.key) or told(entry, "chunk", "unchanged", 0)
+    before: dict[str, Any] = way.reported.get(entry.key) or told(entry, "chunk", "unchanged", 0)
     before["us"] += result.us
     before["calls"] = before.get("calls", 0) + 1
     if result.verdict in ("changed", "stop"):
@@ -391,4 +384,4 @@ def _report(stage: Stage, entry: Entry, result: HookResult) -> None:
         before["why"] = result.reason
     if result.note:
         before["note"] = {**before.get("note", {}), **result.note}
-    stage.reported[entry.key] = before
+    way.reported[entry.key] = before
