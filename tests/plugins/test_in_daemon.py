@@ -129,6 +129,20 @@ def test_all_is_written_down_once(daemon: DaemonFixture) -> None:
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
+def test_a_transcript_without_secrets_needs_nothing_but_its_option(tmp_path: Path) -> None:
+    config = f'[plugins.transcript.options]\nfolder = "{tmp_path}/log"\nredact = true\n'
+    with DaemonFixture(config) as daemon:
+        text, _ = ask(daemon, "I am anna.schmidt@firma.de, my password = Xk29sPqLw81z\nright?")
+        assert "Xk29sPqLw81z" in text, "only what is written goes without"
+        assert daemon.cli("shutdown").returncode == 0, "which lets observers come to their end"
+        assert daemon.process is not None
+        daemon.process.wait(60)
+        (file,) = (tmp_path / "log").iterdir()
+    (line,) = [json.loads(one) for one in file.read_text().splitlines()]
+    assert line["messages"][-1]["content"] == "I am [redacted], my password = [redacted]\nright?"
+    assert "Xk29" not in file.read_text() and "[redacted]" in line["text"]
+
+
 # ---------------------------------------------------------------- the pages
 
 

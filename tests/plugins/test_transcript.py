@@ -37,12 +37,6 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "log"
 
 
-@pytest.fixture(autouse=True)
-def no_redactor() -> Iterator[None]:
-    yield
-    transcript.use_redactor(None)
-
-
 def lines(folder: Path, account: str = "uid%3A1000") -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / f"{account}.jsonl").read_text().splitlines()]
 
@@ -88,21 +82,26 @@ def test_patterns_are_taken_out_of_every_text(folder: Path) -> None:
     assert line["time"].startswith("20") and line["account"] == "uid:1000"
 
 
-def test_a_redactor_sees_every_text(folder: Path) -> None:
-    transcript.use_redactor(lambda text: text.replace("sk-12345678", "KEY"))
-    observe(folder, redact=True)
-    assert lines(folder)[0]["messages"][0]["content"] == "What is it? My key is KEY."
+def test_what_one_text_gives_away_is_written_in_none(folder: Path) -> None:
+    transcript.check(Options(str(folder), redact=True))
+    messages: list[Any] = [{"role": "user", "content": "I am anna.schmidt@firma.de, password = Xk29sPqLw81z"}]
+    observe(folder, {**ANSWER, "messages": messages, "text": "Is it Xk29sPqLw81z, anna.schmidt@firma.de?"}, redact=True)
+    (line,) = lines(folder)
+    assert line["messages"][0]["content"] == "I am [redacted], password = [redacted]"
+    assert line["text"] == "Is it [redacted], [redacted]?"
+    assert (line["id"], line["model"]["name"]) == ("r1", "ember")
 
 
-def test_what_a_redactor_fails_at_is_not_written(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    def broken(text: str) -> str:
+def test_what_the_redaction_fails_at_is_not_written(
+    folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: Any, text: str) -> Any:
         raise RuntimeError(text)
 
-    transcript.use_redactor(broken)
+    monkeypatch.setattr("ingle_plugins.redact.find.Finder.find", broken)
     observe(folder, redact=True)
     assert not folder.exists() or list(folder.iterdir()) == []
     assert "RuntimeError" in caplog.text and "sk-1234" not in caplog.text
-    transcript.use_redactor(None)
 
 
 def test_texts_are_lines_whatever_is_in_them(folder: Path) -> None:
@@ -304,11 +303,10 @@ def test_a_file_that_others_could_read_is_closed_to_them(folder: Path) -> None:
         (Options("/x", leave_out=("prompt",)), r"leave_out\[0\]: 'prompt' is none of"),
         (Options("/x", rotate_bytes=0), "rotate_bytes: is not above 0"),
         (Options("/x", line_bytes=10), "line_bytes: at least 1024"),
-        (Options("/x", redact=True), "redact: there is no redaction here"),
         (Options("/x", patterns=("((",)), r"patterns\[0\]: '\(\(': missing \)"),
         (Options("/proc/nowhere/x"), "folder: "),
     ],
-    ids=["relative", "field", "size", "line", "redact", "pattern", "folder"],
+    ids=["relative", "field", "size", "line", "pattern", "folder"],
 )
 def test_options_that_cannot_work_are_refused(options: Options, said: str) -> None:
     with pytest.raises(ValueError, match=said):

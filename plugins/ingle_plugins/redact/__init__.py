@@ -18,7 +18,7 @@ from ingle_plugins.redact.options import KINDS, Options, check
 from ingle_plugins.redact.spans import Span, merged
 from ingle_plugins.redact.vault import Vault, restorer
 
-__all__ = ["HOOK", "VERSION", "Options", "check"]
+__all__ = ["HOOK", "VERSION", "Finder", "Options", "check", "without"]
 
 VERSION = "1.0"
 HOOK = Hook(
@@ -81,6 +81,18 @@ def ingled_answer(answer: Answer, call: Call) -> Verdict | None:
 def finder_for(encoded: bytes) -> Finder:
     """Return the finder of these options, made once."""
     return Finder(msgspec.msgpack.decode(encoded, type=Options))
+
+
+def without(texts: list[str], finder: Finder, put: str) -> list[str]:
+    """Return the texts with everything that is found in them replaced, for good: for what is to be kept."""
+    cleaned = []
+    for text, found in zip(texts, everywhere(texts, [finder.find(text) for text in texts]), strict=True):
+        at, out = 0, []
+        for start, end, _ in found:
+            out += [text[at:start], put]
+            at = end
+        cleaned.append("".join([*out, text[at:]]))
+    return cleaned
 
 
 def everywhere(texts: list[str], places: list[list[Span]]) -> list[list[Span]]:

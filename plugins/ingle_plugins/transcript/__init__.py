@@ -6,9 +6,9 @@ docs/plugins/transcript.md says what stands in a line, how long it is kept, and 
 import json
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from time import time
 from typing import Any, Literal
@@ -28,13 +28,8 @@ REDACTED = "[redacted]"
 
 _log = logging.getLogger(__name__)
 
-Redactor = Callable[[str], str]
-_redactor: list[Redactor] = []
-
-
-def use_redactor(redactor: Redactor | None) -> None:
-    """Set the function that `redact = true` gives every text to before it is written."""
-    _redactor[:] = [] if redactor is None else [redactor]
+Clean = Callable[[list[str]], list[str]]
+"""Takes out of texts what must not be written."""
 
 
 class Options(Struct, frozen=True, forbid_unknown_fields=True):
@@ -47,7 +42,7 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
     patterns: tuple[str, ...] = ()
     """Regular expressions (RE2) whose matches are written as `[redacted]`."""
     redact: bool = False
-    """Take secrets and personal data out, with the redaction that this daemon has."""
+    """Take secrets and personal data out: all kinds that the plugin `redact` finds."""
     rotate_bytes: int = 16 << 20
     rotate_hours: float = 24.0
     """A file that is larger or older than this is put aside, and a new one begun."""
@@ -73,8 +68,11 @@ def check(options: Options) -> None:
             raise ValueError(f"{name}: is not above 0")
     if options.line_bytes < 1024:
         raise ValueError("line_bytes: at least 1024")
-    if options.redact and not _redactor:
-        raise ValueError("redact: there is no redaction here; use patterns")
+    if options.redact:
+        try:
+            _redactor()(["to have read its rules and lists"])
+        except (ImportError, RuntimeError) as error:
+            raise ValueError(f"redact: {error}; install ingle[plugins], or use patterns") from None
     _patterns(options.patterns)
     try:
         _store(options).probe()
@@ -93,7 +91,7 @@ def ingled_observe(answer: Answer, call: Call, options: Options) -> None:
         store.append(call.account or "nobody", line, time())
     except (OSError, Unsafe) as error:
         _lose(store, str(error))
-    except Exception as error:  # a redactor that fails must not let the text through, and its error may quote it
+    except Exception as error:  # a redaction that fails must not let the text through, and its error may quote it
         _lose(store, f"the line could not be made ({type(error).__name__})")
 
 
@@ -130,24 +128,30 @@ def _record(answer: Answer, call: Call, options: Options) -> dict[str, Any]:
         "options": answer.get("options", {}),
         "hooks": answer.get("hooks", []),
     }
-    clean = _cleaner(options)
     kept = {key: value for key, value in record.items() if key not in options.leave_out}
-    return {key: value if key in _ITSELF else _cleaned(value, clean) for key, value in kept.items()}
+    return {**kept, **_cleaned({key: value for key, value in kept.items() if key not in _ITSELF}, options)}
 
 
-def _cleaner(options: Options) -> Redactor | None:
-    patterns = _patterns(options.patterns)
-    redactor = _redactor[0] if options.redact else None
-    if not patterns and redactor is None:
-        return None
+def _cleaned(value: dict[str, Any], options: Options) -> dict[str, Any]:
+    """Return a value with every text in it cleaned, names of keys below the first too.
 
-    def clean(text: str) -> str:
-        text = redactor(text) if redactor is not None else text
-        for pattern in patterns:
-            text = pattern.sub(REDACTED, text)
-        return text
+    All are looked at together: a secret that one of them gives away is taken out of the others.
+    """
+    texts: list[str] = list(dict.fromkeys(each for item in value.values() for each in _texts(item)))
+    clean = texts
+    if options.redact:
+        clean = _redactor()(clean)
+    for pattern in _patterns(options.patterns):
+        clean = [pattern.sub(REDACTED, text) for text in clean]
+    by = dict(zip(texts, clean, strict=True))
+    return {key: _replaced(item, by) for key, item in value.items()}
 
-    return clean
+
+@lru_cache(maxsize=1)
+def _redactor() -> Clean:
+    from ingle_plugins import redact
+
+    return partial(redact.without, finder=redact.Finder(redact.Options()), put=REDACTED)
 
 
 @lru_cache(maxsize=8)
@@ -169,17 +173,27 @@ def _patterns(expressions: tuple[str, ...]) -> list[Any]:
     return found
 
 
-def _cleaned(value: Any, clean: Redactor | None) -> Any:
-    """Return a value with every text in it cleaned, names of keys too."""
-    if clean is None:
-        return value
+def _texts(value: Any) -> Iterator[str]:
     match value:
         case str():
-            return clean(value)
+            yield value
         case dict():
-            return {clean(str(key)): _cleaned(item, clean) for key, item in value.items()}
+            for key, item in value.items():
+                yield str(key)
+                yield from _texts(item)
         case list() | tuple():
-            return [_cleaned(item, clean) for item in value]
+            for item in value:
+                yield from _texts(item)
+
+
+def _replaced(value: Any, by: dict[str, str]) -> Any:
+    match value:
+        case str():
+            return by[value]
+        case dict():
+            return {by[str(key)]: _replaced(item, by) for key, item in value.items()}
+        case list() | tuple():
+            return [_replaced(item, by) for item in value]
         case _:
             return value
 
