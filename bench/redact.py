@@ -9,6 +9,7 @@ or found wrongly here. `docs/decisions/0005-how-redact-finds.md` has what data g
 """
 
 import argparse
+import base64
 import importlib
 import pkgutil
 import random
@@ -225,9 +226,37 @@ def start_up() -> None:
     print(f"first use: {(time.perf_counter() - begin) * 1000:.0f} ms, {sum(map(len, names.lists()))} names")
     text = ("Dear team, the server of Anna Schmidt at 10.0.0.1 says: token expired, see the key. " * 13)[:1024]
     begin = time.perf_counter()
-    for _ in range(200):
-        finder.find(text)
+    for number in range(200):
+        finder.find(f"{number} {text}")  # each is new
     print(f"a message of 1 kB afterwards: {(time.perf_counter() - begin) / 200 * 1e6:.0f} us")
+
+
+def long_prompts() -> None:
+    """Print what a prompt of 3.2 MB takes, and the same one with a turn more."""
+    some, size = random.Random(SEED), 3_200_000
+    library = Path(sysconfig.get_paths()["stdlib"])
+    programs = "".join(path.read_text(errors="replace") for path in sorted(library.glob("*.py")))
+    line = "2026-11-{:02}T{:02}:{:02}:07.{:03}Z api[{}] user=anna@example.com ip=192.168.{}.{} key={:016x} GET /v1/{}\n"
+    makers: dict[str, Callable[[], str]] = {
+        "programs": lambda: programs,
+        "a log": lambda: line.format(*(some.randint(10, 28) for _ in range(7)), some.getrandbits(64), some.random()),
+        "a table of numbers": lambda: (
+            ",".join(str(some.randint(0, 10 ** some.randint(1, 12))) for _ in range(12)) + "\n"
+        ),
+        "base64": lambda: base64.encodebytes(some.randbytes(4096)).decode(),
+    }
+    print(f"\n{'3.2 MB of':<22}{'seconds':>9}{'once more':>11}   (of processor time)")
+    for name, make in makers.items():
+        finder, text = Finder(Options()), make()
+        while len(text) < size:
+            text += "".join(make() for _ in range(200))
+        text = text[:size]
+        times = []
+        for _ in range(2):
+            begin = time.process_time()
+            finder.find(text)
+            times.append(time.process_time() - begin)
+        print(f"{name:<22}{times[0]:>9.2f}{times[1]:>11.3f}")
 
 
 def main() -> None:
@@ -237,6 +266,7 @@ def main() -> None:
     parser.add_argument("--show", action="store_true", help="show everything that is found in the standard library")
     options = parser.parse_args()
     start_up()
+    long_prompts()
     finder = Finder(Options())
     secrets(finder)
     personal(finder, options.number)

@@ -4,8 +4,12 @@ import subprocess
 import sys
 
 import pytest
-from ingle_plugins.redact import Options
+from hypothesis import given
+from hypothesis import strategies as st
+from ingle_plugins import redact
+from ingle_plugins.redact import Options, rules
 from ingle_plugins.redact.find import Finder
+from ingle_plugins.redact.known import Known
 from ingle_plugins.redact.spans import Span, merged
 
 NPM = "npm_" + "q8Rrvv3Kdplain77ZxCvBnMqWeRtYuIoPaS"
@@ -74,3 +78,49 @@ def test_importing_it_loads_no_rules_and_no_lists() -> None:
     program = "import ingle_plugins.redact, sys; print({'phonenumbers', 'stdnum', 'mimesis'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("set()\n", "")
+
+
+@given(st.lists(st.text("abc", min_size=6, max_size=8), min_size=1, max_size=20), st.text("abc", max_size=200))
+def test_secrets_are_found_again_in_one_pass_or_in_many(secrets: list[str], text: str) -> None:
+    def hidden() -> set[int]:
+        return {at for span in redact.occurrences(text, dict.fromkeys(secrets, "secret")) for at in range(*span[:2])}
+
+    many, most = hidden(), redact.MANY
+    redact.MANY = 0
+    try:
+        assert hidden() >= many, "one that overlaps itself is found at every place"
+    finally:
+        redact.MANY = most
+
+
+def test_every_keyword_is_found_where_all_stand_together() -> None:
+    every = sorted({word for rule in rules.rules() for word in rule.keywords})
+    search, numbers = rules.keywords()
+    assert len(search.Match(" ".join(every))) == len(numbers) == len(every)
+
+
+def test_no_secret_gets_by_where_the_search_for_keywords_has_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Fails:
+        def Match(self, text: str) -> None:
+            return None
+
+    monkeypatch.setattr(rules, "keywords", lambda: (Fails(), []))
+    assert {(start, end) for start, end, _ in rules.find_secrets(f"my {NPM}1")} == {(3, 3 + len(NPM) + 1)}
+
+
+def test_a_text_that_was_looked_at_is_not_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    finder, looked = Finder(Options()), []
+    text = f"{'It was rainy. ' * 30} {NPM}1"
+    first = finder.find(text)
+    monkeypatch.setattr(finder, "_detectors", [lambda piece: looked.append(piece) or ()])
+    assert finder.find(text) == first and looked == []
+    assert finder.find(text + " ") == [] and looked == [text + " "]
+    held = repr(vars(finder._known))
+    assert "npm_" not in held and "rainy" not in held
+
+
+def test_what_is_remembered_has_bounds() -> None:
+    known, places = Known(), [Span(0, 5, "name")] * 1000
+    for number in range(300):
+        known.find(f"{number} " * 200, lambda text: places)
+    assert len(known._places) <= 100 and known._spans <= 100_000

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from ingle_plugins.redact import names, personal, rules
+from ingle_plugins.redact.known import Known
 from ingle_plugins.redact.options import Options
 from ingle_plugins.redact.spans import Span, merged
 
@@ -21,9 +22,13 @@ class Finder:
         self._detectors = list(detectors(options))
         self._allowed = {text.casefold() for text in options.allow}
         self._allowed_patterns = [rules.compiled(pattern) for pattern in options.allow_patterns]
+        self._known = Known()
 
     def find(self, text: str) -> list[Span]:
         """Return where in the text something has to go, in order and without overlaps."""
+        return self._known.find(text, self._look)
+
+    def _look(self, text: str) -> list[Span]:
         spans: set[Span] = set()
         for offset in range(0, max(len(text) - OVERLAP, 1), PIECE - OVERLAP):
             piece = text[offset : offset + PIECE]

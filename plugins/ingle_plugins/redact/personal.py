@@ -20,11 +20,11 @@ IBAN_LONGEST = 48
 IPV4 = r"(?:[0-9]{1,3}\.){3}[0-9]{1,3}"
 IPV6 = r"(?i)(?:[0-9a-f]{0,4}:){2,7}[0-9a-f]{0,4}"
 PHONE = r"(?:\(?\+ ?\(?|\(|\b)[0-9](?:[ ./()-]{0,3}[0-9]){6,16}(?: ?(?:x|ext\.?) ?[0-9]{1,6})?\b"
-CUES = (
+CUE = (
     r"(?i)(?:\b(?:tel|tele?(?:ph|f)on\w*|tel[eé]fono|phone|mobile?|handy|cell|cellulare|fax|call|text|whatsapp|number|"
     r"n[uú]mero|portable|telemóvel|anrufen|ruf|rufnummer|appele[rz]?|llam\w+|puhelin)\b|☎|📞)"
-    r"\W{0,12}(?:\w{1,12}\W{1,3}){0,3}$"
 )
+CUES = rf"{CUE}\W{{0,12}}(?:\w{{1,12}}\W{{1,3}}){{0,3}}$"
 GROUPED = r"^(?:\([0-9]{2,5}\)[ /-]?|[0-9]{2,5}[ /.-])[0-9]{2,8}(?:[ .-][0-9]{2,5}){0,4}(?: ?(?:x|ext).*)?$"
 NORTH_AMERICAN = r"^(?:1[ .-])?(?:\([0-9]{3}\) ?|[0-9]{3}[.-])[0-9]{3}[ .-][0-9]{4}(?: ?(?:x|ext).*)?$"
 NO_PHONE = (
@@ -100,8 +100,8 @@ def find_ibans(text: str) -> Iterator[Span]:
 
 def find_addresses(text: str) -> Iterator[Span]:
     """Yield where addresses of the internet stand that are somebody's: no private, loopback or reserved ones."""
-    for pattern, sign in ((IPV4, "."), (IPV6, ":")):
-        if sign not in text:
+    for pattern, sign, least in ((IPV4, ".", r"[0-9]\.[0-9]"), (IPV6, ":", ":[0-9a-fA-F]{0,4}:")):
+        if not compiled(least).search(text):
             continue
         for match in compiled(pattern).finditer(text):
             start, end = match.span()
@@ -131,9 +131,12 @@ def find_phones(text: str, regions: Sequence[str]) -> Iterator[Span]:
     A number with its country's code must be possible there, and any other possible in one of the regions: with a word
     before it that says so, or if it is written as only telephone numbers are, or if it begins with 0 and is in use.
     """
+    cues, some = compiled(CUES), compiled(CUE).search(text) is not None
     for match in compiled(PHONE).finditer(text):
         number, start = match.group(), match.start()
-        cue = compiled(CUES).search(text[max(0, start - AROUND) : start]) is not None
+        cue = some and cues.search(text[max(0, start - AROUND) : start]) is not None
+        if not cue and number[0] != "0" and number.isdigit():
+            continue  # a plain number: tables are full of them
         for _ in range(MOST_GROUPS):  # other numbers may stand directly behind
             if is_phone(number, cue, regions):
                 yield Span(start, start + len(number), "phone")

@@ -65,10 +65,14 @@ class Rule:
 @lru_cache(maxsize=1024)
 def compiled(pattern: str) -> Any:
     """Return the compiled pattern; most rules are never needed, so each is compiled when it first is."""
+    return re2.compile(pattern, _options())
+
+
+def _options() -> Any:
     options = re2.Options()
     options.log_errors = False
     options.max_mem = 64 << 20  # long repeats are slow where the automaton does not fit
-    return re2.compile(pattern, options)
+    return options
 
 
 @lru_cache(maxsize=1)
@@ -98,10 +102,30 @@ def allowed(entry: dict[str, Any]) -> Allow:
 
 def find_secrets(text: str) -> Iterator[Span]:
     """Yield where secrets of known formats stand."""
+    words, of_word = keywords()
     low = text.lower()
-    for each in rules():
-        if any(word in low for word in each.keywords):
+    found = words.Match(low)
+    if found is None:  # there is none, or no memory for the search: then no secret must get by
+        wanted = {number for number, each in enumerate(rules()) if any(word in low for word in each.keywords)}
+    else:
+        wanted = {number for word in found for number in of_word[word]}
+    for number, each in enumerate(rules()):
+        if number in wanted:
             yield from each.find(text)
+
+
+@lru_cache(maxsize=1)
+def keywords() -> tuple[Any, list[list[int]]]:
+    """Return what finds all keywords in one pass over a text, and for each of them the numbers of its rules."""
+    numbers: dict[str, list[int]] = {}
+    for number, each in enumerate(rules()):
+        for word in each.keywords:
+            numbers.setdefault(word, []).append(number)
+    found = re2.Set.SearchSet(_options())
+    for word in numbers:
+        found.Add(re2.escape(word))
+    found.Compile()
+    return found, list(numbers.values())
 
 
 def entropy(text: str) -> float:
