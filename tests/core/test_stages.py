@@ -300,3 +300,57 @@ def test_nothing_is_lost_or_twice_when_handlers_fail(data: st.DataObject) -> Non
     assert bench.ended == 1
     letters = [letter for index, letter in enumerate(bench.out) if index == 0 or bench.out[index - 1] != letter]
     assert "".join(letters) == source
+
+
+# ---------------------------------------------------------------- on trial
+
+
+def test_a_handler_on_trial_is_told_of_and_nothing_waits_for_it_but_the_end() -> None:
+    bench = Bench([entry("upper", trial=True), entry("double")])
+    bench.feed("a")
+    assert [call.hop.names for call in bench.calls.values()] == [("upper",), ("double",)]
+    bench.answer(1)
+    assert bench.out == "aa" and bench.stages.quiet("r"), "its reader and its engine do not know of it"
+    bench.feed("b")
+    bench.finish()
+    bench.answer(1)
+    bench.answer(1)
+    assert (bench.out, bench.ended) == ("aabb", 0)
+    bench.drain()
+    assert (bench.out, bench.ended) == ("aabb", 1)
+    assert bench.told() == {"upper": "changed", "double": "changed"}
+    assert bench.reported["upper"]["trial"] is True
+
+
+def test_what_a_handler_on_trial_does_changes_nothing() -> None:
+    def fails(bench: Bench) -> None:
+        bench.fail(0)
+
+    def stops(bench: Bench) -> None:
+        del bench.calls[0]
+        bench.do(bench.stages.replied(0.0, "r", 0, [HookResult("upper", "stop", "enough")], {"text": "!"}))
+
+    def dies(bench: Bench) -> None:
+        bench.die("group:main")
+
+    for does, verdict in ((fails, "skipped"), (stops, "stop"), (dies, "changed")):
+        bench = Bench([entry("upper", trial=True, on_error="refuse"), entry("double", "conn:1")], hold=1)
+        bench.feed("ab")
+        does(bench)
+        bench.feed("c")
+        bench.finish()
+        bench.drain()
+        assert (bench.out, bench.ended, bench.failed, bench.stopped) == ("aabbcc", 1, [], [])
+        assert bench.told() == {"upper": verdict, "double": "changed"}
+
+
+def test_a_handler_on_trial_hears_the_end_of_an_answer_that_another_stops() -> None:
+    bench = Bench([entry("upper", trial=True), entry("double")])
+    bench.feed("a")
+    del bench.calls[1]
+    bench.do(bench.stages.replied(0.0, "r", 1, [HookResult("double", "stop", "enough")], {"text": "a"}))
+    bench.finish()
+    assert bench.ended == 0
+    bench.drain()
+    assert (bench.out, bench.ended) == ("a", 1)
+    assert bench.told() == {"upper": "changed", "double": "stop"}

@@ -295,3 +295,47 @@ def test_an_answer_that_is_cancelled_tells_what_its_handlers_did(tmp_path: Path)
         end = client.until("failed")[-1]
         assert end["code"] == "cancelled"
         assert {hook["point"]: hook["verdict"] for hook in end["hooks"]} == {"prompt": "unchanged", "chunk": "changed"}
+
+
+ON_TRIAL = """
+class Loud:
+    held = 0
+    def feed(self, text):
+        if "three" in text:
+            raise Stop("it counts too far")
+        return text.upper()
+    def flush(self):
+        return ""
+
+@hookimpl
+def ingled_chunk():
+    return Loud()
+"""
+
+
+def test_a_handler_on_trial_says_what_it_would_have_done(tmp_path: Path) -> None:
+    table = "[plugins.loud]\ntrial = true\non_error = 'refuse'\n"
+    with daemon_with(tmp_path, table, loud=ON_TRIAL) as daemon, Wire(daemon.socket) as client:
+        body = {"logprobs": True}
+        for stream in (True, False):
+            text, end = client.read(client.ask("one two", stream=stream, body=body))
+            text = text or end["result"]["text"]
+            assert (text, end["finish"]) == ("one two", "stop")
+            assert {"verdict": "changed", "trial": True}.items() <= told(end, "loud").items()
+            text, end = client.read(client.ask("one two three four", stream=stream))
+            text = text or end["result"]["text"]
+            assert (text, end["finish"]) == ("one two three four", "stop")
+            assert {"verdict": "stop", "why": "it counts too far"}.items() <= told(end, "loud").items()
+        assert hooks(client)["loud"]["calls"] >= 4
+
+
+def test_a_handler_on_trial_costs_no_log_probabilities(tmp_path: Path) -> None:
+    with (
+        daemon_with(tmp_path, "[plugins.loud]\ntrial = true\n", loud=ON_TRIAL) as daemon,
+        Wire(daemon.socket) as client,
+    ):
+        client.ask("one two", body={"logprobs": True})
+        messages = client.until("done", "failed")
+        plain = [one for one in messages if one["t"] == "chunk"]
+        assert plain and messages[-1]["t"] == "done"
+        assert all(one.get("p") for one in plain)

@@ -28,6 +28,8 @@ class Watched:
     """By stage, the host that knows its text so far."""
     died: dict[int, int] = field(default_factory=dict)
     """By stage, how many hosts have died since it last answered."""
+    shown: bool = False
+    """All its handlers are on trial: its reader has the text from the engine."""
     text: str | None = None
     """The whole text, where no worker streamed it."""
 
@@ -59,10 +61,11 @@ class HookText:
 
     def open(self, record: Record, hops: list[Hop]) -> None:
         """Let the text of a request pass these handlers, or hold it whole for hooks that want it then."""
-        through = bool(hops) or record.sealed
-        self._flow.watch(record.id, through)
-        self._watched[record.id] = Watched(record)
-        if through:
+        through = record.sealed or any(not hop.trial for hop in hops)
+        shown = bool(hops) and not through
+        self._flow.watch(record.id, through, shown)
+        self._watched[record.id] = Watched(record, shown=shown)
+        if hops or through:
             self._stages.open(record.id, hops, record.handled)
             self._look()
 
@@ -73,6 +76,9 @@ class HookText:
     def give(self, id: str, text: str) -> None:
         """Take the whole text of an answer that no worker streamed."""
         if id in self._stages.ways:
+            watched = self._watched.get(id)
+            if watched is not None and watched.shown and watched.record.stream:
+                self.deliver(id, text)
             self.feed(id, text)
             return
         if (watched := self._watched.get(id)) is not None:
@@ -198,7 +204,7 @@ class HookText:
         """Carry out what happened to the stages."""
         now = self._loop.time()
         for one, text in moves.texts:
-            if (watched := self._watched.get(one)) is not None and watched.record.open:
+            if (watched := self._watched.get(one)) is not None and watched.record.open and not watched.shown:
                 self.deliver(one, text)
         for call in moves.calls:
             self._call(call)

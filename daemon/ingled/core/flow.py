@@ -57,6 +57,8 @@ class Stream:
     watched: bool = False
     through: bool = False
     """Its text passes chunk handlers."""
+    shown: bool = False
+    """Its text goes out as the engine made it, and handlers on trial get a copy."""
     raw: list[tuple[int, int, bytes]] = field(default_factory=list)
     """Of a watched stream all chunks of the engine."""
     inside: int = 0
@@ -134,10 +136,10 @@ class Flow:
         stream.allowed = UNLIMITED if stream.keep else max(0, room)
         return stream
 
-    def watch(self, id: str, through: bool) -> None:
-        """Hold the stream whole from now on; `through`: its text passes handlers."""
+    def watch(self, id: str, through: bool, shown: bool = False) -> None:
+        """Hold the stream whole from now on; `through`: its text passes handlers; `shown`: they get a copy of it."""
         stream = self.streams[id]
-        stream.watched, stream.through = True, through
+        stream.watched, stream.through, stream.shown = True, through, shown
 
     def chunk(self, id: str, offset: int, size: int, tokens: list[int], message: bytes, sends: Sends) -> str | None:
         """Take a chunk from the worker; chunks of streams that were cut, and chunks sent again, are dropped.
@@ -163,7 +165,7 @@ class Flow:
             stream.credit -= 1
         elif stream.conn is not None:
             stream.send(sends)
-        return None
+        return _text(message) if stream.shown else None
 
     def put(self, id: str, text: str, sends: Sends) -> None:
         """Take text for the reader that no engine has sent so: of handlers, or of a filter that answered."""

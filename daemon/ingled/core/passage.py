@@ -188,7 +188,7 @@ class Passage:
         record.guarded = bool(guards)
         # Who looks at whole answers only, sees this one before its reader does.
         record.sealed = record.stream and any("chunk" not in one.offer.points for one in guards)
-        chain, outcome = chains.start("chunk", {}, [one for one in entries if not one.offer.trial], now, False)
+        chain, outcome = chains.start("chunk", {}, entries, now, False)
         record.ran += chain.ran
         if outcome is not None and outcome.kind == "failed":
             return [], self._end(now, record, "hook_failed", "failed", outcome.hook, outcome.reason)
@@ -271,7 +271,8 @@ class Passage:
         out: list[do.Effect] = []
         if done.result is not UNSET:
             # What no hook has seen does not go out: where one may have changed the text, only that does.
-            bare = record.handlers or record.guarded or text != done.result["text"]
+            handled = any(not one.offer.trial for one in record.handlers)
+            bare = handled or record.guarded or text != done.result["text"]
             done = replace(done, result={"text": text} if bare else {**done.result, "text": text})
         if record.sealed:
             out.append(do.DeliverText(record.id, text))

@@ -3,7 +3,8 @@
 Each stage has one call outstanding; what arrives meanwhile is one batch. A stage whose host died is built anew: it gets
 all its text again, and what it had given out already is dropped from what it gives now; where its handlers are in
 different hosts by then, it becomes several. A handler that failed is taken out, and what it had not given out goes on
-as it came, unless it says that the answer is to fail.
+as it came, unless it says that the answer is to fail. A handler on trial gets the text that passes by it, and what it
+gives out goes nowhere: only the end of the answer waits for what is to be told of it.
 """
 
 from collections.abc import Callable, Sequence
@@ -52,6 +53,8 @@ class Stage:
 
     number: int
     hop: Hop
+    aside: bool = False
+    """It is on trial."""
     history: list[str] = field(default_factory=list)
     """All text that it was given."""
     inbox: list[str] = field(default_factory=list)
@@ -107,6 +110,8 @@ class Way:
     """All text has passed."""
     reported: dict[str, Value] = field(default_factory=dict)
     """By key, what each handler has done so far."""
+    ended: bool = False
+    """And so has been told."""
 
     def at(self, number: int) -> int:
         """Return the place of a stage."""
@@ -123,7 +128,7 @@ class Stages:
 
     def open(self, id: str, hops: Sequence[Hop], reported: dict[str, Value]) -> None:
         """Begin a stream; what each handler does is noted in `reported`, by key."""
-        stages = [Stage(number, hop) for number, hop in enumerate(hops)]
+        stages = [Stage(number, hop, hop.trial) for number, hop in enumerate(hops)]
         self.ways[id] = Way(id, stages, len(hops), reported=reported)
 
     def drop(self, id: str) -> list[Stage]:
@@ -146,8 +151,8 @@ class Stages:
         way.finished = True
         if not way.stopped:
             self._give(now, way, 0, "", True, moves)
-        elif way.through:
-            moves.ended.append(id)
+        else:
+            _end(way, moves)
         return moves
 
     def text(self, id: str) -> str:
@@ -166,7 +171,7 @@ class Stages:
     def quiet(self, id: str) -> bool:
         """Return whether no text is on its way through handlers."""
         way = self.ways.get(id)
-        return way is None or all(stage.flying is None and not stage.inbox for stage in way.stages)
+        return way is None or all(stage.aside or (stage.flying is None and not stage.inbox) for stage in way.stages)
 
     # ------------------------------------------------------------ what comes back
 
@@ -201,6 +206,13 @@ class Stages:
             stage.taken = max(stage.taken, stage.sent - stage.held)  # each counts what it holds in its own input
         if not held or stage.taken > taken:
             stage.held_since = now
+        if stage.aside:
+            stage.done = results[-1].verdict == "stop" or (stage.finished and not stage.inbox)
+            if stage.done:
+                stage.held, stage.inbox, stage.finished = 0, [], True
+            self._call(way, index, moves)
+            _end(way, moves)
+            return moves
         if results and results[-1].verdict == "stop":
             self._stop(now, way, index, new, results[-1], moves)
             return moves
@@ -233,6 +245,11 @@ class Stages:
             stage.hop = Hop(stage.hop.provider, rest)
             stage.base, stage.out = stage.taken, 0
             self._again(way, index, moves)
+            return moves
+        if stage.aside:
+            stage.hop = Hop(stage.hop.provider, ())
+            stage.inbox, stage.history, stage.flying, stage.held, stage.done = [], [], None, 0, True
+            _end(way, moves)
             return moves
         given = _given(stage)
         tail, stage.owed = given[stage.taken :], max(0, stage.taken - len(given))
@@ -307,12 +324,11 @@ class Stages:
                 moves.texts.append((way.id, text))
             if last:
                 way.through = True
-                if way.finished:
-                    moves.ended.append(way.id)
+                _end(way, moves)
             return
         stage = way.stages[index]
         if not stage.hop.entries:
-            stage.finishing = stage.finished = stage.done = last
+            stage.finishing = stage.finished = stage.done = last or stage.aside
             new = text[stage.owed :]
             stage.owed -= min(stage.owed, len(text))
             self._give(now, way, index + 1, new, last, moves)
@@ -321,6 +337,8 @@ class Stages:
             stage.inbox.append(text)
         stage.finishing = stage.finishing or last
         self._call(way, index, moves)
+        if stage.aside:
+            self._give(now, way, index + 1, text, last, moves)
 
     def _call(self, way: Way, index: int, moves: Moves) -> None:
         """Call a stage, if it has something to do and no call is outstanding."""
@@ -344,11 +362,22 @@ class Stages:
     def _stop(self, now: float, way: Way, index: int, text: str, result: HookResult, moves: Moves) -> None:
         """A handler wants no more of this answer: what it gave out goes on through the stages behind it."""
         way.stopped = True
-        for stage in way.stages[: index + 1]:
+        for place, stage in enumerate(way.stages[: index + 1]):
+            if stage.aside:
+                stage.finishing = True
+                self._call(way, place, moves)
+                continue
             stage.inbox, stage.held, stage.flying = [], 0, None
             stage.finishing = stage.finished = stage.done = True
         moves.stopped.append((way.id, result.hook, result.reason))
         self._give(now, way, index + 1, text, True, moves)
+
+
+def _end(way: Way, moves: Moves) -> None:
+    """Tell, once, that all text has passed, and that those on trial have said what they would have done."""
+    if way.finished and way.through and not way.ended and all(one.done for one in way.stages if one.aside):
+        way.ended = True
+        moves.ended.append(way.id)
 
 
 def _given(stage: Stage) -> str:
