@@ -33,9 +33,6 @@ HOST_SLOTS = 64
 HOST_SLOT = struct.Struct("<QII")
 """What one of them is at, in the file `host_table`: number of the call, index of the hook, id of the thread."""
 
-UNANSWERED = (1 << 64) - 1
-"""In the table of a hook host, the number of calls that want no answer; the index is then the plugin's in `Offers`."""
-
 SOCKET_FILE = "link.sock"
 """The private socket, in the runtime folder (mode 0600)."""
 
@@ -44,7 +41,7 @@ def host_table(runtime: Path, pid: int) -> Path:
     """Return the file in which a hook host notes what each of its threads is at, for when it dies or hangs.
 
     `HOST_SLOTS` slots of 16 bytes, little-endian: the number of the call (8 bytes; 0: idle), the index of the hook
-    within it (4), and the thread's id (4). A call without number, as for observers, stands there as `UNANSWERED`.
+    within it (4), and the thread's id (4).
     """
     return runtime / "hosts" / f"{pid}.at"
 

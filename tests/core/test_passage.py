@@ -361,3 +361,43 @@ def test_a_request_that_the_engine_fails_tells_what_its_handlers_did() -> None:
         run.record.handled[name] = {"name": name, "point": "chunk", "verdict": "changed"}
     out = daemon.handle(on.RunFailed(3.0, "r", "engine_error", "it broke", "", "worker", None))
     assert told(out) == [("later", "chunk", "changed"), ("upper", "chunk", "changed")]
+
+
+# ---------------------------------------------------------------- observers
+
+
+def test_observers_are_told_of_a_failure_before_its_text_is_dropped() -> None:
+    daemon = core(hook("sees", "observe"))
+    daemon.handle(ask())
+    out = daemon.handle(on.CancelAsked(2.0, ALICE, 5, "r"))
+    (call,) = only(out, do.CallHooks)
+    assert (call.point, call.so_far, call.reply) == ("observe", True, False)
+    assert call.value["answer"]["failed"]["code"] == "cancelled"
+    kinds = [type(effect) for effect in out]
+    assert kinds.index(do.CallHooks) < kinds.index(do.CutStream) < kinds.index(do.ForgetHooks)
+
+
+def test_an_end_is_observed_once() -> None:
+    daemon = core(hook("sees", "observe"))
+    daemon.handle(ask())
+    daemon.handle(on.RunEnded(4.0, "r", "stop", 1, 0, 1, 0.1, None, None))
+    out = daemon.handle(on.StagesEnded(4.1, "r", "text"))
+    assert called(out) == [(MAIN, "observe", ("sees",))]
+    assert told(out) == [("sees", "observe", "told")]
+    assert called(daemon.handle(on.ConnectionGone(5.0, 1, False))) == [], "its reader goes before it has all of it"
+
+
+def test_what_plugins_fail_at_when_nobody_waits_is_counted_and_trips_them() -> None:
+    sees = hook("sees", "observe")
+    daemon = core(sees)
+    out = daemon.handle(on.Observed(2.0, "observe", (HookResult("sees", "error", "geheim"),)))
+    (line,) = only(out, do.Log)
+    assert line.hook == "sees" and "geheim" not in line.text
+    for _ in range(4):
+        out = daemon.handle(on.ObserverFailed(2.0, "observe", ("sees",), "late"))
+    assert (sees.tally.failed, sees.tally.why) == (5, "late")
+    assert [one.value["state"] for one in only(out, do.Publish)] == ["tripped"]
+    daemon.handle(ask())
+    daemon.handle(on.RunEnded(4.0, "r", "stop", 1, 0, 1, 0.1, None, None))
+    assert told(daemon.handle(on.StagesEnded(4.1, "r", "text"))) == [("sees", "observe", "skipped")]
+    assert daemon.handle(on.Observed(5.0, "model", (HookResult("gone"),))) == []

@@ -113,15 +113,6 @@ def test_a_host_that_dies_leaves_a_table_that_names_the_call(bench: HostBench, c
     assert [slot[:2] for slot in bench.table()] == [(number, 1)]
 
 
-def test_a_host_that_dies_of_an_observer_leaves_its_place_in_the_offers(bench: HostBench) -> None:
-    bench.write("a", GOOD)
-    bench.write("dies", "import os\n@hookimpl\ndef ingled_observe(answer):\n    os._exit(3)\n")
-    plugins = bench.start()
-    bench.call("observe", ["dies"], {"answer": {"text": ""}}, call=0)
-    assert bench.process.wait(20) == 3
-    assert [slot[:2] for slot in bench.table()] == [(link.UNANSWERED, list(plugins).index("dies"))]
-
-
 def test_the_last_words_of_a_host_that_dies_while_it_loads_name_the_plugin(bench: HostBench) -> None:
     bench.write("a", GOOD)
     bench.write("b", "import os\nos._exit(4)")

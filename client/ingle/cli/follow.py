@@ -143,7 +143,8 @@ def hook_line(hook: dict[str, Any]) -> str:
     """Return what one hook did, for people."""
     why = f": {hook['why']}" if hook.get("why") else ""
     noted = ", ".join(f"{key} {value}" for key, value in (hook.get("note") or {}).items())
-    said = f"{hook.get('verdict')}, {hook.get('us', 0)} us" + (f" ({noted})" if noted else "")
+    took = "" if hook.get("verdict") == "told" else f", {hook.get('us', 0)} us"
+    said = f"{hook.get('verdict')}{took}" + (f" ({noted})" if noted else "")
     return f"hook    {hook.get('name')} at {hook.get('point')}: {said}{why}"
 
 

@@ -123,9 +123,10 @@ class HookCalls:
         return pending.pid
 
     def drop(self, id: str, stage: int | None = None) -> None:
-        """Forget the calls of a request, or of one stage of its text."""
-        for number in [n for n, one in self._pending.items() if one.message.id == id and stage in (None, one.stage)]:
-            del self._pending[number]
+        """Forget the calls of a request, or of one stage of its text; observers are told all the same."""
+        for pending in [one for one in self._pending.values() if one.message.id == id and stage in (None, one.stage)]:
+            if pending.message.point != "observe":
+                del self._pending[pending.number]
 
     def at(self, pid: int) -> bool:
         """Return whether a host has calls."""

@@ -16,6 +16,7 @@ from ingled.broker.hook_calls import RETRIES, HookCalls, Pending
 from ingled.broker.hook_text import HookText
 from ingled.broker.host import Host
 from ingled.broker.hosts import Hosts
+from ingled.broker.observers import Observers
 from ingled.core import effects as do
 from ingled.core import events as on
 from ingled.core.flow import Flow, Sends
@@ -44,6 +45,7 @@ class HookFront:
         """
         self._loop, self._hosts, self._dispatch = loop, hosts, dispatch
         self.calls = HookCalls(loop, hosts, send)
+        self.observers = Observers(loop, self.calls, dispatch)
         self.text = HookText(
             loop,
             flow,
@@ -63,6 +65,11 @@ class HookFront:
 
     def call(self, effect: do.CallHooks) -> None:
         """Call hooks for the core."""
+        if effect.so_far:
+            effect.value["answer"]["text"] = self.text.so_far(effect.id)
+        if not effect.reply and effect.provider.startswith("group:"):
+            self.observers.call(effect)
+            return
         number = self.calls.number() if effect.reply else 0
         message = HookCall(
             number, effect.point, list(effect.hooks), effect.value, effect.id,

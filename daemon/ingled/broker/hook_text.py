@@ -95,6 +95,13 @@ class HookText:
         text = self._flow.text(id) if watched is None or watched.text is None else watched.text
         self._dispatch(on.StagesEnded(self._loop.time(), id, text))
 
+    def so_far(self, id: str) -> str:
+        """Return what there is of the answer of a request that hooks follow."""
+        if id in self._stages.ways:
+            return self._stages.text(id)
+        watched = self._watched.get(id)
+        return "" if watched is None else self._flow.text(id) if watched.text is None else watched.text
+
     def forget(self, id: str) -> set[int]:
         """A request is over; returns the hosts that are done with its text."""
         watched = self._watched.pop(id, None)

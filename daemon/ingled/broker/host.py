@@ -38,12 +38,6 @@ class Host:
         """Return the calls that its threads are at, and the index of the hook within each."""
         return {call: index for call, index, _ in self._table()}
 
-    def silent_work(self) -> list[str]:
-        """Return the plugins that it is at in calls that want no answer."""
-        plugins = self.plugins or []
-        found = [index for call, index, _ in self._table() if call == link.UNANSWERED]
-        return [plugins[index].name for index in found if index < len(plugins)]
-
     def threads(self) -> dict[int, tuple[int, int]]:
         """Return by thread the call that it is at, and the processor time that it has used, in clock ticks."""
         return {thread: (call, _ticks(self.pid, thread)) for call, _, thread in self._table()}

@@ -5,7 +5,6 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from ingled import link
 from ingled.broker.host import Host
 from ingled.broker.processes import kill_group
 
@@ -66,8 +65,7 @@ class Judge:
 
     def died(self, host: Host, words: str) -> None:
         """A host has ended, in `words`: what it was at then is at fault."""
-        self._strike(host, host.silent_work())
-        busy = [call for call in host.busy() if call != link.UNANSWERED]
+        busy = list(host.busy())
         if busy and not host.judged:
             self._strike(host, self.on_hang(host, busy, f"the hook host ended under it ({words})"))
 

@@ -137,6 +137,10 @@ class Control:
                 return self.passage.replied(event)
             case on.HookFailed():
                 return self.passage.failed(event)
+            case on.Observed():
+                return self.pipeline.observed(event)
+            case on.ObserverFailed():
+                return self.pipeline.observer_failed(event)
             case on.HookAgain():
                 return self.passage.again(event)
             case on.StagesEnded():

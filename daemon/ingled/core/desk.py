@@ -70,6 +70,8 @@ class Desk:
         self.limits = limits
         self.models = models
         self._held, self._made = held, made
+        self.observed: Callable[[float, Record, Failed], list[do.Effect]] = lambda now, record, end: []
+        """Tells observers of a request that fails."""
 
     @property
     def busy(self) -> bool:
@@ -101,6 +103,9 @@ class Desk:
         """End a request wherever it is; text that was not taken is dropped."""
         self._pay(now, record, record.end.usage if record.end else None)
         out: list[do.Effect] = []
+        if record.stage in (Stage.RUNNING, Stage.FILTERING, Stage.QUEUED):
+            left = failed(record.id, "cancelled", "its client has gone", "", "client")
+            out += self.observed(now, record, end or left)
         if record.stage in (Stage.RUNNING, Stage.FILTERING) and record.worker is not None:
             out.append(do.AbortRequest(record.worker, record.id))
             record.worker = None
@@ -214,13 +219,14 @@ class Desk:
         """The request is over for the engine; its reader may still have to take text."""
         usage = end.usage
         self._pay(now, record, None if usage is UNSET else usage)
+        told = self.observed(now, record, end) if isinstance(end, Failed) else []
         end = _with_hooks(record, end)
         record.stage, record.chain = Stage.ENDING, None
         if isinstance(end, Done):
             self.requests.done_total += 1
         else:
             self.requests.failed_total += 1
-        out: list[do.Effect] = [do.CloseStream(record.id, end), do.ClearTimer(("deadline", record.id))]
+        out: list[do.Effect] = [*told, do.CloseStream(record.id, end), do.ClearTimer(("deadline", record.id))]
         if record.hooked:
             out.append(do.ForgetHooks(record.id))
         if record.detach and record.conn is None:

@@ -98,7 +98,10 @@ class AttachStream:
 
 @dataclass(frozen=True, slots=True)
 class CallHooks:
-    """Call hooks of a provider; with `reply` the shell reports `HookReplied` or `HookFailed`."""
+    """Call hooks of a provider; with `reply` the shell reports `HookReplied` or `HookFailed`.
+
+    Without, nobody waits: of plugins it reports `Observed` or `ObserverFailed`.
+    """
 
     provider: str
     id: str
@@ -109,6 +112,8 @@ class CallHooks:
     deadlines: tuple[int, ...]
     """Milliseconds, for each hook."""
     reply: bool
+    so_far: bool = False
+    """The answer's text is what there is of it now."""
 
 
 @dataclass(frozen=True, slots=True)

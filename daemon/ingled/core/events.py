@@ -346,6 +346,25 @@ class HookFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class Observed:
+    """Plugins have been told of what they observe."""
+
+    now: float
+    point: Point
+    results: tuple[HookResult, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ObserverFailed:
+    """Plugins could not be told of what they observe, or not in time."""
+
+    now: float
+    point: Point
+    hooks: tuple[str, ...]
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class HookAgain:
     """The hooks that were called have lost their host through no fault of this call: it is made again."""
 
@@ -437,6 +456,8 @@ Event = (
     | HookReplied
     | HookFailed
     | HookAgain
+    | Observed
+    | ObserverFailed
     | StagesEnded
     | StageStopped
     | StageFailed

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace as changed
 from typing import Literal, NamedTuple
 
-from ingle.wire.schema import Code, Done, ModelRef, Timings, Usage
+from ingle.wire.schema import Code, Done, Failed, ModelRef, Timings, Usage
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
@@ -18,11 +18,12 @@ from ingled.core import chain as chains
 from ingled.core import effects as do
 from ingled.core import events as on
 from ingled.core import pipeline as hooks
-from ingled.core.chain import Outcome
+from ingled.core.chain import Hop, Outcome
 from ingled.core.desk import Desk
 from ingled.core.naming import Names
 from ingled.core.outcomes import failed, ms, request_event
 from ingled.core.pipeline import Pipeline
+from ingled.core.registry import Entry
 from ingled.core.requests import Record, Stage
 
 
@@ -46,6 +47,7 @@ class Passage:
     def __init__(self, pipeline: Pipeline, desk: Desk, names: Names, admit: Admit, give: Give) -> None:
         """`admit` sets the record's model, or refuses; `give` runs or queues the request."""
         self.pipeline, self.desk = pipeline, desk
+        desk.observed = self._failure_observed
         self._find, self._admit, self._give = names.find, admit, give
         self._parked: list[Record] = []
         """Requests that came before it was known which hooks there are."""
@@ -276,11 +278,23 @@ class Passage:
             done = replace(done, result={"text": text} if bare else {**done.result, "text": text})
         if record.sealed:
             out.append(do.DeliverText(record.id, text))
-        observers = self.pipeline.meet("observe", record)
-        good = [entry for entry in observers if not entry.out_of_order(now)]
-        told: list[do.Effect] = []
-        if good:
-            value = hooks.answer_value(record, done, text, whole=True)
-            told = [hooks.call(record, "observe", hop, value, reply=False) for hop in chains.hops(good)]
-            record.ran += [chains.told(entry, "observe", "unchanged", 0) for entry in good]
+        hops = self._observers(now, record)
+        value = hooks.answer_value(record, done, text, whole=True) if hops else {}
+        told = [hooks.call(record, "observe", hop, value, reply=False) for hop in hops]
         return [*out, *self.desk.end(now, record, done), *told]
+
+    def _observers(self, now: float, record: Record) -> list[Hop]:
+        """Return who is to be told of a request's end, which is the last that is said of its hooks."""
+        good: list[Entry] = []
+        for entry in self.pipeline.meet("observe", record):
+            why = entry.out_of_order(now)
+            record.ran.append(chains.told(entry, "observe", "skipped" if why else "told", 0, why))
+            good += [] if why else [entry]
+        return chains.hops(good)
+
+    def _failure_observed(self, now: float, record: Record, end: Failed) -> list[do.Effect]:
+        """Tell observers of a request that fails, while there is what has been made of its answer."""
+        record.ran, record.chain = record.told(), None
+        hops = self._observers(now, record)
+        value = hooks.failure_value(record, end) if hops else {}
+        return [changed(hooks.call(record, "observe", hop, value, reply=False), so_far=True) for hop in hops]

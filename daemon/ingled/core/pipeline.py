@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 from ingle.wire.hook_schema import HookResult, Point
-from ingle.wire.schema import BODIES, Code, Done, Result
-from msgspec import Raw
+from ingle.wire.schema import BODIES, Code, Done, Failed, Result
+from msgspec import UNSET, Raw
 from msgspec.structs import replace
 
 from ingled.core import chain as chains
@@ -216,6 +216,26 @@ class Pipeline:
         due = [entry for hop in chain.hops for entry in hop.entries]
         return chains.go_on(chain, [present.get(entry.key) or entry.gone(GONE) for entry in due], now)
 
+    def observed(self, e: on.Observed) -> list[do.Effect]:
+        """Count what plugins made of what they were told."""
+        out: list[do.Effect] = []
+        for result in e.results:
+            if result.verdict == "error":
+                out += self.observer_failed(on.ObserverFailed(e.now, e.point, (result.hook,), result.reason))
+            elif (entry := self.registry.entries.get(result.hook)) is not None:
+                entry.tally.worked(result.us)
+        return out
+
+    def observer_failed(self, e: on.ObserverFailed) -> list[do.Effect]:
+        """Count and log what plugins failed at when nobody waited for them."""
+        out: list[do.Effect] = []
+        for entry in [self.registry.entries[name] for name in e.hooks if name in self.registry.entries]:
+            out += self.count(e.now, entry, e.why)
+            if entry.tally.row == 1:  # and not why: what a hook says may quote a prompt
+                text = f"hook '{entry.name}' failed at '{e.point}', {entry.tally.failed} times now; see `ingle hooks`"
+                out.append(do.Log("warning", text, hook=entry.name))
+        return out
+
     def count(self, now: float, entry: Entry, why: str) -> list[do.Effect]:
         """Count a failure; the hook may trip."""
         return tripped(entry) if entry.tally.failed_at(now, why) else []
@@ -350,7 +370,19 @@ def answer_value(record: Record, done: Done, text: str, *, whole: bool) -> Value
     model = {name: value for name, value in msgspec.structs.asdict(done.model).items() if value is not None}
     usage = msgspec.structs.asdict(done.usage)
     answer: Value = {"text": text, "finish": done.finish, "model": model, "usage": usage, "options": options(record)}
-    answer["hooks"] = [{key: one[key] for key in one if key not in ("before", "after")} for one in record.ran]
+    answer["hooks"] = _ran(record)
     if whole:
         answer["messages"] = messages(record)
     return {"answer": answer}
+
+
+def failure_value(record: Record, end: Failed) -> Value:
+    """Return what observers see of a request that failed; its text is what there is of it."""
+    usage = {} if end.usage is UNSET else msgspec.structs.asdict(end.usage)
+    answer: Value = {"text": "", "finish": "failed", "model": {"name": record.model}, "usage": usage}
+    answer |= {"options": options(record), "hooks": _ran(record), "messages": messages(record)}
+    return {"answer": answer | {"failed": {"code": end.code, "message": end.message, "fault": end.fault}}}
+
+
+def _ran(record: Record) -> list[Value]:
+    return [{key: one[key] for key in one if key not in ("before", "after")} for one in record.ran]

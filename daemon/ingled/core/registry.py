@@ -150,6 +150,7 @@ class Entry:
             "why": (wrong if whole or self.broken else "it failed again and again") if wrong else None,
             "calls": tally.calls,
             "failures": tally.failed,
+            "last_failure": tally.why or None if whole else None,
             "p50_us": times[len(times) // 2] if times else None,
             "p99_us": times[int(len(times) * 0.99)] if times else None,
             "select": {name: list(getattr(offer.select, name)) for name in ("models", "accounts", "tags")},

@@ -59,7 +59,6 @@ class Host:
         self._leave = threading.Event()
         self._registry: Registry | None = None
         self._lanes = Lanes({})
-        self._places: dict[str, int] = {}
         self._folder: Folder | None = None
         self._table = Table(runtime, os.getpid())
         self._crew: Crew[Job | Lane] = Crew(self._table, self._work, self._flush)
@@ -92,7 +91,6 @@ class Host:
         registry = Registry(setup)
         self._take_signals()  # a plugin may have taken them
         confine.tell_faults()  # not before: the last line of the log names what was being loaded
-        self._places = {plugin.name: index for index, plugin in enumerate(registry.told)}
         self._lanes = Lanes(registry.plugins)
         gc.collect()
         gc.freeze()  # the collector need not walk what stays
@@ -212,13 +210,9 @@ class Host:
 
     def _answer(self, call: HookCall, asker: Dealer | None, slot: Slot, lane: Lane | None) -> None:
         assert self._registry is not None, "calls come after Offers"
-        places = self._places if call.call == 0 else None
 
         def at(index: int) -> None:
-            if places is None:
-                slot.note(call.call, index)
-            else:
-                slot.note(link.UNANSWERED, places.get(call.hooks[index], 0))
+            slot.note(call.call, index)
 
         try:
             if lane is not None:
@@ -232,8 +226,6 @@ class Host:
             log.error("the hook host failed at a call: %s", type(error).__name__)
             why = f"the hook host failed: {type(error).__name__}"
             packed = _encode(HookReply(call.call, [HookResult(name, "error", why) for name in call.hooks]))
-        if call.call == 0:
-            return
         line, now = self._line, time.monotonic()
         if not line.waiting:
             self._unsent_since = now

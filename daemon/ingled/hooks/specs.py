@@ -57,7 +57,7 @@ class RequestValue(TypedDict):
 
 
 class Answer(TypedDict, total=False):
-    """A finished answer. `messages` are what the model was shown; both are there for observers only."""
+    """A finished answer. `messages` are what the model was shown; they and `failed` are there for observers only."""
 
     text: str
     finish: str
@@ -68,6 +68,8 @@ class Answer(TypedDict, total=False):
     messages: list[Message]
     hooks: list[dict[str, Any]]
     """Those that ran before, as `done` lists them."""
+    failed: dict[str, str]
+    """Where it did not end well, with `finish` "failed": `code`, `message` and `fault`; `text` is what there was."""
 
 
 class Change(TypedDict):
@@ -157,7 +159,7 @@ class Specs:
 
     @hookspec
     def ingled_observe(self, answer: Answer, call: Call, options: Any) -> None:
-        """Get a copy of the prompt and the answer afterwards; nobody waits.
+        """Get a copy of the prompt and the answer at every end, also where `answer["failed"]` says why; nobody waits.
 
         >>> seen = []
         >>> def ingled_observe(answer, call):

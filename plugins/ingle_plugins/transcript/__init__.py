@@ -128,6 +128,8 @@ def _record(answer: Answer, call: Call, options: Options) -> dict[str, Any]:
         "options": answer.get("options", {}),
         "hooks": answer.get("hooks", []),
     }
+    if "failed" in answer:
+        record["failed"] = answer["failed"]
     kept = {key: value for key, value in record.items() if key not in options.leave_out}
     return {**kept, **_cleaned({key: value for key, value in kept.items() if key not in _ITSELF}, options)}
 
