@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Literal, Self, Unpack, overload
 
+from ingle.aio_provider import Provider as Provider
 from ingle.asking import Messages, Op, Options, parts, turns
 from ingle.async_line import AsyncLine
 from ingle.errors import IngleError, from_failed
