@@ -6,7 +6,7 @@ and a file that is no plain file is not opened for reading.
 
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
@@ -102,12 +102,19 @@ def read(folder: Path) -> Tensors:
 
     Reads headers only. Raises Unreadable, also where there are no such files.
     """
+    return add(parse(header, data, str(folder / name)) for name, header, data in headers(folder))
+
+
+def headers(folder: Path) -> Iterator[tuple[str, bytes, int]]:
+    """Yield name, header and bytes of data of each file of weights that an engine would load. Raises Unreadable."""
     names = _names(folder)
     if not names:
         raise Unreadable(f"{folder}: there are no weights in it (no .safetensors file)")
     if len(names) > MOST_FILES:
         raise Unreadable(f"{folder}: {len(names)} files of weights; at most {MOST_FILES} are read")
-    return add(_read_file(folder / name) for name in names)
+    for name in names:
+        header, data = _header(folder / name)
+        yield name, header, data
 
 
 def _names(folder: Path) -> list[str]:
@@ -117,7 +124,7 @@ def _names(folder: Path) -> list[str]:
         there = sorted(path.name for path in folder.iterdir() if path.name.endswith(".safetensors"))
         if not index.exists():
             return there
-        with _open(index) as file:
+        with open_plain(index) as file:
             text = file.read(INDEX_BYTES + 1)
     except OSError as error:
         raise Unreadable(f"{error.filename or folder}: cannot be read: {error.strerror}") from error
@@ -137,9 +144,10 @@ class _Index(Struct, frozen=True):
     weight_map: dict[str, str]
 
 
-def _read_file(path: Path) -> Tensors:
+def _header(path: Path) -> tuple[bytes, int]:
+    """Return a file's header, and how many bytes are behind it."""
     try:
-        with _open(path) as file:
+        with open_plain(path) as file:
             size = os.fstat(file.fileno()).st_size
             head = file.read(8)
             length = int.from_bytes(head, "little")
@@ -147,13 +155,13 @@ def _read_file(path: Path) -> Tensors:
                 raise Unreadable(f"{path}: shorter than its header: it is cut off, or no safetensors file")
             if length > HEADER_BYTES:
                 raise Unreadable(f"{path}: its header has {length} bytes, at most {HEADER_BYTES} are read")
-            return parse(file.read(length), size - 8 - length, str(path))
+            return file.read(length), size - 8 - length
     except OSError as error:
         raise Unreadable(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def _open(path: Path) -> IO[bytes]:
-    """Open a plain file; anything else (a pipe would never end) is an error."""
+def open_plain(path: Path) -> IO[bytes]:
+    """Open a plain file; anything else (a pipe would never end) is an error. Raises Unreadable and OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)

@@ -1,0 +1,149 @@
+"""The ledger: what models really took and how long they loaded, kept over restarts in the state folder.
+
+One JSON file, replaced as a whole. A file that cannot be read is set aside under another name and reported, never
+deleted; the daemon goes on with an empty one.
+"""
+
+import asyncio
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+log = logging.getLogger(__name__)
+
+FILE = "ledger.json"
+VERSION = 1
+MOST = 1000
+"""Entries that are kept: the latest."""
+GROWN = 1.01
+"""What grows by less than this is not written down again."""
+
+Count = Annotated[int, Meta(ge=0)]
+
+
+class Entry(Struct, frozen=True):
+    """What was measured of one model with one set of options on one device."""
+
+    model: str
+    """Its name then, for people."""
+    device: str
+    taken: Count
+    """Bytes that its processes alone had, once it was ready."""
+    kv_cache: Count
+    """Of these, by what the engine says."""
+    most: Count
+    """The most that they have had since."""
+    load_s: Annotated[float, Meta(ge=0)]
+    """Seconds of its last load."""
+    loads: Count = 1
+    at: float = 0.0
+    """When it was loaded last, in seconds since 1970."""
+
+
+class _File(Struct, frozen=True):
+    version: int
+    entries: dict[str, Entry]
+
+
+def key(digest: str, revision: str | None, options: Mapping[str, Any], device: str, engine: str) -> str:
+    """Return the name under which a model is known: the same weights with the same options on the same device.
+
+    `digest` is that of its folder (`ingled.models.folder`), `engine` has name and version.
+    """
+    whole = json.dumps([digest, revision, dict(options), device, engine], sort_keys=True, default=str)
+    return hashlib.sha256(whole.encode()).hexdigest()[:32]
+
+
+class Ledger:
+    """All entries, in memory and in the file."""
+
+    def __init__(self, folder: Path, loop: asyncio.AbstractEventLoop) -> None:
+        self._path, self._loop = folder / FILE, loop
+        self.problem = ""
+        """What was wrong with the file, and where it is now."""
+        self.entries = self._read()
+        self._writing: asyncio.Future[None] | None = None
+        self._dirty = False
+
+    def _read(self) -> dict[str, Entry]:
+        try:
+            found = msgspec.json.decode(self._path.read_bytes(), type=_File)
+            if found.version != VERSION:
+                raise ValueError(f"it has version {found.version}, this daemon writes {VERSION}")
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, RecursionError) as error:
+            self.problem = f"{self._path} cannot be read ({error}){self._set_aside()}"
+            log.error("%s; what models take is learned anew", self.problem)
+            return {}
+        return found.entries
+
+    def _set_aside(self) -> str:
+        aside = self._path.with_name(f"{FILE}.unreadable-{time.time_ns()}")
+        try:
+            self._path.rename(aside)
+        except OSError as error:
+            return f"; it cannot be moved: {error.strerror}"
+        return f"; it is now {aside}"
+
+    def loaded(self, key: str, model: str, device: str, taken: int, kv_cache: int, load_s: float) -> None:
+        """Write down that a model is ready. One that gave no measurement keeps the earlier one."""
+        before = self.entries.pop(key, None)  # the latest is last
+        loads = before.loads + 1 if before else 1
+        if before and not taken:
+            taken, kv_cache = before.taken, before.kv_cache
+        most = max(taken, before.most if before else 0)
+        self.entries[key] = Entry(model, device, taken, kv_cache, most, round(load_s, 3), loads, round(time.time(), 3))
+        for old in list(self.entries)[:-MOST]:
+            del self.entries[old]
+        self._save()
+
+    def grew(self, key: str, bytes: int) -> bool:
+        """Write down that a running model has more by now; returns whether that was news."""
+        entry = self.entries.get(key)
+        if entry is None or bytes <= entry.most * GROWN:
+            return False
+        self.entries[key] = msgspec.structs.replace(entry, most=bytes)
+        self._save()
+        return True
+
+    def _save(self) -> None:
+        self._dirty = True
+        if self._writing is None:
+            self._writing = self._loop.run_in_executor(None, self._write, self._packed())
+            self._writing.add_done_callback(self._written)
+
+    def _packed(self) -> bytes:
+        self._dirty = False
+        return msgspec.json.format(msgspec.json.encode(_File(VERSION, self.entries)), indent=1)
+
+    def _write(self, data: bytes) -> None:
+        """Replace the file; runs in a thread, one at a time."""
+        fresh = self._path.with_name(f".{FILE}.new")
+        fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(fd)
+        fresh.rename(self._path)
+
+    def _written(self, done: "asyncio.Future[None]") -> None:
+        self._writing = None
+        if error := done.exception():
+            log.error("the ledger cannot be written: %s; what is learned now is forgotten at the end", error)
+        elif self._dirty:
+            self._save()
+
+    async def close(self) -> None:
+        """Return when everything is written, or cannot be."""
+        while self._writing is not None:
+            await asyncio.wait([self._writing])
+            await asyncio.sleep(0)  # what follows it
