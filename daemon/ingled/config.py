@@ -58,7 +58,9 @@ class Daemon(Struct, frozen=True, forbid_unknown_fields=True):
     plugin_memory: Annotated[int, Meta(ge=128 << 20)] = 1 << 30
     """Most bytes of memory that a host of plugins may have."""
     memory: int | str | None = None
-    """Bytes that all models may take together, such as "24GiB"; no bound if not said."""
+    """Bytes that all models may take together, such as "24GiB"; without it, what is free but for `head_room`."""
+    head_room: int | str | None = None
+    """Bytes that are left to others; without it a twentieth of the memory, and at least 512 MiB."""
     patience: Annotated[float, Meta(ge=0, le=86400)] = 30.0
     """Seconds that a model waits for busy ones before these are given nothing more."""
     metrics: str | None = None
@@ -213,12 +215,17 @@ class Config(Struct, frozen=True):
     @property
     def device(self) -> Device:
         """Return where models are, and how many bytes they may take together."""
-        return Device("memory", None if self.daemon.memory is None else count_bytes(self.daemon.memory))
+        return Device("memory", None if self.daemon.memory is None else sizes.read(self.daemon.memory))
+
+    @property
+    def head_room(self) -> int | None:
+        """Return the bytes that are left to others; None: as much as is usual."""
+        return None if self.daemon.head_room is None else sizes.read(self.daemon.head_room)
 
     def terms(self, name: str) -> Terms:
         """Return when this model may be resident."""
         model = self.models[name]
-        need = 0 if model.memory is None else count_bytes(model.memory)
+        need = 0 if model.memory is None else sizes.read(model.memory)
         return Terms(
             need,
             weight=2.0**model.priority,
@@ -309,7 +316,9 @@ def _read(table: dict[str, Any], file: Path | None) -> tuple[Daemon, dict[str, M
                 raise ConfigError(f"daemon.{key} is {value!r}: expected an absolute path")
             paths[key] = Path(value).expanduser()
     daemon = _convert(head, Daemon, "daemon", extra=PATHS)
-    _check_bytes(daemon.memory, "daemon.memory")
+    for key in ("memory", "head_room"):
+        if (value := getattr(daemon, key)) is not None:
+            _size(value, f"daemon.{key}")
     try:
         metrics_place(daemon.metrics or "/")
     except ValueError as error:
@@ -384,29 +393,6 @@ def metrics_place(text: str) -> Path | tuple[str, int]:
     return host, int(port)
 
 
-def count_bytes(value: int | str) -> int:
-    """Return the bytes that a text such as "1.5GiB" or "800MB" means. Raises ValueError."""
-    if isinstance(value, int):
-        found = float(value)
-    else:
-        match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?(?:([KMGT])(i)?)?B?", value.strip())
-        if match is None:
-            raise ValueError(value)
-        power = "KMGT".index(match[2]) + 1 if match[2] else 0
-        found = float(match[1]) * (1024 if match[3] else 1000) ** power
-    if found <= 0:
-        raise ValueError(value)
-    return int(found)
-
-
-def _check_bytes(value: int | str | None, at: str) -> None:
-    if value is not None:
-        try:
-            count_bytes(value)
-        except ValueError as error:
-            raise ConfigError(f"{at} is {value!r}: expected a number of bytes, such as '24GiB'") from error
-
-
 def _check_hook(name: str, at: str) -> None:
     if re.fullmatch("[a-z0-9][a-z0-9_.-]{0,63}", name) is None:
         raise ConfigError(f"{at}: a hook's name has small letters, digits, '_', '.' and '-', and at most 64 of them")
@@ -414,7 +400,8 @@ def _check_hook(name: str, at: str) -> None:
 
 def _model(model: Model, at: str, file: Path | None) -> Model:
     """Return the model with an absolute source. Raises ConfigError."""
-    _check_bytes(model.memory, f"{at}.memory")
+    if model.memory is not None:
+        _size(model.memory, f"{at}.memory")
     for key in model.engine:
         if key in RESERVED:
             raise ConfigError(f"{at}.engine.{key}: the daemon sets this itself; remove it")

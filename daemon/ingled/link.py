@@ -95,6 +95,15 @@ class Estimate(Struct, frozen=True, forbid_unknown_fields=True):
     """Over how many it is spread, evenly."""
 
 
+class Gpu(Struct, frozen=True, forbid_unknown_fields=True):
+    """A GPU, and its memory in bytes as the driver tells it."""
+
+    name: str
+    total: int
+    free: int
+    driver: str = ""
+
+
 class Info(Struct, frozen=True, forbid_unknown_fields=True):
     """What a ready worker knows of its model."""
 
@@ -112,7 +121,7 @@ class Info(Struct, frozen=True, forbid_unknown_fields=True):
     load_s: float = 0.0
     """Seconds from fork to ready."""
     taken_bytes: int = 0
-    """Memory of the machine that the worker's processes alone have, once it is ready."""
+    """Memory that the worker's processes alone have, once it is ready: of the GPU, where it is on one."""
 
 
 # ---------------------------------------------------------------- worker -> broker
@@ -299,6 +308,8 @@ class Planned(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", ta
     estimate: Estimate | None = None
     """None too where the engine takes the options and the model cannot be planned; `note` says why."""
     note: str = ""
+    gpu: Gpu | None = None
+    """Where the model would be, if that is a GPU."""
 
 
 # ---------------------------------------------------------------- hook host -> broker

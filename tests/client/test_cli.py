@@ -164,6 +164,8 @@ def test_colours_are_for_terminals_that_want_them(ingle: Any, variable: dict[str
         (["load", "--no-wait", "tiny"], "tiny: ready", "state"),
         (["unload", "tiny"], "tiny: cold", "state"),
         (["unload", "--force", "tiny"], "tiny: cold", "state"),
+        (["plan", "tiny", "--context", "8"], "  KV cache   1.0 GiB  4 answers of 8 tokens", "need"),
+        (["plan", "tiny", "--context", "8"], "would fit    without coder (3.0 GiB)", "would_fit"),
         (["pin", "tiny"], "tiny: pinned, ready", "pinned"),
         (["unpin", "tiny"], "tiny: not pinned, ready", "pinned"),
         (["want", "tiny", "--within", "1.5s"], "tiny: loading, ready in about 1.5s", "eta_ms"),

@@ -17,6 +17,7 @@ VERBS = (
     "requests",
     "cancel",
     "load",
+    "plan",
     "unload",
     "pin",
     "unpin",

@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import assert_never
 
@@ -80,10 +81,6 @@ class LinkFront:
         """Set by the owner, before anything is received."""
         self.workers: dict[str, Worker] = {}
         """Workers that have attached and whose process lives, by its id in words."""
-        self.problems: dict[str, str] = {}
-        """Models whose options the engine refuses, and its words."""
-        self.estimates: dict[str, link.Estimate] = {}
-        """What the engine says that models will take."""
         self.nursery: Peer | None = None
         self.nursery_pid: int | None = None
         self.nursery_phase = "starting"
@@ -91,10 +88,15 @@ class LinkFront:
         """Since somebody last looked."""
         self._by_route: dict[bytes, Worker] = {}
         self._pidfds: dict[int, int] = {}
-        self._plans: dict[int, str] = {}
         self._asked: set[bytes] = set()
         """Peers that have been asked who they are, and have not said it yet."""
         self._ended_for_memory = ended_for_memory()
+        self._plans: dict[int, Callable[[link.Planned], None]] = {}
+        self._plan_refs = count()
+        self.on_nursery_ready: Callable[[], None] = lambda: None
+        """Is called when models can be planned."""
+        self.on_ready: Callable[[Worker], None] = lambda worker: None
+        self.on_stats: Callable[[Worker], None] = lambda worker: None
 
     # ------------------------------------------------------------ out
 
@@ -130,6 +132,15 @@ class LinkFront:
         """Have the nursery fork a worker; without one, its attach asks for this again."""
         if self.nursery is not None:
             self.router.send(self.nursery, link.encode(link.Start(self._specs[model])))
+
+    def plan(self, spec: link.Spec, answer: Callable[[link.Planned], None]) -> bool:
+        """Have the engine say what a model would take; returns False, without an answer, while there is none."""
+        if self.nursery is None or self.nursery_phase != "ready":
+            return False
+        ref = next(self._plan_refs)
+        self._plans[ref] = answer
+        self.router.send(self.nursery, link.encode(link.Plan(ref, spec)))
+        return True
 
     def stop(self, worker: str | None, pid: int | None) -> None:
         """Have a worker leave: ask it, and have the nursery end its process group."""
@@ -213,7 +224,7 @@ class LinkFront:
                     self.nursery_phase = message.phase
                     if message.phase == "ready":
                         self.nursery_was_ready = True
-                        self._plan_all()
+                        self.on_nursery_ready()
                     else:
                         self._dispatch(on.NurseryLoading(now, message.percent))
                 else:
@@ -222,6 +233,7 @@ class LinkFront:
             case link.Ready():
                 if worker is not None:
                     worker.info, worker.busy_at, worker.settled = message.info, now, True
+                    self.on_ready(worker)
                     self._dispatch(on.WorkerReady(now, worker.model, worker.pid))
             case link.LoadFailed():
                 if worker is not None:
@@ -237,7 +249,8 @@ class LinkFront:
                 self._unwatch(message.pid)
                 self._ended(message.model, message.pid, message.status, tuple(message.log))
             case link.Planned():
-                self._planned(message)
+                if (answer := self._plans.pop(message.ref, None)) is not None:
+                    answer(message)
             case link.Offers() | link.HookReplies() | link.Stale():
                 log.error("private socket: pid %d is no hook host", peer.pid)
             case _:
@@ -350,26 +363,6 @@ class LinkFront:
     def _lease(self, peer: Peer) -> None:
         self.router.send(peer, link.encode(self._lease_terms))
 
-    def _plan_all(self) -> None:
-        for ref, (model, spec) in enumerate(self._specs.items()):
-            self._plans[ref] = model
-            assert self.nursery is not None, "it has just spoken"
-            self.router.send(self.nursery, link.encode(link.Plan(ref, spec)))
-
-    def _planned(self, planned: link.Planned) -> None:
-        model = self._plans.pop(planned.ref, None)
-        if model is None:
-            return
-        if planned.reason is not None:
-            self.problems[model] = planned.reason
-            text = "model '%s': the engine refuses its options: %s"
-            log.error(text, model, planned.reason, extra=about(model=model))
-        if planned.note:
-            text = "model '%s': what it will take cannot be told: %s"
-            log.warning(text, model, planned.note, extra=about(model=model))
-        if planned.estimate is not None:
-            self.estimates[model] = planned.estimate
-
     def _chunks(self, message: link.Chunks) -> None:
         sends: Sends = []
         handled: list[tuple[str, str]] = []
@@ -388,6 +381,7 @@ class LinkFront:
         if not (stats.running or stats.waiting):
             worker.tokens_s = 0.0
         worker.stats, worker.stats_at, worker.busy_at = stats, now, now
+        self.on_stats(worker)
 
     # ------------------------------------------------------------ the end of a peer
 
@@ -397,6 +391,9 @@ class LinkFront:
         if peer is self.nursery:
             self.nursery = None
             self.nursery_phase = "gone"
+            plans, self._plans = self._plans, {}
+            for ref, answer in plans.items():
+                answer(link.Planned(ref, note="the nursery has gone"))
         self._by_route.pop(peer.route, None)
         self._asked.discard(peer.route)
 

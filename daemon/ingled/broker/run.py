@@ -137,6 +137,7 @@ async def _serve(config: Config, place: Place, secret: str, inherited: int | Non
     shell.workers.router.listen(
         listen(config.runtime / link.SOCKET_FILE, 0o600), str(config.runtime / link.SOCKET_FILE)
     )
+    shell.needs.start()
     await _adopt(shell)
     gc.freeze()  # what lives as long as this process needs no search: a full one stopped the loop for 15 ms
     scrape = await _serve_metrics(shell)
@@ -167,6 +168,7 @@ async def _serve(config: Config, place: Place, secret: str, inherited: int | Non
     if not shell.handed_over:
         service.notify("STATUS=stopping workers and nursery", f"EXTEND_TIMEOUT_USEC={3 * STOP_S * 1e6:.0f}")
         await _stop_all(shell)
+    await shell.needs.close()
     shell.front.router.close()
     shell.workers.router.close()
     if scrape is not None:

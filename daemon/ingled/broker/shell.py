@@ -19,6 +19,7 @@ from ingled.broker.front import Connection, Front
 from ingled.broker.hook_front import HookFront
 from ingled.broker.hosts import Hosts
 from ingled.broker.link_front import LinkFront
+from ingled.broker.needs import Needs
 from ingled.broker.nursery_child import NurseryChild
 from ingled.broker.nursery_unit import NurseryUnit
 from ingled.broker.people import People
@@ -159,6 +160,7 @@ class Shell:
             self.nursery = NurseryChild(
                 loop, config.runtime, config.engine, own_socket, self._nursery_was_ready, self._nursery_failed
             )
+        self.needs = Needs(config, self.specs, loop, self.workers, self.control.models, self.dispatch)
         self.on_model: Callable[[], None] = lambda: None
         """Is called when a model has another state."""
 

@@ -14,6 +14,7 @@ from msgspec import Meta, Struct
 
 from ingled.broker.front import Connection
 from ingled.broker.nursery_child import tail
+from ingled.broker.planning import PlanArgs, plan
 from ingled.broker.reading import read_args
 from ingled.core import events as on
 from ingled.core.accounts import Right, forbidden, lacking, visible
@@ -147,7 +148,7 @@ def describe(shell: "Shell", model: Model, inside: bool) -> dict[str, Any]:
         "license": model.license,
         "revision": model.revision,
         "context": info.context if info else profile.context,
-        "why": model.why or shell.workers.problems.get(model.name),
+        "why": model.why or shell.needs.problems.get(model.name),
         "log": list(model.log) if inside and model.log else None,
         "since_s": round(now - model.since, 1) if model.since else None,
         "phase": model.phase if model.state is State.LOADING else None,
@@ -168,6 +169,8 @@ def describe(shell: "Shell", model: Model, inside: bool) -> dict[str, Any]:
         "idle_s": round(now - worker.busy_at, 1) if worker and idle else None,
         "load_s": round(info.load_s, 2) if info else None,
         "need_bytes": model.terms.need or None,
+        "need_source": shell.needs.need(model.name).source,
+        "taken_bytes": shell.needs.taken_by(worker) if worker else None,
         "pinned": model.pinned,
         "waits": None if model.waits is None else model.waits[1],
         "expires_s": _expires(model, now),
@@ -366,6 +369,7 @@ VERBS: dict[str, tuple[type[Struct], Right | None, Verb]] = {
     "models": (Nothing, None, _models),
     "show": (OneModel, None, _show),
     "requests": (RequestsArgs, None, _requests),
+    "plan": (PlanArgs, None, plan),
     "load": (LoadArgs, "load", _load),
     "unload": (UnloadArgs, "load", _unload),
     "pin": (PinArgs, "load", _pin),
@@ -377,5 +381,5 @@ VERBS: dict[str, tuple[type[Struct], Right | None, Verb]] = {
 }
 """Verb -> arguments, the right that it takes, function."""
 
-RESERVED = frozenset({"plan", "sleep", "wake", "pull", "usage", "reload", "doctor", "verify"})
+RESERVED = frozenset({"sleep", "wake", "pull", "usage", "reload", "doctor", "verify"})
 """Verbs that later versions of the protocol will have."""

@@ -91,6 +91,11 @@ class Control:
                 return self.residents.hint(event)
             case on.YieldAsked():
                 return self.residents.give_back(event)
+            case on.NeedSeen():
+                return self.residents.need(event)
+            case on.DeviceSeen():
+                self.residents.device = event.device
+                return []
             case on.ConnectionGone():
                 self.workers.connection_gone(event.conn)
                 gone = self.pipeline.provider_gone(f"conn:{event.conn}")

@@ -10,6 +10,7 @@ from ingle.wire.hook_schema import HookOffer, HookResult, Point
 from msgspec import Raw
 
 from ingled.core.accounts import MEMBER, Rights
+from ingled.core.placement import Device
 from ingled.core.registry import Entry
 from ingled.core.requests import Record
 
@@ -124,6 +125,24 @@ class YieldAsked:
     caller: Caller
     ref: int
     need: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class NeedSeen:
+    """It is known, or known better, what a model takes, and how long it loads (None: it never did)."""
+
+    now: float
+    model: str
+    need: int
+    load_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceSeen:
+    """There is more or less memory for models than there was."""
+
+    now: float
+    device: Device
 
 
 @dataclass(frozen=True, slots=True)
@@ -433,6 +452,8 @@ Event = (
     | PinAsked
     | WantAsked
     | YieldAsked
+    | NeedSeen
+    | DeviceSeen
     | ConnectionGone
     | Delivered
     | WorkerForked

@@ -1,6 +1,7 @@
 """Who is there, who wants to be, and who goes for whom: the policy is asked, and what it says is done. Pure."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ingle.wire.schema import Phase, Result
@@ -183,6 +184,15 @@ class Residents:
             self.want(now, model, hint=True)
             return []
         return [do.SetTimer(("back", model.name), now + max(1.0, pause - min(idle, default=0.0)))]
+
+    def need(self, e: on.NeedSeen) -> list[do.Effect]:
+        """Take note of what a model takes; how long it loads is its own to tell, once it has been loaded here."""
+        model = self.models[e.model]
+        load_s = model.terms.reload_s if model.loads or e.load_s is None else e.load_s
+        if e.load_s is not None:
+            model.loads = max(1, model.loads)
+        model.terms = replace(model.terms, need=e.need, reload_s=load_s)
+        return []
 
     def pin(self, e: on.PinAsked) -> list[do.Effect]:
         """Keep a model from being put out, or no longer."""

@@ -51,6 +51,7 @@ class Worker:
         self._worked = False  # since the last `Stats`
         self._taken = group.Taken()
         self._memory = self._taken_bytes = 0
+        self._on_device = False  # what it takes is memory of a GPU
         self._leave: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._uplink = Uplink(str(runtime / link.SOCKET_FILE), self._receive, lambda: self.leave(EXPIRED))
 
@@ -87,8 +88,8 @@ class Worker:
         gc.collect()
         gc.freeze()  # with an engine's modules loaded, a full collection stops the loop for half a second
         load_s = round(time.monotonic() - self._started, 3)
-        taken = await asyncio.to_thread(self._taken.bytes)
-        self._taken_bytes = taken
+        self._on_device = bool(info.taken_bytes)
+        taken = self._taken_bytes = info.taken_bytes or await asyncio.to_thread(self._taken.bytes)
         self._info = msgspec.structs.replace(info, load_s=load_s, taken_bytes=taken)
         self._uplink.send(link.Ready(self._info))
         await self._watch()
@@ -120,7 +121,7 @@ class Worker:
     async def _measure(self) -> None:
         while True:
             self._memory = await asyncio.to_thread(group.memory)
-            if self._info is not None:
+            if self._info is not None and not self._on_device:
                 self._taken_bytes = max(self._taken_bytes, await asyncio.to_thread(self._taken.bytes))
             await asyncio.sleep(MEMORY_S)
 

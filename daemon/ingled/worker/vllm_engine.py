@@ -143,7 +143,7 @@ class VllmEngine:
         report("warming", 95)
         await self._warm()
         give_back()
-        return self._info(await self._settle())
+        return self._info(*await self._settle())
 
     def _configure(self) -> Any:
         if current_platform.is_cpu() and hasattr(torch.cpu, "_init_amx"):
@@ -183,16 +183,16 @@ class VllmEngine:
         if self._counter:
             self._counter.now = Load()
 
-    async def _settle(self) -> int:
-        """Let EngineCore give back what loading has left over; returns the bytes of its KV cache."""
+    async def _settle(self) -> tuple[int, int]:
+        """Let EngineCore give back what loading has left over; returns what KV cache and process have of the device."""
         config = self._engine.vllm_config
         said = config.cache_config.kv_cache_memory_bytes or 0
         if config.parallel_config.worker_extension_cls != NAME:  # the profile has one of its own
-            return int(said)
+            return int(said), 0
         found = await self._engine.collective_rpc("ingle_settle")
-        return sum(one["kv_cache"] for one in found) or int(said)
+        return sum(one["kv_cache"] for one in found) or int(said), sum(one["device"] for one in found)
 
-    def _info(self, kv_bytes: int) -> Info:
+    def _info(self, kv_bytes: int, device_bytes: int) -> Info:
         config = self._engine.vllm_config
         cache = config.cache_config
         tokens = getattr(cache, "kv_cache_size_tokens", None) or (cache.num_gpu_blocks or 0) * cache.block_size
@@ -201,6 +201,7 @@ class VllmEngine:
             context=self._context,
             kv_tokens=int(tokens),
             kv_bytes=kv_bytes,
+            taken_bytes=device_bytes,
             weights_bytes=sum(file.stat().st_size for file in Path(self._spec.source).glob("*.safetensors")),
             max_running=config.scheduler_config.max_num_seqs,
             device="cpu" if current_platform.is_cpu() else current_platform.get_device_name(),

@@ -5,6 +5,7 @@ Its methods are called by name (`AsyncLLM.collective_rpc`); they have a prefix, 
 
 import ctypes
 import gc
+import os
 from typing import Any
 
 NAME = "ingled.worker.vllm_probe.Probe"
@@ -14,6 +15,7 @@ class Probe:
     """Knows the worker that it is mixed into as `self`."""
 
     model_runner: Any
+    device: Any
 
     def ingle_settle(self) -> dict[str, int]:
         """Give back what loading has left over, and tell what the KV cache takes, in bytes."""
@@ -23,7 +25,29 @@ class Probe:
             for storage in (one.untyped_storage() for one in (cache if isinstance(cache, list | tuple) else [cache]))
         }
         give_back()
-        return {"kv_cache": sum(caches.values())}
+        return {"kv_cache": sum(caches.values()), "device": self._ingle_device_bytes()}
+
+    def _ingle_device_bytes(self) -> int:
+        """Return what this process has of a GPU, by its driver, else by what torch has reserved; 0 on a CPU."""
+        device = self.device
+        if device.type != "cuda":
+            return 0
+        import torch
+        from vllm.platforms import current_platform
+        from vllm.utils.import_utils import import_pynvml
+
+        nvml = import_pynvml()
+        try:
+            nvml.nvmlInit()
+            handle = nvml.nvmlDeviceGetHandleByIndex(
+                current_platform.device_id_to_physical_device_id(device.index or 0)
+            )
+            for process in nvml.nvmlDeviceGetComputeRunningProcesses(handle):
+                if process.pid == os.getpid() and process.usedGpuMemory:
+                    return int(process.usedGpuMemory)
+        except nvml.NVMLError:
+            pass
+        return int(torch.cuda.memory_reserved(device))
 
 
 def give_back() -> None:

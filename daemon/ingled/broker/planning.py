@@ -1,0 +1,138 @@
+"""The verb `plan`: whether a model fits, what it takes, who would go for it, and what would fit instead."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+from ingle.wire.schema import Result
+from msgspec import Meta, Struct
+
+from ingled import link
+from ingled.broker.front import Connection
+from ingled.broker.needs import with_changes
+from ingled.core.accounts import Rights, forbidden, visible
+from ingled.core.need import Need, changes
+from ingled.core.placement import Decision, Evict, Fits, Resident
+from ingled.core.residency import Model, State
+
+if TYPE_CHECKING:
+    from ingled.broker.shell import Shell
+
+SOMEBODY = "(another)"
+"""A model that the one who asks may not see."""
+
+
+class PlanArgs(Struct, frozen=True, forbid_unknown_fields=True):
+    """Arguments of `plan`: a model, and options that it would have instead of those of its profile."""
+
+    model: str
+    context: Annotated[int, Meta(ge=16)] | None = None
+    dtype: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
+    quantization: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
+    kv_cache: Annotated[int, Meta(ge=1 << 20)] | None = None
+    concurrency: Annotated[int, Meta(ge=1, le=65536)] | None = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Return what differs, by the engine's names."""
+        return {
+            "max_model_len": self.context,
+            "dtype": self.dtype,
+            "quantization": self.quantization,
+            "kv_cache_memory_bytes": self.kv_cache,
+        }
+
+
+def plan(shell: "Shell", connection: Connection, ref: int, args: PlanArgs) -> None:
+    """Answer when the engine has said what the model would take; nothing is done."""
+    name = shell.control.names.find(args.model)
+    if name is None:
+        text, hint = shell.control.names.explain(args.model)
+        shell.front.fail(connection.number, ref, "no_such_model", text, hint, at="args.model")
+        return
+    if not connection.rights.uses(name):
+        text, hint = forbidden(connection.account, name, connection.rights)
+        shell.front.fail(connection.number, ref, "not_allowed", text, hint, at="args.model")
+        return
+    number, rights = connection.number, connection.rights
+    now = shell.specs[name]
+    spec = with_changes(now, args.options)
+    if args.concurrency is not None:
+        options = spec.options if args.kv_cache else {**spec.options, "kv_cache_memory_bytes": None}
+        spec = msgspec.structs.replace(spec, concurrency=args.concurrency, options=options)
+
+    def planned(need: Need, found: link.Planned) -> None:
+        need = shell.needs.need(name) if spec == now and need.source != "unknown" else need
+        value = _value(shell, rights, shell.control.models[name], spec, need, found, changed=spec != now)
+        shell.front.send(number, Result(ref, value))
+
+    shell.needs.plan(name, spec, planned)
+
+
+def _value(
+    shell: "Shell", rights: Rights, model: Model, spec: link.Spec, need: Need, found: link.Planned, *, changed: bool
+) -> dict[str, Any]:
+    residents = shell.control.residents
+    now, device, estimate = shell.loop.time(), residents.device, found.estimate
+    there = [one for one in residents.present(now) if one.name != model.name]
+    decision: Decision | None = None
+    if found.reason is None and need.bytes:
+        decision = residents.policy.decide(model.name, replace(model.terms, need=need.bytes), there, device)
+    word, fits = _word(decision, found, model, changed)
+    may_see = set(visible(shell.control.models, rights))
+    open_to = [] if fits or found.reason is not None else changes(need, device, there)
+    parts = need.parts
+    return {
+        "model": model.name,
+        "state": model.state.value,
+        "options": {
+            "context": estimate.context if estimate else need.context or spec.options.get("max_model_len"),
+            "dtype": estimate.dtype if estimate else spec.options.get("dtype"),
+            "quantization": spec.options.get("quantization"),
+            "concurrency": spec.concurrency,
+        },
+        "fits": fits,
+        "decision": word,
+        "why": found.reason or getattr(decision, "why", None),
+        "evicts": _names(decision.models if isinstance(decision, Evict) else (), may_see),
+        "need": {
+            "bytes": need.bytes or None,
+            "source": need.source,
+            "weights": parts.weights or None,
+            "kv_cache": parts.kv_cache or None,
+            "activations": parts.activations or None,
+            "process": parts.process or None,
+            "token_bytes": need.token_bytes or None,
+            "answers": estimate.answers if estimate else None,
+        },
+        "device": {"name": device.name, "budget_bytes": device.budget, "taken_bytes": _taken(there)},
+        "load_s": shell.needs.load_s(model.name, spec),
+        "would_fit": [
+            {
+                "what": one.what,
+                "value": _names(one.value, may_see) if isinstance(one.value, tuple) else one.value,
+                "need_bytes": one.need,
+            }
+            for one in open_to
+        ],
+        "note": found.note or None,
+    }
+
+
+def _word(decision: Decision | None, found: link.Planned, model: Model, changed: bool) -> tuple[str, bool | None]:
+    if found.reason is not None:
+        return "refused", False
+    if not changed and model.state in (State.READY, State.LOADING):
+        return "resident", True
+    if decision is None:
+        return "unknown", None
+    word = type(decision).__name__.lower()
+    return word, isinstance(decision, Fits | Evict)
+
+
+def _names(names: tuple[str, ...], may_see: set[str]) -> list[str]:
+    return [name if name in may_see else SOMEBODY for name in names]
+
+
+def _taken(there: list[Resident]) -> int:
+    return sum(one.terms.need for one in there)

@@ -1,0 +1,120 @@
+"""What models need is estimated, then learned, and `plan` tells it: a real daemon and the command."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ingled.testing import DaemonFixture, Wire
+from ingled.testing_link import wait_until
+
+MIB = 1 << 20
+CONFIG = """
+[daemon]
+memory = "400MiB"
+[models.a]
+source = "/a"
+concurrency = 1
+echo = {memory = {weights = 62914560, kv_cache = 104857600, process = 41943040, token_bytes = 1024, context = 102400, answers = 1.0, dtype = "float32"}}
+[models.b]
+source = "/b"
+memory = "150MiB"
+[models.c]
+source = "/c"
+memory = "300MiB"
+[models.huge]
+source = "/huge"
+kv_cache = "700MiB"
+echo = {memory = {weights = 104857600, kv_cache = 734003200, token_bytes = 1024, context = 65536, dtype = "bfloat16"}}
+[models.odd]
+source = "/odd"
+echo = {bogus = 1}
+[[rules]]
+accounts = ["*"]
+may = ["load"]
+"""  # noqa: E501
+
+
+@pytest.fixture
+def daemon() -> Iterator[DaemonFixture]:
+    with DaemonFixture(CONFIG) as daemon, Wire(daemon.socket) as client:
+        # Estimates come one after the other, the last model's last.
+        wait_until(lambda: client.call("show", model="odd")["why"] is not None)
+        yield daemon
+
+
+def test_a_plan_tells_parts_and_does_nothing(daemon: DaemonFixture) -> None:
+    with Wire(daemon.socket) as client:
+        plan = client.call("plan", model="a")
+        assert (plan["fits"], plan["decision"], plan["load_s"], plan["evicts"]) == (True, "fits", None, [])
+        need = plan["need"]
+        assert (need["source"], need["bytes"]) == ("estimated", 200 * MIB)
+        assert (need["weights"], need["kv_cache"], need["process"]) == (60 * MIB, 100 * MIB, 40 * MIB)
+        assert plan["device"] == {"name": "memory", "budget_bytes": 400 * MIB, "taken_bytes": 0}
+        assert {model["state"] for model in client.call("models")["models"]} == {"cold"}
+
+
+def test_what_would_go_and_what_would_fit_is_named(daemon: DaemonFixture) -> None:
+    with Wire(daemon.socket) as client:
+        client.call("load", model="b")
+        plan = client.call("plan", model="c")
+        assert (plan["decision"], plan["evicts"], plan["fits"]) == ("evict", ["b"], True)
+        client.call("pin", model="b")
+        plan = client.call("plan", model="c")
+        assert (plan["decision"], plan["fits"]) == ("never", False)
+        assert {"what": "unload", "value": ["b"], "need_bytes": 300 * MIB} in plan["would_fit"]
+        assert client.call("plan", model="b")["decision"] == "resident"
+        plan = client.call("plan", model="huge")
+        assert plan["decision"] == "never" and "800.0 MiB" in plan["why"]
+        (smaller,) = plan["would_fit"]
+        assert (smaller["what"], smaller["value"], smaller["need_bytes"]) == ("kv_cache", "150MiB", 250 * MIB)
+        assert client.call("plan", model="odd")["decision"] == "refused"
+
+
+def test_a_load_is_learned_and_the_next_daemon_knows_it(daemon: DaemonFixture) -> None:
+    with Wire(daemon.socket) as client:
+        client.call("load", model="a")
+        model = client.call("show", model="a")
+        assert model["taken_bytes"] > MIB
+        plan = client.call("plan", model="a")
+        assert plan["need"]["source"] == model["need_source"] == "measured"
+        assert plan["need"]["bytes"] == model["need_bytes"] == model["taken_bytes"]
+        other = client.call("plan", model="a", context=51200)
+        assert other["need"]["source"] == "estimated" and other["load_s"] is None
+    daemon.stop()
+    daemon.start()
+    with Wire(daemon.socket) as client:
+        wait_until(lambda: client.call("show", model="odd")["why"] is not None)
+        again = client.call("plan", model="a")
+        assert again["decision"] == "fits"
+        assert (again["need"]["bytes"], again["load_s"]) == (plan["need"]["bytes"], plan["load_s"])
+        assert client.call("want", model="a")["eta_ms"] == round(plan["load_s"] * 1000)
+
+
+def test_a_damaged_ledger_is_set_aside(daemon: DaemonFixture) -> None:
+    with Wire(daemon.socket) as client:
+        state = Path(client.call("status")["daemon"]["state_dir"])
+    daemon.stop()
+    (state / "ledger.json").write_bytes(b"\x00half")
+    daemon.start()
+    (aside,) = state.glob("ledger.json.unreadable-*")
+    assert aside.read_bytes() == b"\x00half"
+    assert str(aside) in daemon.log.read_text()
+
+
+def test_the_command_prints_it_for_people(daemon: DaemonFixture) -> None:
+    done = daemon.cli("plan", "a")
+    assert done.returncode == 0, done.stderr
+    for words in ("a: it fits", "needs        200 MiB (as the engine estimates)", "weights    60 MiB", "never loaded"):
+        assert words in done.stdout
+    done = daemon.cli("plan", "huge")
+    assert done.returncode == 5 and "would fit    a KV cache of 300MiB (400 MiB)" in done.stdout
+    assert daemon.json("plan", "a", "--context", "4096")["fits"] is True
+    assert daemon.cli("plan", "nobody").returncode == 4
+    assert daemon.cli("plan", "a", "--kv-cache", "much").returncode == 2
+
+
+def test_without_a_bound_the_free_memory_is_it() -> None:
+    with DaemonFixture('[daemon]\nhead_room = "64MiB"\n[models.a]\nsource = "/a"\n') as daemon:
+        with Wire(daemon.socket) as client:
+            device = client.call("plan", model="a")["device"]
+            assert device["name"] == "memory" and device["budget_bytes"] > 64 * MIB
