@@ -15,7 +15,7 @@ import msgspec
 from ingle.wire.hook_schema import HookCall, HookOffer, HookReply, OnError, Select
 from msgspec import Raw, Struct
 
-VERSION = 1
+VERSION = 2
 """Of these messages; a peer that speaks another is told to stop."""
 
 SECRET_FILE = "link.secret"
@@ -168,6 +168,8 @@ class Held(Struct, frozen=True, forbid_unknown_fields=True):
     """Text below this offset has been acknowledged and is forgotten."""
     tokens: list[int]
     """Ids of the tokens of that text, and of those of an earlier worker; the rest come with their chunks."""
+    waits: bool = False
+    """It has not been told to begin it."""
 
 
 class Attach(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="attach"):
@@ -390,6 +392,15 @@ class Run(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="r
     """Bytes of the answer's text that the broker has, of those tokens."""
     held: list[Piece] = []
     """The last of that text, not acknowledged by its reader: the worker holds it for a broker that takes over."""
+    waits: bool = False
+    """Only hold it, until `Begin`."""
+
+
+class Begin(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="begin"):
+    """Run a request that came with `waits`. One that runs already, or is not held, is left alone."""
+
+    id: str
+    priority: int
 
 
 class Credit(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="credit"):
@@ -451,7 +462,7 @@ FromPeer = (
     | HookReplies
     | Stale
 )
-ToPeer = Who | Lease | Run | Credit | Abort | Release | Start | Kill | Plan | Stop | Setup | HookCalls
+ToPeer = Who | Lease | Run | Begin | Credit | Abort | Release | Start | Kill | Plan | Stop | Setup | HookCalls
 
 _encode = msgspec.msgpack.Encoder().encode
 _from_peer = msgspec.msgpack.Decoder(FromPeer)

@@ -6,9 +6,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from ingle.wire.schema import Accepted, Progress
 from ingled.core import effects as do
 from ingled.core import events as on
-from ingled.core.accounts import ADMIN
+from ingled.core.accounts import ADMIN, Class, Rights
 from ingled.core.control import Control
 from ingled.core.desk import Limits
+from ingled.core.fairness import PATIENCE_S as PATIENCE_OF_ALL
 from ingled.core.placement import Device, Terms
 from ingled.core.requests import Stage
 from ingled.core.residency import Model, State
@@ -17,6 +18,8 @@ from msgspec import Raw
 NAMES = ("a", "b", "c")
 GIB = 1 << 30
 PATIENCE_S = 3.0
+PLACES = {"a": 2, "b": 0, "c": 1}
+WHO: tuple[tuple[str, Class], ...] = (("uid:1", "normal"), ("uid:2", "normal"), ("uid:3", "batch"))
 models = st.sampled_from(NAMES)
 conns = st.integers(1, 3)
 
@@ -42,6 +45,7 @@ class Core(RuleBasedStateMachine):
         self.leaving: set[int] = set()
         self.workers: dict[int, str] = {}
         self.running: dict[str, int] = {}
+        self.held: dict[str, int] = {}
         self.answers: set[int] = set()
         self.refs = 0
         self.calls: set[int] = set()
@@ -60,15 +64,24 @@ class Core(RuleBasedStateMachine):
                     self.answers.add(ref)  # type: ignore[arg-type]
                 case do.OpenStream():
                     self.streams[effect.id] = (effect.conn, False)
-                case do.RunRequest():
-                    assert effect.record.id not in self.running
-                    self.running[effect.record.id] = int(effect.worker)
+                case do.RunRequest(worker, record) | do.HoldRequest(worker, record):
+                    assert record.id not in self.running
+                    assert record.id not in self.held
+                    mine = self.running if isinstance(effect, do.RunRequest) else self.held
+                    mine[record.id] = int(worker)
+                case do.BeginRequest(worker, id):
+                    assert self.held.pop(id) == int(worker)
+                    self.running[id] = int(worker)
                 case do.AbortRequest():
                     self.running.pop(effect.id, None)
+                    self.held.pop(effect.id, None)
+                case do.ReleaseRequest():
+                    assert effect.id not in self.held
                 case do.CloseStream():
                     assert effect.id not in self.ended, "a request ends twice"
                     self.ended.add(effect.id)
                     self.running.pop(effect.id, None)
+                    assert effect.id not in self.held, "a worker holds for ever what has ended"
                     self.streams[effect.id] = (self.streams[effect.id][0], True)
                 case do.CutStream():
                     conn, _ = self.streams.pop(effect.id)
@@ -97,10 +110,10 @@ class Core(RuleBasedStateMachine):
         self.now += 0.25
         return self.now
 
-    @rule(model=models, conn=conns, detach=st.booleans(), grace=st.sampled_from([0, 1000]))
-    def request(self, model: str, conn: int, detach: bool, grace: int) -> None:
+    @rule(model=models, conn=conns, detach=st.booleans(), grace=st.sampled_from([0, 1000]), who=st.sampled_from(WHO))
+    def request(self, model: str, conn: int, detach: bool, grace: int, who: tuple[str, Class]) -> None:
         self.count += 1
-        caller = on.Caller(conn, "uid:1")
+        caller = on.Caller(conn, who[0], Rights(priority=who[1]))
         e = on.RequestArrived(
             self.tick(), caller, 0, f"r{self.count}", "chat", model, Raw(b""), True, 4, 500, detach, grace, 0
         )
@@ -123,7 +136,7 @@ class Core(RuleBasedStateMachine):
     @rule(data=st.data())
     def ready(self, data: st.DataObject) -> None:
         if (found := self.some_worker(data)) is not None:
-            self.give(on.WorkerReady(self.tick(), found[1], found[0]))
+            self.give(on.WorkerReady(self.tick(), found[1], found[0], PLACES[found[1]]))
 
     @rule(data=st.data(), how=st.sampled_from(["load", "gone", "both"]))
     def fail(self, data: st.DataObject, how: str) -> None:
@@ -136,8 +149,9 @@ class Core(RuleBasedStateMachine):
             self.give(on.EngineDied(now, name, pid, "bad") if died else on.LoadFailed(now, name, pid, "bad"))
         if how != "load":
             self.workers[pid] = ""
-            for id in [id for id, at in self.running.items() if at == pid]:
-                del self.running[id]
+            for mine in (self.running, self.held):
+                for id in [id for id, at in mine.items() if at == pid]:
+                    del mine[id]
             self.give(on.WorkerGone(self.tick(), name, pid, "gone"))
 
     @rule(data=st.data(), good=st.booleans())
@@ -165,7 +179,7 @@ class Core(RuleBasedStateMachine):
     def cancel_or_attach(self, data: st.DataObject, conn: int) -> None:
         if self.accepted:
             id = data.draw(st.sampled_from(sorted(self.accepted)))
-            caller = on.Caller(conn, "uid:1")
+            caller = on.Caller(conn, "uid:1", ADMIN)
             cancel = data.draw(st.booleans())
             now = self.tick()
             self.give(on.CancelAsked(now, caller, 0, id) if cancel else on.AttachAsked(now, caller, 0, id, 0, 4))
@@ -230,7 +244,10 @@ class Core(RuleBasedStateMachine):
             model = self.core.models[record.model]
             if record.stage is Stage.QUEUED:
                 waits = model.state in (State.LOADING, State.STOPPING) or record.model in self.restarts
-                assert waits or self.hopeful(record.model) or (model.state is State.READY and model.closed)
+                busy = model.state is State.READY and self.core.requests.turns[record.model].running
+                assert waits or self.hopeful(record.model) or model.closed or busy
+                assert self.held.get(record.id) == (None if record.worker is None else int(record.worker))
+                assert model.state is not State.READY or record.worker == model.worker, "a death would lose it"
             if record.stage is Stage.RUNNING:
                 assert record.id in self.running
                 assert model.state in (State.READY, State.STOPPING)
@@ -241,6 +258,45 @@ class Core(RuleBasedStateMachine):
                 assert model.pid is not None or model.name in self.starts
             if model.state is State.READY:
                 assert self.workers[model.pid or 0] == model.name
+
+    @invariant()
+    def nobody_waits_while_a_place_is_free_and_nobody_is_forgotten(self) -> None:
+        if not hasattr(self, "core"):
+            return
+        records = self.core.requests.records.values()
+        for name, turns in self.core.requests.turns.items():
+            model, places = self.core.models[name], PLACES[name]
+            assert set(turns.waiting) == {r.id for r in records if r.stage is Stage.QUEUED and r.model == name}
+            assert set(turns.running) == {r.id for r in records if r.stage is Stage.RUNNING and r.model == name}
+            assert {one.id for one, _ in turns.positions()} == set(turns.waiting)
+            if model.state is not State.READY or model.closed:
+                continue
+            assert turns.next(self.now) is None
+            if not places:
+                assert not turns.waiting
+            elif turns.waiting:
+                assert len(turns.running) >= places - 1, "only batch requests wait, and for kept places only"
+            assert not places or len(turns.running) <= places + 1
+            running = {one.account for one in turns.running.values()}
+            for one in turns.waiting.values():
+                if one.account not in running and self.now - max(one.arrived, turns._opened_at) > PATIENCE_OF_ALL:
+                    assert len(turns.running) > places, "an account of which nothing runs has the next place"
+
+    @rule(data=st.data(), lost=st.booleans())
+    def link_comes_back(self, data: st.DataObject, lost: bool) -> None:
+        if (found := self.some_worker(data)) is None:
+            return
+        pid, name = found
+        if self.core.models[name].pid != pid or self.core.models[name].state is not State.READY:
+            return
+        held = [id for mine in (self.running, self.held) for id, at in mine.items() if at == pid]
+        if lost and held:  # an order to run it, or to begin it, did not arrive
+            id = data.draw(st.sampled_from(sorted(held)))
+            held.remove(id)
+            for mine in (self.running, self.held):
+                mine.pop(id, None)
+        waiting = frozenset(id for id in held if id in self.held)
+        self.give(on.RequestsMissed(self.tick(), name, pid, frozenset(held), waiting))
 
     @invariant()
     def who_called_load_is_answered_or_waits_for_something(self) -> None:
@@ -276,7 +332,9 @@ class Core(RuleBasedStateMachine):
             return
         known = set(self.core.requests.records)
         records = self.core.requests.records.values()
-        assert self.core.requests.open_of("uid:1") == sum(record.stage is not Stage.KEPT for record in records)
+        for account, _ in WHO:
+            mine = [record for record in records if record.account == account]
+            assert self.core.requests.open_of(account) == sum(record.stage is not Stage.KEPT for record in mine)
         assert known | self.ended >= self.accepted
         assert set(self.streams) == known
 

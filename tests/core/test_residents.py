@@ -102,9 +102,10 @@ def test_a_model_that_was_closed_for_somebody_who_left_opens_again() -> None:
     make_ready(pair, "a", 1)
     pair.handle(request("b1", BOB, model="b", now=2))
     pair.handle(on.TimerFired(8.0, ("place", "")))
-    pair.handle(request("a2", model="a", now=9))
+    (held,) = only(pair.handle(request("a2", model="a", now=9)), do.HoldRequest)
+    assert held.record.id == "a2", "a death of the daemon does not lose it"
     effects = pair.handle(on.CancelAsked(10, BOB, 1, "b1"))
-    assert [run.record.id for run in only(effects, do.RunRequest)] == ["a2"]
+    assert only(effects, do.BeginRequest) == [do.BeginRequest("50", "a2", 0)]
 
 
 def test_an_idle_model_is_unloaded_when_its_time_is_over() -> None:

@@ -84,7 +84,7 @@ def unpack(held: Held, worker: str) -> Record:
         op=held.op,
         body=Raw(bytes(held.body)),
         stream=held.stream,
-        stage=Stage.RUNNING,
+        stage=Stage.QUEUED if held.waits else Stage.RUNNING,
         worker=worker,
         **fields,
     )

@@ -104,6 +104,10 @@ class LinkFront:
         """Give a request to a worker."""
         self._to(worker, message)
 
+    def begin(self, worker: str, id: str, priority: int) -> None:
+        """Have a worker run a request that it holds."""
+        self._to(worker, link.Begin(id, priority))
+
     def abort(self, worker: str, id: str) -> None:
         """Make a worker end a request."""
         self._to(worker, link.Abort([id]))
@@ -234,7 +238,7 @@ class LinkFront:
                 if worker is not None:
                     worker.info, worker.busy_at, worker.settled = message.info, now, True
                     self.on_ready(worker)
-                    self._dispatch(on.WorkerReady(now, worker.model, worker.pid))
+                    self._dispatch(on.WorkerReady(now, worker.model, worker.pid, message.info.max_running))
             case link.LoadFailed():
                 if worker is not None:
                     failed = on.LoadFailed(now, worker.model, worker.pid, message.reason, tuple(message.log))
@@ -296,7 +300,9 @@ class LinkFront:
         self._dispatch(on.WorkerAttached(now, model, name, attach.pid))
         for held in attach.held:
             self._adopt(name, held)
-        self._dispatch(on.RequestsMissed(now, model, attach.pid, frozenset(held.id for held in attach.held)))
+        held_ids = frozenset(held.id for held in attach.held)
+        waiting = frozenset(held.id for held in attach.held if held.waits)
+        self._dispatch(on.RequestsMissed(now, model, attach.pid, held_ids, waiting))
 
     def _host(self, host: Host, peer: Peer, message: link.FromPeer) -> None:
         """Take a message of a hook host."""

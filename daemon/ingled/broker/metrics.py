@@ -151,7 +151,7 @@ class Snapshot(Collector):
             name, worker = model.name, shell.workers.of(model.name)
             for one in State:
                 state.add_metric([name, one.value], float(model.state is one))
-            work.add_metric([name, "queued"], len(shell.control.requests.at(Stage.QUEUED, name)))
+            work.add_metric([name, "queued"], len(shell.control.requests.turns[name].waiting))
             info, stats = (worker.info, worker.stats) if worker else (None, None)
             if info is not None:
                 load.add_metric([name], info.load_s)

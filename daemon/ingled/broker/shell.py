@@ -207,7 +207,7 @@ class Shell:
                 self.front.send(effect.conn, effect.message)
             case do.OpenStream():
                 self.flow.open(effect.id, effect.account, effect.conn, effect.credit, effect.keep)
-            case do.RunRequest():
+            case do.RunRequest() | do.HoldRequest():
                 record, stream = effect.record, self.flow.run(effect.record.id, effect.worker)
                 salt = self.workers.salt(record.account)
                 run = link.Run(
@@ -222,8 +222,11 @@ class Shell:
                     stream.tokens,
                     stream.made,
                     [link.Piece(record.id, at, size, [], message) for at, size, message in stream.of_engine],
+                    isinstance(effect, do.HoldRequest),
                 )
                 self.workers.run(effect.worker, run)
+            case do.BeginRequest():
+                self.workers.begin(effect.worker, effect.id, effect.priority)
             case do.AbortRequest():
                 self.workers.abort(effect.worker, effect.id)
             case do.ReleaseRequest():

@@ -161,7 +161,7 @@ def describe(shell: "Shell", model: Model, inside: bool) -> dict[str, Any]:
         "weights_bytes": info.weights_bytes if info else None,
         "rss_bytes": stats.rss_bytes if stats else None,
         "running": stats.running if stats else 0,
-        "waiting": (stats.waiting if stats else 0) + len(shell.control.requests.at(Stage.QUEUED, model.name)),
+        "waiting": (stats.waiting if stats else 0) + len(shell.control.requests.turns[model.name].waiting),
         "tokens_total": stats.completion_tokens if stats else 0,
         "tokens_s": round(worker.tokens_s, 1) if worker else 0.0,
         "prompt_tokens": stats.prompt_tokens if stats else 0,

@@ -14,8 +14,15 @@ and read requests and hooks of others. `shutdown`: end the daemon."""
 RIGHTS: tuple[Right, ...] = get_args(Right)
 
 Class = Literal["interactive", "normal", "batch"]
-FIRST: dict[Class, int] = {"interactive": -100, "normal": 0, "batch": 50}
-"""The smallest `priority`, which runs first, of each class."""
+BATCH = 50
+"""From this `priority` on a request is of class `batch`; below 0 it is of class `interactive`."""
+
+
+def order(asked: int, of: Class) -> int:
+    """Return the `priority` of a request whose account is of a class, so that it is in no earlier one."""
+    if of == "interactive":
+        return asked if asked >= BATCH else asked - 100
+    return max(asked, BATCH if of == "batch" else 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 
 from ingled.core import events as on
-from ingled.core.accounts import FIRST, forbidden
+from ingled.core.accounts import forbidden
 from ingled.core.desk import Limits
 from ingled.core.naming import Names
 from ingled.core.outcomes import why_failed
 from ingled.core.passage import Refusal
 from ingled.core.quota import Quotas
-from ingled.core.requests import Record, Requests, Stage
+from ingled.core.requests import Record, Requests
 from ingled.core.residency import Model, State
 
 
@@ -28,7 +28,7 @@ class Admission:
         account, rights = e.caller.account, e.caller.rights
         if draining:
             return Refusal("draining", "the daemon is shutting down", "try again when it is back")
-        if e.priority < 0 and FIRST[rights.priority] >= 0:
+        if e.priority < 0 and rights.priority != "interactive":
             text = f"priority is {e.priority}: account {account} has class '{rights.priority}' and may not go before"
             return Refusal("not_allowed", f"{text} others", "use 0 or more", at="priority")
         most = rights.open_requests or self._limits.open_requests
@@ -49,11 +49,13 @@ class Admission:
         if not record.rights.uses(name):
             return Refusal("not_allowed", *forbidden(record.account, name, record.rights), at="model")
         model = self._models[name]
-        queued = self._requests.at(Stage.QUEUED, name)
-        if len(queued) >= self._limits.queue:
-            return Refusal("queue_full", f"{len(queued)} requests wait for model '{name}'", "try again later")
+        turns = self._requests.turns[name]
+        mine, queued = turns.waits(record.account), len(turns.waiting)
+        # Nobody is kept out by the queue of others: who has less than an equal part of it may come in.
+        if queued >= self._limits.queue and mine * turns.accounts >= self._limits.queue:
+            return Refusal("queue_full", f"{queued} requests wait for model '{name}'", "try again later")
         most = record.rights.waiting
-        if most is not None and sum(one.account == record.account for one in queued) >= most:
+        if most is not None and mine >= most:
             text = f"account {record.account} has {most} requests that wait for model '{name}', the limit"
             return Refusal("over_limit", text, "let some end")
         if model.state is State.FAILED and now < model.retry_at:

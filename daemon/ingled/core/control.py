@@ -12,7 +12,7 @@ from ingle.wire.schema import Accepted
 
 from ingled.core import effects as do
 from ingled.core import events as on
-from ingled.core.accounts import FIRST
+from ingled.core.accounts import order
 from ingled.core.admission import Admission
 from ingled.core.desk import Desk, Limits
 from ingled.core.naming import Names
@@ -68,6 +68,7 @@ class Control:
     def handle(self, event: on.Event) -> list[do.Effect]:
         """Take one event in; returns what the shell is to do, in order."""
         out = self._handle(event)
+        out += self.desk.next(event.now)  # before others may take its memory
         out += self.residents.place(event.now)
         if self.draining and not self.desk.busy:
             out.append(do.Drained())
@@ -177,7 +178,7 @@ class Control:
             return [_refuse(e, refusal)]
         model = self.names.find(e.model) or e.model or ""
         record = Record(e.id, account, conn, model, e.op, e.body, e.stream, e.detach, e.grace_ms, 0, e.now)
-        record.rights, record.priority = rights, max(e.priority, FIRST[rights.priority])
+        record.rights, record.priority = rights, order(e.priority, rights.priority)
         record.origin, record.client, record.tags, record.trace = conn, e.client, e.tags, e.trace
         record.context = list(e.context)
         if e.deadline_ms is not None:
@@ -197,27 +198,28 @@ class Control:
         return [*opened, *self.passage.prompt(e.now, record, accepted)]
 
     def _give(self, now: float, record: Record, accepted: do.Effect | None) -> list[do.Effect]:
-        """Run a request, or let it wait for its model."""
+        """Run a request, or let it wait for its model or a place there."""
         told = [accepted] if accepted else []
         first, end = self.passage.watch(now, record)
         if end is not None:
             return [*told, *end]
         model = self.models[record.model]
         model.used(now)
-        if model.state is State.READY and not model.closed:
+        # What is accepted is with the worker, should this process die now.
+        if self.desk.takes(now, record):
             given, event = self.desk.run(now, record)
-            return [*first, given, *told, event]  # what is accepted is with the worker, should this process die now
-        record.waited, position = True, len(self.requests.at(Stage.QUEUED, model.name))
-        if record.stage is Stage.QUEUED:
-            position -= 1  # itself
-        record.stage = Stage.QUEUED
-        out = [*first, *told]
+            return [*first, given, *told, event]
+        record.waited = True
+        self.requests.move(record, Stage.QUEUED)
+        held = self.desk.hold(record) if model.state is State.READY else []
+        out = [*first, *held, *told]
         if model.state in (State.COLD, State.FAILED) and model.restart_at is None:
             self.residents.want(now, model)
             out += self.residents.place(now)
             if record.stage is not Stage.QUEUED:
                 return out  # it will not fit
         if record.conn is not None:
+            position = self.requests.turns[model.name].position(record)
             out.append(do.Send(record.conn, self.desk.progress(now, record, position)))
         out.append(request_event(record))
         return out

@@ -15,10 +15,11 @@ from msgspec.structs import replace
 from ingled.core import effects as do
 from ingled.core import events as on
 from ingled.core.chain import hops
+from ingled.core.fairness import FIRST_OF_ALL
 from ingled.core.outcomes import failed, ms, no_such_request, request_event, told
 from ingled.core.quota import Quotas
 from ingled.core.requests import Record, Requests, Stage
-from ingled.core.residency import Model
+from ingled.core.residency import Model, State
 
 RESUMES = 3
 """How often a request goes on after the death of its worker, before it is held to be the cause."""
@@ -32,8 +33,8 @@ ADOPTED_TEXT_S = 1.0
 RECORD_BYTES = 2048
 """What a kept request takes beside its text."""
 
-BYTES_PER_TOKEN = 4
-"""What a token of a prompt is taken to be when nobody has counted them."""
+ALIVE = (Stage.FILTERING, Stage.QUEUED, Stage.RUNNING)
+"""Stages of requests that have not ended."""
 
 End = TypeVar("End", bound=Done | Failed)
 
@@ -65,7 +66,7 @@ class Desk:
         made: Callable[[str], int],
     ) -> None:
         """`models` are read only; `held` tells the bytes held of an answer, `made` the tokens it has."""
-        self.requests = Requests()
+        self.requests = Requests(made)
         self.quotas = Quotas()
         self.limits = limits
         self.models = models
@@ -83,11 +84,52 @@ class Desk:
         return replace(told(self.models[record.model], now), id=record.id, position=position)
 
     def run(self, now: float, record: Record) -> list[do.Effect]:
-        """Give a request to the worker of its model, which is ready."""
+        """Have the worker of its model, which is ready, run a request."""
         worker = self.models[record.model].worker
         assert worker is not None, "a ready model has a worker"
-        record.stage, record.worker, record.run_at = Stage.RUNNING, worker, now
-        return [do.RunRequest(worker, record), request_event(record)]
+        held = record.stage is Stage.QUEUED and record.worker == worker
+        late = self.requests.turns[record.model].overdue(now, record)
+        self.requests.move(record, Stage.RUNNING)
+        record.worker, record.run_at = worker, now
+        if late:
+            record.priority = FIRST_OF_ALL
+        begin = do.BeginRequest(worker, record.id, record.priority) if held else do.RunRequest(worker, record)
+        return [begin, request_event(record)]
+
+    def hold(self, record: Record) -> list[do.Effect]:
+        """Let the worker hold a request that waits for a place there, so that it outlives this process."""
+        worker = self.models[record.model].worker
+        assert worker is not None, "a ready model has a worker"
+        record.worker = worker
+        return [do.HoldRequest(worker, record)]
+
+    def takes(self, now: float, record: Record) -> bool:
+        """Return whether a request that has just come can run at once: whoever waited before it could not."""
+        model = self.models[record.model]
+        turns = self.requests.turns[record.model]
+        turns.asked(now, record)
+        return model.state is State.READY and not model.closed and turns.room(now, record.priority)
+
+    def next(self, now: float) -> list[do.Effect]:
+        """Run those that wait and for whom there is a place, each in its turn."""
+        out: list[do.Effect] = []
+        for name, turns in self.requests.turns.items():
+            model = self.models[name]
+            while turns.waiting and model.state is State.READY and not model.closed:
+                one = turns.next(now)
+                if one is None:
+                    break
+                out += self.run(now, self.requests.records[one.id])
+        return out
+
+    def opened(self, now: float, model: Model) -> list[do.Effect]:
+        """A model is ready, or takes requests again: what waits is given to its worker."""
+        self.requests.turns[model.name].open(now, model.places)
+        out = self.next(now)
+        for record in self.requests.waiting(model.name):
+            if record.worker is None:
+                out += self.hold(record)
+        return out
 
     def cancel(self, e: on.CancelAsked) -> list[do.Effect]:
         """End a request for somebody who may see it."""
@@ -103,10 +145,10 @@ class Desk:
         """End a request wherever it is; text that was not taken is dropped."""
         self._pay(now, record, record.end.usage if record.end else None)
         out: list[do.Effect] = []
-        if record.stage in (Stage.RUNNING, Stage.FILTERING, Stage.QUEUED):
+        if record.stage in ALIVE:
             left = failed(record.id, "cancelled", "its client has gone", "", "client")
             out += self.observed(now, record, end or left)
-        if record.stage in (Stage.RUNNING, Stage.FILTERING) and record.worker is not None:
+        if record.stage in ALIVE and record.worker is not None:
             out.append(do.AbortRequest(record.worker, record.id))
             record.worker = None
         out.append(do.CutStream(record.id, None if end is None else _with_hooks(record, end)))
@@ -114,10 +156,10 @@ class Desk:
 
     def forget(self, record: Record, *, failed: bool = False) -> list[do.Effect]:
         """Drop a record, its timers, and what its worker holds for it."""
-        del self.requests.records[record.id]
+        self.requests.remove(record)
         if record.stage is not Stage.KEPT:
             self.requests.over(record)
-        alive = record.stage in (Stage.FILTERING, Stage.QUEUED, Stage.RUNNING)
+        alive = record.stage in ALIVE
         self.requests.failed_total += failed and alive
         state = "cancelled" if failed and alive else "over"
         out: list[do.Effect] = [do.ClearTimer((kind, record.id)) for kind in ("deadline", "grace", "keep")]
@@ -170,7 +212,7 @@ class Desk:
         """Hold the answer of a detached request; the oldest that nobody reads go when there is too much."""
         if record.stage is Stage.KEPT:
             return []
-        record.stage = Stage.KEPT
+        self.requests.move(record, Stage.KEPT)
         self.requests.over(record)
         out: list[do.Effect] = [do.SetTimer(("keep", record.id), now + self.limits.keep_s)]
         kept = self.requests.at(Stage.KEPT)
@@ -190,6 +232,7 @@ class Desk:
             return None
         finish = "content_filter" if record.stopped is not None else FINISHES.get(e.finish)
         usage = Usage(e.prompt, e.cached, e.completion)
+        self._pay(e.now, record, usage)
         if finish is None:
             message = f"the engine ended the request with '{e.finish}'"
             return record, failed(e.id, "engine_error", message, "try again", "worker", usage=usage)
@@ -209,7 +252,7 @@ class Desk:
     def run_failed(self, e: on.RunFailed) -> list[do.Effect]:
         """The engine refused a request or failed at it."""
         record = self.requests.records.get(e.id)
-        if record is None or record.stage is not Stage.RUNNING:
+        if record is None or record.worker is None or record.stage not in (Stage.RUNNING, Stage.QUEUED):
             return []
         at = UNSET if e.at is None else e.at
         code: Code = e.code  # type: ignore[assignment]  # the worker takes its codes from the same list
@@ -221,7 +264,8 @@ class Desk:
         self._pay(now, record, None if usage is UNSET else usage)
         told = self.observed(now, record, end) if isinstance(end, Failed) else []
         end = _with_hooks(record, end)
-        record.stage, record.chain = Stage.ENDING, None
+        self.requests.move(record, Stage.ENDING)
+        record.chain = None
         if isinstance(end, Done):
             self.requests.done_total += 1
         else:
@@ -241,7 +285,8 @@ class Desk:
         if record.resumed > RESUMES:
             message = f"the worker of model '{model.name}' died {record.resumed} times under this request: {model.why}"
             return self.end(now, record, failed(record.id, "worker_died", message, "ask differently", "worker"))
-        record.stage, record.waited = Stage.QUEUED, True
+        record.waited = True
+        self.requests.move(record, Stage.QUEUED)
         out: list[do.Effect] = [request_event(record)]
         if record.conn is not None:
             out.append(do.Send(record.conn, self.progress(now, record, 0)))
@@ -252,8 +297,10 @@ class Desk:
         record = e.record
         if record.id in self.requests.records or record.model not in self.models or record.worker is None:
             return []
+        waits, record.stage, record.conn = record.stage is Stage.QUEUED, Stage.FILTERING, None
         self.requests.add(record)
-        record.stage, record.conn = Stage.RUNNING, None
+        self.requests.move(record, Stage.QUEUED if waits else Stage.RUNNING)
+        record.run_at = record.run_at or (0.0 if waits else e.now)
         out: list[do.Effect] = [do.AdoptStream(record, e.offset, e.tokens)]
         if record.watched:
             out.append(do.OpenStages(record, hops(record.handlers)))
@@ -268,10 +315,16 @@ class Desk:
     def missed(self, e: on.RequestsMissed) -> list[do.Effect]:
         """Give the worker again what was lost while its link was down."""
         out: list[do.Effect] = []
-        for record in self.requests.at(Stage.RUNNING, e.model):
-            if record.worker == str(e.pid) and record.id not in e.held:
+        worker = str(e.pid)
+        for record in self.requests.running(e.model):
+            if record.worker == worker and record.id not in e.held:
                 record.resumed += 1
                 out += self.run(e.now, record)
+            elif record.worker == worker and record.id in e.waiting:
+                out.append(do.BeginRequest(worker, record.id, record.priority))
+        for record in self.requests.waiting(e.model):
+            if record.worker == worker and record.id not in e.held:
+                out += self.hold(record)
         return out
 
     def _pay(self, now: float, record: Record, usage: Usage | None) -> None:
@@ -281,10 +334,11 @@ class Desk:
         record.paid = True
         self.models[record.model].used_at = now
         if usage is not None:
-            tokens = usage.prompt + usage.completion
+            prompt, answer = usage.prompt, usage.completion
         else:
-            tokens = len(record.body) // BYTES_PER_TOKEN + self._made(record.id)
-        self.quotas.pay(now, record.account, tokens)
+            prompt, answer = record.prompt_guess, self._made(record.id)
+        self.quotas.pay(now, record.account, prompt + answer)
+        self.requests.turns[record.model].counters.pay(record.account, prompt, answer)
 
     def drain_expired(self, now: float) -> list[do.Effect]:
         """End all that is not over."""
@@ -301,12 +355,12 @@ class Desk:
         record = self.requests.records.get(id)
         if record is None:
             return []
-        if kind == "deadline" and record.stage in (Stage.FILTERING, Stage.QUEUED, Stage.RUNNING):
+        if kind == "deadline" and record.stage in ALIVE:
             ms = round((e.now - record.arrived) * 1000)
             message = f"the request's deadline passed after {ms} ms, while it was {record.stage.value}"
             end = failed(id, "deadline", message, "give it more time", "client")
             out: list[do.Effect] = []
-            if record.stage in (Stage.RUNNING, Stage.FILTERING) and record.worker is not None:
+            if record.worker is not None:
                 out.append(do.AbortRequest(record.worker, id))
                 record.worker = None
             return [*out, *self.end(e.now, record, end)]

@@ -38,6 +38,23 @@ class RunRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class HoldRequest:
+    """Give a request to a worker that only holds it, until `BeginRequest`: there is no place for it yet."""
+
+    worker: str
+    record: Record
+
+
+@dataclass(frozen=True, slots=True)
+class BeginRequest:
+    """Have a worker run a request that it holds."""
+
+    worker: str
+    id: str
+    priority: int
+
+
+@dataclass(frozen=True, slots=True)
 class AbortRequest:
     """Make a worker end a request and forget it."""
 
@@ -221,6 +238,8 @@ Effect = (
     Send
     | OpenStream
     | RunRequest
+    | HoldRequest
+    | BeginRequest
     | AbortRequest
     | ReleaseRequest
     | AdoptStream

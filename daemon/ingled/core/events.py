@@ -194,11 +194,12 @@ class WorkerLoading:
 
 @dataclass(frozen=True, slots=True)
 class WorkerReady:
-    """A worker can serve."""
+    """A worker can serve; its engine runs so many requests at once (0: any number)."""
 
     now: float
     model: str
     pid: int
+    places: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,12 +235,16 @@ class RequestAdopted:
 
 @dataclass(frozen=True, slots=True)
 class RequestsMissed:
-    """A worker has attached again and holds these requests; others that it was given did not reach it."""
+    """A worker has attached again and holds these requests; others that it was given did not reach it.
+
+    Of those held it has not been told to begin those that are `waiting`.
+    """
 
     now: float
     model: str
     pid: int
     held: frozenset[str]
+    waiting: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

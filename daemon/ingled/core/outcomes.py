@@ -61,7 +61,8 @@ def told(model: Model, now: float) -> Progress:
         left = model.terms.reload_s - (now - model.since) if model.loads else None
         eta = UNSET if left is None else max(0, round(left * 1000))
         return Progress("loading", percent=model.percent, what=model.doing, eta_ms=eta)
-    phase, why = model.waits or ("queued", f"{model.name} is {model.state.value}")
+    what = "has no free place" if model.state is State.READY else f"is {model.state.value}"
+    phase, why = model.waits or ("queued", f"{model.name} {what}")
     return Progress(phase, what=why)
 
 

@@ -108,7 +108,7 @@ class Passage:
         entries = self.pipeline.meet("prompt", record)
         if not entries:
             return self._give(now, record, accepted)
-        record.stage = Stage.FILTERING
+        self.desk.requests.move(record, Stage.FILTERING)
         out = [accepted] if accepted else []
         value = {"messages": hooks.messages(record)}
         effects, outcome = self.pipeline.start(now, record, "prompt", value, entries)
@@ -170,7 +170,7 @@ class Passage:
         self, now: float, record: Record, code: Code, did: Literal["refused the request", "failed"], hook: str, why: str
     ) -> list[do.Effect]:
         out: list[do.Effect] = []
-        if record.stage is Stage.RUNNING and record.worker is not None:
+        if record.stage in (Stage.RUNNING, Stage.QUEUED) and record.worker is not None:
             out.append(do.AbortRequest(record.worker, record.id))
             record.worker = None
         hint = "ask differently" if code == "refused_by_hook" else "see `ingle hooks`; its on_error says so"
@@ -228,7 +228,8 @@ class Passage:
     def _over(self, now: float, record: Record, done: Done) -> list[do.Effect]:
         if not record.watched:
             return self.desk.end(now, record, done)
-        record.stage, record.end = Stage.FILTERING, done
+        record.end = done
+        self.desk.requests.move(record, Stage.FILTERING)
         return [do.FinishStages(record.id), request_event(record)]
 
     def stage_stopped(self, e: on.StageStopped) -> list[do.Effect]:

@@ -1,6 +1,7 @@
 """The requests that the daemon has accepted and not yet forgotten."""
 
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -10,7 +11,11 @@ from msgspec import Raw
 
 from ingled.core.accounts import MEMBER, Rights
 from ingled.core.chain import Chain
+from ingled.core.fairness import ANSWER, PROMPT, Turns, Waiter
 from ingled.core.registry import Entry
+
+BYTES_PER_TOKEN = 4
+"""What a token of a prompt is taken to be when nobody has counted them."""
 
 
 class Stage(Enum):
@@ -19,7 +24,7 @@ class Stage(Enum):
     FILTERING = "filtering"
     """With its hooks, before it runs or after."""
     QUEUED = "queued"
-    """Waits for its model."""
+    """Waits for its model, or for a place there."""
     RUNNING = "running"
     """Given to a worker."""
     ENDING = "ending"
@@ -44,10 +49,11 @@ class Record:
     priority: int
     arrived: float
     rights: Rights = MEMBER
-    stage: Stage = Stage.QUEUED
+    stage: Stage = Stage.FILTERING
     worker: str | None = None
+    """Who holds it: a worker also has what waits for a place there, so that a death of this process loses nothing."""
     waited: bool = False
-    """The model was not ready when the request came."""
+    """It had to wait for its model, or for a place."""
     run_at: float = 0.0
     deadline_at: float | None = None
     paid: bool = False
@@ -96,28 +102,63 @@ class Record:
         return [*self.ran, *self.chain.ran, *self.chain.broken_off("the request ended before it had answered")]
 
     @property
+    def prompt_guess(self) -> int:
+        """Return the tokens of its prompt, before anybody has counted them."""
+        return len(self.body) // BYTES_PER_TOKEN
+
+    @property
     def open(self) -> bool:
         """Its reader gets text as it passes."""
         return self.stream and not self.sealed
 
 
-@dataclass(slots=True)
 class Requests:
-    """All requests, and counts of those that ended."""
+    """All requests, who waits and runs by model, and counts of those that ended."""
 
-    records: dict[str, Record] = field(default_factory=dict)
-    done_total: int = 0
-    failed_total: int = 0
-    _open: Counter[str] = field(default_factory=Counter)
+    def __init__(self, made: Callable[[str], int] = lambda id: 0) -> None:
+        """`made` tells how many tokens there are of an answer."""
+        self.records: dict[str, Record] = {}
+        self.turns: defaultdict[str, Turns] = defaultdict(lambda: Turns(self._worth))
+        """By model."""
+        self.done_total = self.failed_total = 0
+        self._made = made
+        self._open: Counter[str] = Counter()
 
-    def at(self, stage: Stage, model: str | None = None) -> list[Record]:
-        """Return the requests at a stage, of one model or of all, oldest first."""
-        return [r for r in self.records.values() if r.stage is stage and (model is None or r.model == model)]
+    def _worth(self, one: Waiter) -> int:
+        return PROMPT * self.records[one.id].prompt_guess + ANSWER * self._made(one.id)
+
+    def at(self, stage: Stage) -> list[Record]:
+        """Return the requests at a stage, oldest first."""
+        return [record for record in self.records.values() if record.stage is stage]
+
+    def waiting(self, model: str) -> list[Record]:
+        """Return the requests that wait for a model, in the order in which they began to."""
+        return [self.records[id] for id in self.turns[model].waiting]
+
+    def running(self, model: str) -> list[Record]:
+        """Return the requests that run on a model."""
+        return [self.records[id] for id in self.turns[model].running]
+
+    def move(self, record: Record, stage: Stage) -> None:
+        """A request is at another stage."""
+        if record.stage in LISTED:
+            self.turns[record.model].leave(record)
+        record.stage = stage
+        if stage is Stage.QUEUED:
+            self.turns[record.model].wait(record)
+        elif stage is Stage.RUNNING:
+            self.turns[record.model].run(record)
 
     def add(self, record: Record) -> None:
-        """Take a request in."""
+        """Take a request in, at any stage but `LISTED`."""
         self.records[record.id] = record
         self._open[record.account] += 1
+
+    def remove(self, record: Record) -> None:
+        """Forget a request."""
+        if record.stage in LISTED:
+            self.turns[record.model].leave(record)
+        del self.records[record.id]
 
     def over(self, record: Record) -> None:
         """A request counts no longer as open: it is kept, or about to be removed."""
@@ -128,3 +169,7 @@ class Requests:
     def open_of(self, account: str) -> int:
         """Return how many requests of an account are not over."""
         return self._open[account]
+
+
+LISTED = (Stage.QUEUED, Stage.RUNNING)
+"""Stages of requests that `Turns` know."""

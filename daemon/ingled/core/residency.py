@@ -118,6 +118,8 @@ class Model:
     uses: Uses = field(default_factory=Uses)
     used_at: float = 0.0
     """When its last request came or ended."""
+    places: int = 0
+    """Requests that its engine runs at once; 0: any number."""
     closed: bool = False
     """Nothing more is given to it: others have waited too long for its memory."""
     waits: tuple[Phase, str] | None = None

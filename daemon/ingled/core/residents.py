@@ -11,7 +11,6 @@ from ingled.core import events as on
 from ingled.core.accounts import forbidden
 from ingled.core.outcomes import refuse
 from ingled.core.placement import CheapestBack, Decision, Device, Evict, Fits, Never, Policy, Resident, Wait
-from ingled.core.requests import Stage
 from ingled.core.residency import Cause, Model, State
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ class Residents:
 
     def busy(self, name: str) -> bool:
         """Return whether a model runs requests."""
-        return any(one.stage is Stage.RUNNING and one.model == name for one in self.requests.records.values())
+        return bool(self.requests.turns[name].running)
 
     def seen(self, now: float, model: Model) -> Resident:
         """Return a model that is there as the policy sees it."""
@@ -135,8 +134,8 @@ class Residents:
         for model in self.models.values():
             if model.closed and model.name not in names:
                 model.closed = False
-                for record in self.requests.at(Stage.QUEUED, model.name) if model.state is State.READY else ():
-                    out += self._workers.desk.run(now, record)
+                if model.state is State.READY:
+                    out += self._workers.desk.opened(now, model)
             elif model.name in names and not model.closed:
                 model.closed = True
                 out.append(do.Log("info", f"model '{model.name}': takes no more requests, others wait for its memory"))

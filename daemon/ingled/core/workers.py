@@ -51,7 +51,7 @@ class Workers:
 
     def waited_for(self, name: str) -> bool:
         """Return whether somebody waits for a model."""
-        return any(load[0] == name for load in self._loads) or bool(self.requests.at(Stage.QUEUED, name))
+        return any(load[0] == name for load in self._loads) or bool(self.requests.turns[name].waiting)
 
     def connection_gone(self, conn: int) -> None:
         """Forget the calls of `load` of a connection."""
@@ -60,7 +60,7 @@ class Workers:
     def refuse_waiting(self, now: float, model: Model, never: Never) -> list[do.Effect]:
         """Tell all who wait for a model that it does not fit."""
         out: list[do.Effect] = [do.Log("warning", f"model '{model.name}' is not loaded: {never.why}")]
-        for record in self.requests.at(Stage.QUEUED, model.name):
+        for record in self.requests.waiting(model.name):
             out += self.desk.end(now, record, failed(record.id, "does_not_fit", never.why, never.hint, "model"))
         mine = [load for load in self._loads if load[0] == model.name]
         self._loads = [load for load in self._loads if load[0] != model.name]
@@ -109,7 +109,7 @@ class Workers:
         if name is None:
             return [refuse(conn, ref, "no_such_model", *self.names.explain(e.model), at="args.model")]
         model = self.models[name]
-        busy = self.requests.at(Stage.RUNNING, name) + self.requests.at(Stage.QUEUED, name)
+        busy = self.requests.running(name) + self.requests.waiting(name)
         if busy and not e.force:
             message = f"model '{name}' is {model.state.value} and has {len(busy)} requests"
             return [refuse(conn, ref, "conflict", message, "wait for them, or unload with force to end them")]
@@ -207,10 +207,10 @@ class Workers:
 
     def tell(self, now: float, model: Model) -> list[do.Effect]:
         """Tell all who wait for a model how it is with it."""
-        queued = self.requests.at(Stage.QUEUED, model.name)
         news = told(model, now)
+        queued = [(self.requests.records[one.id], i) for one, i in self.requests.turns[model.name].positions()]
         return [
-            *(do.Send(r.conn, self.desk.progress(now, r, i)) for i, r in enumerate(queued) if r.conn is not None),
+            *(do.Send(r.conn, self.desk.progress(now, r, i)) for r, i in queued if r.conn is not None),
             *(do.Send(conn, replace(news, ref=ref)) for name, conn, ref in self._loads if name == model.name),
         ]
 
@@ -223,9 +223,8 @@ class Workers:
         if model.ttl is not None:
             out.append(do.SetTimer(("ttl", model.name), e.now + model.ttl))
         out += self._answer_loads(model.name, model)
-        for record in self.requests.at(Stage.QUEUED, model.name):
-            out += self.desk.run(e.now, record)
-        return out
+        model.places = e.places
+        return out + self.desk.opened(e.now, model)
 
     def load_failed(self, e: on.LoadFailed) -> list[do.Effect]:
         """A model cannot be loaded; the engine said why."""
@@ -242,7 +241,7 @@ class Workers:
     def _fail_waiting(self, now: float, model: Model) -> list[do.Effect]:
         """Tell all who wait for a model that it will not come."""
         out: list[do.Effect] = []
-        for record in self.requests.at(Stage.QUEUED, model.name):
+        for record in self.requests.waiting(model.name):
             code, message, hint = why_failed(model)
             out += self.desk.end(now, record, failed(record.id, code, message, hint, "model"))
         return [*out, *self._answer_loads(model.name, model)]
@@ -265,7 +264,7 @@ class Workers:
         for record in self.requests.records.values():
             if record.worker == str(e.pid) and record.stage is not Stage.RUNNING:
                 record.worker = None  # there is nobody left to release it
-        running = self.requests.at(Stage.RUNNING, e.model)
+        running = self.requests.running(e.model)
         crashed = model.state is not State.STOPPING or model.dying
         if crashed:
             model.why = model.why if model.dying else f"the worker ended: {e.why}"
@@ -279,7 +278,7 @@ class Workers:
             out += self.desk.resume_later(e.now, record, model)
         if model.crashes > CRASHES:
             out += self._give_up(e.now, model)
-        elif not self.draining or self.requests.at(Stage.QUEUED, e.model):
+        elif not self.draining or self.requests.waiting(e.model):
             model.restart_at = e.now + RESTART_S[min(model.crashes, len(RESTART_S)) - 1]
             out.append(do.SetTimer(("restart", model.name), model.restart_at))
         return out
@@ -303,7 +302,7 @@ class Workers:
         worker, pid = model.worker, model.pid
         model.abandon(now, why)
         out: list[do.Effect] = [do.StopWorker(name, worker, pid)]
-        for record in self.requests.at(Stage.RUNNING, name) + self.requests.at(Stage.QUEUED, name):
+        for record in self.requests.running(name) + self.requests.waiting(name):
             out += self.desk.end(now, record, failed(record.id, "internal", why, "see the daemon's log", "daemon"))
         return [*out, *self._answer_loads(name, model)]
 

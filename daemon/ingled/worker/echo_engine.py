@@ -141,7 +141,8 @@ class EchoEngine:
         if self._options.fail == "load":
             raise LoadError("the echo engine was told to fail")
         report("warming", 100)
-        return Info("echo", self._context, max_running=1 << 20, load_s=time.monotonic() - started)
+        places = int(self._spec.options.get("max_num_seqs", 1 << 20))
+        return Info("echo", self._context, max_running=places, load_s=time.monotonic() - started)
 
     async def run(self, request: Request) -> AsyncGenerator[Delta, None]:
         """Answer with the words of the question."""

@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Coroutine
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +173,10 @@ class Worker:
                 self._stuck = message.stuck
             case link.Run():
                 self._run(message)
+            case link.Begin():
+                begun = self._streams.get(message.id)
+                if begun is not None and begun.request is not None:
+                    self._begin(begun, replace(begun.request, priority=message.priority))
             case link.Credit():
                 for request_id, (chunks, ack) in message.grants.items():
                     if stream := self._streams.get(request_id):
@@ -179,7 +184,7 @@ class Worker:
             case link.Abort():
                 for request_id in message.ids:
                     aborted = self._streams.pop(request_id, None)
-                    if aborted is not None and aborted.end is None:
+                    if aborted is not None and aborted.end is None and aborted.request is None:
                         aborted.abort()
                         self._spawn(self._engine.abort(request_id))
             case link.Release():
@@ -207,6 +212,13 @@ class Worker:
         self._worked = True
         tokens, offset = tuple(message.tokens), message.offset
         request = Request(message.id, body, message.stream, message.salt, message.priority, tokens, offset)
+        if message.waits:
+            stream.request = request
+        else:
+            self._begin(stream, request)
+
+    def _begin(self, stream: Stream, request: Request) -> None:
+        stream.request = None
         self._spawn(self._serve(stream, request))
 
     # ------------------------------------------------------------ one request
@@ -280,7 +292,7 @@ class Worker:
 
     @property
     def _busy(self) -> bool:
-        return any(stream.end is None for stream in self._streams.values())
+        return any(one.end is None and one.request is None for one in self._streams.values())
 
     def _die(self, why: str) -> None:
         """Leave, and let the broker know before the process is gone, so that it gives us nothing more."""

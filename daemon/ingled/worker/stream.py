@@ -13,7 +13,7 @@ from ingle.wire.limits import CHUNK_BYTES
 from ingle.wire.schema import Chunk
 
 from ingled.link import Ended, Held, Piece, Run, RunFailed
-from ingled.worker.engine import Delta
+from ingled.worker.engine import Delta, Request
 
 CHUNK_LOGPROBS = 8192
 """Most logprobs in one chunk, alternatives counted: with them a chunk stays under 1 MiB."""
@@ -28,6 +28,8 @@ class Stream:
         self.id = run.id
         self.credit = run.credit
         self.aborted = False
+        self.request: Request | None = None
+        """What the engine is to be asked, as long as that has to wait."""
         self.end: Ended | RunFailed | None = None
         self.offset = run.offset
         """Bytes of text that have been sent."""
@@ -85,7 +87,7 @@ class Stream:
         """Return what a new broker has to know; `held` and `end` follow it."""
         at = self.held[0].offset if self.held else self.offset
         run = self._run
-        return Held(self.id, run.op, run.body, run.stream, run.record, at, self._forgotten)
+        return Held(self.id, run.op, run.body, run.stream, run.record, at, self._forgotten, self.request is not None)
 
     @property
     def empty(self) -> bool:
