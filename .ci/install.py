@@ -123,7 +123,7 @@ def adapted(source: Path, layout: Layout) -> str:
     """Return a file's text with this layout's places in it."""
     text = source.read_text(encoding="utf-8")
     if source.parent.name == "user":
-        return text.replace("%h/.local/bin/ingled", str(layout.prefix / "bin/ingled"))
+        return text.replace("%h/.local/bin/", f"{layout.prefix}/bin/")
     return text if source.suffix == ".md" else text.replace(f"{AS_WRITTEN}/", f"{layout.prefix}/")
 
 

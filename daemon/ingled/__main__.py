@@ -1,7 +1,6 @@
 """The `ingled` command: reads options and configuration, then runs the broker."""
 
 import argparse
-import os
 import subprocess
 import sys
 from importlib.metadata import version
@@ -9,12 +8,14 @@ from pathlib import Path
 
 from ingled import journal, link
 from ingled.config import ENGINES, Config, ConfigError, load
+from ingled.layers import default_files
 from ingled.link import Plugin
 
 EPILOG = """\
 Without options ingled runs for this user, with the built-in model, and listens at
-$XDG_RUNTIME_DIR/ingle/ingle.sock. A configuration is read from --config, or from
-$XDG_CONFIG_HOME/ingle/ingled.toml when that exists; docs/configuration.md explains it.
+$XDG_RUNTIME_DIR/ingle/ingle.sock. A configuration is read from --config, or from what there is
+of /etc/ingle/ingled.toml, /etc/ingle/ingled.d/*.toml and $XDG_CONFIG_HOME/ingle/ingled.toml, of
+which the later win; docs/configuration.md explains it. SIGHUP and `ingle reload` read it anew.
 
 SIGTERM, SIGINT and `ingle shutdown` drain: new requests are refused, running ones may
 finish for `daemon.drain` seconds. A second signal ends at once. SIGUSR1 leaves at once with
@@ -63,8 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
         return unit.main(arguments[1:])
     args = parser().parse_args(arguments)
     try:
-        file = args.config or _default_file()
-        config = load(file, socket=args.socket, state=args.state_dir, engine=args.engine)
+        config = read(args)
     except ConfigError as error:
         print(f"ingled: {error}", file=sys.stderr)
         return EX_CONFIG
@@ -78,10 +78,16 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if args.replace:
             ask_to_hand_over(config.socket)
-        return run(config, Place(args.replace, args.nursery == "unit"))
+        return run(config, Place(args.replace, args.nursery == "unit", lambda: read(args)))
     except (CannotListen, WillNot) as error:
         print(f"ingled: {error}", file=sys.stderr)
         return 1
+
+
+def read(args: argparse.Namespace) -> Config:
+    """Read the configuration that the options name, or the machine's and the user's. Raises ConfigError."""
+    files = args.config or default_files()
+    return load(files, socket=args.socket, state=args.state_dir, engine=args.engine)
 
 
 def check(config: Config) -> int:
@@ -121,12 +127,6 @@ def _plugins(config: Config) -> list[Plugin]:
         why = done.stderr.decode(errors="replace").strip().splitlines()
         return [Plugin("*", problem=f"the hook host cannot be asked: {why[-1] if why else done.returncode}")]
     return offers.plugins if isinstance(offers, link.Offers) else []
-
-
-def _default_file() -> Path | None:
-    home = os.environ.get("XDG_CONFIG_HOME") or Path(os.environ.get("HOME") or "/") / ".config"
-    file = Path(home) / "ingle" / "ingled.toml"
-    return file if file.exists() else None
 
 
 if __name__ == "__main__":

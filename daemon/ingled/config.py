@@ -1,12 +1,11 @@
-"""The configuration: one TOML file, typed and frozen, read once at start (docs/configuration.md).
+"""The configuration: TOML, typed and frozen, read at start and at a reload (docs/configuration.md).
 
 Every error names the path of its key and what is allowed there. Nothing here reads a clock, a socket or a model.
 """
 
 import os
 import re
-import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -18,7 +17,7 @@ from ingle.wire.limits import HOOK_DEADLINE_MS
 from ingle.wire.schema import Sampling
 from msgspec import Meta, Struct
 
-from ingled import sizes
+from ingled import layers, sizes
 from ingled.core import accounts
 from ingled.core.accounts import Class, Right
 from ingled.core.placement import Device, Terms
@@ -183,11 +182,12 @@ class Config(Struct, frozen=True):
     daemon: Daemon
     models: dict[str, Model]
     engine: Engine = "vllm"
-    file: Path | None = None
     plugins: dict[str, Plugin] = {}
     hooks: dict[str, Hook] = {}
     plugin_folder: Path | None = None
     rules: list[Rule] = []
+    origins: dict[str, Path] = {}
+    """Which file a key comes from, by its path."""
 
     @property
     def access(self) -> tuple[accounts.Rule, ...]:
@@ -252,32 +252,32 @@ class Config(Struct, frozen=True):
 
 
 def load(
-    file: Path | None,
+    file: Path | Sequence[Path] | None,
     *,
     socket: Path | None = None,
     state: Path | None = None,
     engine: Engine = "vllm",
     environ: Mapping[str, str] = os.environ,
 ) -> Config:
-    """Read the configuration; without a file there is the built-in model alone.
+    """Read the configuration from one file, or from several, of which the later win; without any there is the
+    built-in model alone.
 
     Raises ConfigError, also for a file that cannot be read.
     """
-    table: dict[str, Any] = {}
-    if file is not None:
-        try:
-            table = tomllib.loads(file.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ConfigError(f"{file}: cannot be read: {error.strerror}") from error
-        except ValueError as error:
-            raise ConfigError(f"{file}: not TOML: {error}") from error
-    where = str(file) if file else "configuration"
+    files = [file] if isinstance(file, Path) else list(file or ())
     try:
-        daemon, models, paths = _read(table, file)
+        table, origins = layers.read(files)
+    except layers.Unreadable as error:
+        raise ConfigError(str(error)) from error
+    where = str(files[0]) if len(files) == 1 else "configuration"
+    try:
+        daemon, models, paths = _read(table, origins)
         plugins, hooks = _read_hooks(table)
         rules = _read_rules(table)
     except ConfigError as error:
-        raise ConfigError(f"{where}: {error}") from error
+        key = re.match(r"[\w.\[\]-]*", str(error))
+        at = layers.origin(key[0], origins) if key else None
+        raise ConfigError(f"{at or where}: {error}") from error
     home = Path(environ.get("HOME") or "/")
     runtime = Path(runtime_dir())
     socket = socket or paths.get("socket") or runtime / "ingle.sock"
@@ -293,11 +293,11 @@ def load(
         daemon,
         models,
         engine,
-        file,
         plugins,
         hooks,
         folder,
         rules,
+        origins,
     )
     longest = max(len(os.fsencode(path)) for path in (config.socket, config.runtime / "link.sock"))
     if longest > 107:
@@ -305,7 +305,7 @@ def load(
     return config
 
 
-def _read(table: dict[str, Any], file: Path | None) -> tuple[Daemon, dict[str, Model], dict[str, Path]]:
+def _read(table: dict[str, Any], origins: Mapping[str, Path]) -> tuple[Daemon, dict[str, Model], dict[str, Path]]:
     _known(table, ("daemon", "models", "plugins", "hooks", "rules"), "")
     head = _table(table.get("daemon", {}), "daemon")
     paths: dict[str, Path] = {}
@@ -328,7 +328,7 @@ def _read(table: dict[str, Any], file: Path | None) -> tuple[Daemon, dict[str, M
     for name, value in _table(table.get("models", {}), "models").items():
         at = f"models.{name}"
         _check_name(name, at)
-        models[name] = _model(_convert(_table(value, at), Model, at), at, file)
+        models[name] = _model(_convert(_table(value, at), Model, at), at, origins.get(f"{at}.source"))
     if not models:
         models["ember"] = Model(source=BUILTIN, default=True, preload=True)
     _check_names(models)

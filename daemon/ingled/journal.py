@@ -45,7 +45,15 @@ def configure(level: str, identifier: str, plain: str = PLAIN) -> None:
     else:
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(Reticent(plain))
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.basicConfig(handlers=[handler], force=True)
+    set_level(level)
+
+
+def set_level(level: str) -> None:
+    """Log what is of this level or above; of others' libraries no more than `info`."""
+    number = logging.getLevelNamesMapping()[level.upper()]
+    logging.getLogger("ingled").setLevel(number)
+    logging.getLogger().setLevel(max(number, logging.INFO))
 
 
 def connected() -> bool:

@@ -19,6 +19,8 @@ Description=ingle, keeps language models warm
 Type=notify
 NotifyAccess=main
 ExecStart=@COMMAND@
+# Returns when the reload is done, and fails, with the reason in the journal, when the configuration is wrong.
+ExecReload=@CLIENT@ reload
 # A restart hands over: models stay warm and requests go on. A stop drains, for `daemon.drain`, and ends all of it.
 RestartKillSignal=SIGUSR1
 # Only the daemon itself is stopped and watched: it ends its workers in order, and when it dies its workers live on
@@ -69,7 +71,7 @@ def main(arguments: list[str]) -> int:
     if not args.user:
         print("ingled: unit: say --user; a service of the machine is installed by `sudo make install`", file=sys.stderr)
         return 2
-    units = {"ingled.service": SERVICE.replace("@COMMAND@", own_command()), "ingled.socket": SOCKET}
+    units = {"ingled.service": service(own_command("ingled"), own_command("ingle")), "ingled.socket": SOCKET}
     if args.install:
         return install(units)
     for name, text in units.items():
@@ -77,10 +79,16 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def own_command() -> str:
-    """Return how this program is started, as a unit writes it."""
-    program = shutil.which(sys.argv[0]) if Path(sys.argv[0]).name == "ingled" else None
-    words = [os.path.abspath(program)] if program else [sys.executable, "-P", "-m", "ingled"]
+def service(command: str, client: str) -> str:
+    """Return the text of the service's unit."""
+    return SERVICE.replace("@COMMAND@", command).replace("@CLIENT@", client)
+
+
+def own_command(name: str) -> str:
+    """Return how a program of this installation is started, as a unit writes it."""
+    started = shutil.which(sys.argv[0]) if Path(sys.argv[0]).name == "ingled" else None
+    program = None if started is None else Path(os.path.abspath(started)).with_name(name)
+    words = [str(program)] if program is not None and program.exists() else [sys.executable, "-P", "-m", name]
     return " ".join(quoted(word) for word in words)
 
 

@@ -1,5 +1,6 @@
 """A user's own service: the units, and that they do under a user's systemd what those of the machine do."""
 
+import json
 import os
 import subprocess
 import sys
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ingled.unit import SERVICE, SOCKET, quoted
+from ingled.unit import SOCKET, quoted, service
 
 ROOT = Path(__file__).parents[2]
 INGLED = [sys.executable, "-P", "-m", "ingled"]
@@ -21,13 +22,11 @@ with Client(os.environ["XDG_RUNTIME_DIR"] + "/ingle/ingle.sock", timeout=60) as 
 
 def test_the_files_are_what_the_command_prints() -> None:
     folder = ROOT / "systemd/user"
-    assert (folder / "ingled.service").read_text() == SERVICE.replace("@COMMAND@", "%h/.local/bin/ingled")
+    assert (folder / "ingled.service").read_text() == service("%h/.local/bin/ingled", "%h/.local/bin/ingle")
     assert (folder / "ingled.socket").read_text() == SOCKET
     done = subprocess.run([*INGLED, "unit", "--user"], capture_output=True, text=True, check=True)
-    command = f"{sys.executable} -P -m ingled"
-    assert (
-        done.stdout == f"# ---- ingled.service\n{SERVICE.replace('@COMMAND@', command)}\n# ---- ingled.socket\n{SOCKET}"
-    )
+    expected = service(f"{sys.executable} -P -m ingled", f"{sys.executable} -P -m ingle")
+    assert done.stdout == f"# ---- ingled.service\n{expected}\n# ---- ingled.socket\n{SOCKET}"
 
 
 def test_without_user_it_says_what_to_do() -> None:
@@ -61,7 +60,7 @@ def test_a_users_service_starts_on_demand_stays_warm_over_a_restart_and_stops(bo
         return str(box.out(*env, *words, user="ann"))
 
     assert "installed:" in user("/usr/local/bin/ingled", "unit", "--user", "--install")
-    config = '[models.echo]\nsource = "builtin:ember"\npreload = true\n'
+    config = '[models.echo]\nsource = "builtin:ember"\npreload = true\ndefault = true\n'
     user("mkdir", "-p", "/home/ann/.config/ingle", "/home/ann/.config/systemd/user/ingled.service.d")
     box.write("/home/ann/.config/ingle/ingled.toml", config)
     echo = "[Service]\nExecStart=\nExecStart=/usr/local/bin/ingled --engine echo\n"
@@ -71,12 +70,13 @@ def test_a_users_service_starts_on_demand_stays_warm_over_a_restart_and_stops(bo
     show = ["systemctl", "--user", "show", "-p", "ActiveState,StatusText,Result", "--value", "ingled"]
     assert "inactive" in user(*show)
     assert user("/usr/local/lib/ingle/bin/python", "-P", "-c", ASK) == "one two three"
-    box.until(lambda: "1 of 1 models ready" in user(*show))
+    box.until(lambda: "models ready" in user(*show) and "loading" not in user(*show))
     models = ["/usr/local/bin/ingle", "models", "--json"]
     before = user(*models)
     user("systemctl", "--user", "restart", "ingled")
-    pid = [line for line in before.splitlines() if '"pid"' in line]
-    assert [line for line in user(*models).splitlines() if '"pid"' in line] == pid
+    pids = {model["name"]: model["pid"] for model in json.loads(before)["models"] if model["pid"]}
+    assert {"echo", "slow"} <= set(pids), "the machine's models and the user's own"
+    assert pids == {model["name"]: model["pid"] for model in json.loads(user(*models))["models"] if model["pid"]}
     assert "INFO" in user("/usr/local/bin/ingle", "logs") or "ready" in user("/usr/local/bin/ingle", "logs")
     user("systemctl", "--user", "stop", "ingled.socket", "ingled")
     assert "inactive" in user(*show) and "success" in user(*show)

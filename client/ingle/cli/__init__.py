@@ -29,6 +29,8 @@ VERBS = (
     "hook",
     "rpc",
     "logs",
+    "reload",
+    "config",
     "completion",
     "shutdown",
     "version",

@@ -26,6 +26,8 @@ def run(given: Given) -> int:
         f"clients   {text_of(status.get('connections'))} connected, {text_of(status.get('sessions'))} sessions",
         f"nursery   {text_of(nursery.get('state'))}, pid {text_of(nursery.get('pid'))}",
     ]
+    if daemon.get("config_problem"):
+        lines.append(f"config    the last reload changed nothing: {daemon['config_problem']}")
     if any(dropped.values()):
         lines.append(f"dropped   {_counts(dropped, tuple(dropped))}")
     for text in lines:

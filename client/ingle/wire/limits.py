@@ -2,7 +2,7 @@
 
 from typing import Final
 
-PROTOCOL: Final = (1, 3)
+PROTOCOL: Final = (1, 4)
 """The newest protocol that this code speaks: (major, minor)."""
 
 FRAME_BYTES: Final = 4 << 20

@@ -307,6 +307,15 @@ class Hosts:
         found = [*stand_ins(provider, problems, choices), *entries(provider, plugins, choices)]
         self._dispatch(on.PluginsOffered(self._loop.time(), provider, tuple(found)))
 
+    def reconfigure(self, setup: link.Setup) -> None:
+        """Run other plugins, or with other options: fresh hosts take over as soon as they have told what they offer."""
+        self._setup = setup
+        self._crashing.clear()
+        self._await_plugins()
+        for name, group in list(self.groups.items()):
+            if group.current is not None:
+                self._start(name)
+
     def changed(self, host: Host) -> None:
         """The drop-in folder of a host has changed."""
         if not host.draining:

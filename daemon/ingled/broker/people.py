@@ -49,6 +49,11 @@ class People:
         """Return what is known of somebody."""
         return self._people.get(uid) or Person(f"uid:{uid}")
 
+    def decide_by(self, accounts: Accounts) -> None:
+        """From now on these rules decide."""
+        self._accounts = accounts
+        self._rights.clear()
+
     def rights(self, uid: int) -> Rights:
         """Return what somebody may do now."""
         found = self._rights.get(uid)

@@ -12,6 +12,7 @@ import shutil
 import signal
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -24,10 +25,11 @@ from ingled.broker.gate import Gate
 from ingled.broker.listen import CannotListen, listen, lock, private_folder
 from ingled.broker.processes import kill_group, runs
 from ingled.broker.readiness import Readiness
+from ingled.broker.reload import reload
 from ingled.broker.scrape import Scrape
 from ingled.broker.shell import Shell
 from ingled.broker.tasks import Tasks
-from ingled.config import Config
+from ingled.config import Config, ConfigError
 from ingled.core import events as on
 from ingled.core.accounts import ADMIN
 
@@ -55,10 +57,14 @@ class Place:
     """A daemon that has been asked to hand over is waited for."""
     nursery_is_unit: bool = False
     """The service manager starts the nursery."""
+    read_config: Callable[[], Config] | None = None
+    """Reads the configuration anew, for a reload; raises ConfigError."""
 
 
 def run(config: Config, place: Place) -> int:
     """Serve until SIGTERM, SIGINT, SIGUSR1 or `shutdown`; returns the exit code. Raises CannotListen.
+
+    SIGHUP reloads the configuration.
 
     SIGUSR1 hands over: models and requests go on, for the daemon that comes next.
     """
@@ -129,10 +135,12 @@ async def _serve(config: Config, place: Place, secret: str, inherited: int | Non
         own_socket=config.socket if inherited is None else None,
         lease_s=lease_s,
         nursery_is_unit=place.nursery_is_unit,
+        read_config=place.read_config or (lambda: config),
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _stop, shell)
     loop.add_signal_handler(signal.SIGUSR1, shell.hand_over)
+    loop.add_signal_handler(signal.SIGHUP, _reload, shell)
     gate = Gate(context, loop, shell.people)
     shell.workers.router.listen(
         listen(config.runtime / link.SOCKET_FILE, 0o600), str(config.runtime / link.SOCKET_FILE)
@@ -156,12 +164,12 @@ async def _serve(config: Config, place: Place, secret: str, inherited: int | Non
     tasks.start(_watch_silence(shell, config.daemon.stuck))
     if (limit := service.watchdog_s()) is not None:
         tasks.start(_feed_watchdog(limit / 3))
-    if config.daemon.idle_exit and inherited is not None:
-        tasks.start(_leave_when_idle(shell, config.daemon.idle_exit))
+    if inherited is not None:
+        tasks.start(_leave_when_idle(shell))
     await shell.draining.wait()
     telling.cancel()
     service.notify("STOPPING=1")
-    await _drain(shell, config.daemon.drain)
+    await _drain(shell, shell.config.daemon.drain)
     tasks.cancel()
     if inherited is not None:
         shell.front.router.close()  # who comes from now on is answered by the next daemon
@@ -194,12 +202,18 @@ async def _drain(shell: Shell, seconds: float) -> None:
             await asyncio.wait_for(shell.drained.wait(), min(left, 1.0))
 
 
-async def _leave_when_idle(shell: Shell, seconds: float) -> None:
-    """Stop the daemon when there has been no client and no request for so long; the next client starts it again."""
+def _reload(shell: Shell) -> None:
+    with contextlib.suppress(ConfigError):  # it has been told
+        reload(shell)
+
+
+async def _leave_when_idle(shell: Shell) -> None:
+    """Stop the daemon when there was no client and no request for `idle_exit`; the next client starts it again."""
     since = time.monotonic()
     while True:
-        await asyncio.sleep(min(IDLE_LOOK_S, seconds / 4))
-        if shell.front.connections or shell.control.requests.records:
+        seconds = shell.config.daemon.idle_exit
+        await asyncio.sleep(min(IDLE_LOOK_S, seconds / 4) if seconds else IDLE_LOOK_S)
+        if not seconds or shell.front.connections or shell.control.requests.records:
             since = time.monotonic()
         elif time.monotonic() - since >= seconds:
             log.info("no client for %.0f s: the daemon stops, and systemd starts it for the next one", seconds)

@@ -60,6 +60,7 @@ class Shell:
         own_socket: Path | None,
         lease_s: float,
         nursery_is_unit: bool,
+        read_config: Callable[[], Config],
     ) -> None:
         """`own_socket` is the public socket, unless the service manager made it.
 
@@ -67,6 +68,12 @@ class Shell:
         manager starts it.
         """
         self.config, self.loop, self.identity = config, loop, identity
+        self.read_config = read_config
+        """Reads the configuration anew. Raises ConfigError."""
+        self.config_problem: str | None = None
+        """Why the last reload has changed nothing."""
+        self.owners = frozenset({"uid:0", f"uid:{own_uid}"})
+        """Accounts that no rule can lock out."""
         self.started_at = time.monotonic()
         self.draining = asyncio.Event()
         self.drained = asyncio.Event()
@@ -111,7 +118,7 @@ class Shell:
         )
         self.timers = Timers(loop, self._timer)
         self.subscriptions = Subscriptions()
-        self.people = People(loop, Accounts(frozenset({"uid:0", f"uid:{own_uid}"}), config.access))
+        self.people = People(loop, Accounts(self.owners, config.access))
         self._pending: deque[do.Effect] = deque()
         self._performing = False
         self.front = Front(

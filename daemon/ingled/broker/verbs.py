@@ -16,6 +16,8 @@ from ingled.broker.front import Connection
 from ingled.broker.nursery_child import tail
 from ingled.broker.planning import PlanArgs, plan
 from ingled.broker.reading import read_args
+from ingled.broker.reload import effective, reload
+from ingled.config import ConfigError
 from ingled.core import events as on
 from ingled.core.accounts import Right, forbidden, lacking, visible
 from ingled.core.requests import Stage
@@ -87,6 +89,7 @@ def _status(shell: "Shell", connection: Connection, ref: int, args: Nothing) -> 
             "state_dir": str(shell.config.state),
             "rss_bytes": rss_bytes(),
             "draining": control.draining,
+            "config_problem": shell.config_problem,
         },
         "protocol": list(PROTOCOL),
         "models": {
@@ -363,6 +366,21 @@ def rss_bytes() -> int:
         return int(file.read().split()[1]) * resource.getpagesize()
 
 
+def _reload(shell: "Shell", connection: Connection, ref: int, args: Nothing) -> None:
+    try:
+        found = reload(shell)
+    except ConfigError as error:
+        hint = "nothing has changed; put it right and reload again"
+        shell.front.fail(connection.number, ref, "bad_value", str(error), hint)
+        return
+    shell.front.send(connection.number, Result(ref, {"changed": found.now, "after_restart": found.later}))
+
+
+def _config(shell: "Shell", connection: Connection, ref: int, args: Nothing) -> None:
+    value = {"settings": effective(shell.config), "problem": shell.config_problem}
+    shell.front.send(connection.number, Result(ref, value))
+
+
 VERBS: dict[str, tuple[type[Struct], Right | None, Verb]] = {
     "status": (Nothing, None, _status),
     "whoami": (Nothing, None, _whoami),
@@ -377,9 +395,11 @@ VERBS: dict[str, tuple[type[Struct], Right | None, Verb]] = {
     "yield": (YieldArgs, "load", _yield),
     "hooks": (Nothing, None, _hooks),
     "hook_test": (HookTestArgs, None, _hook_test),
+    "reload": (Nothing, "shutdown", _reload),
+    "config": (Nothing, "shutdown", _config),
     "shutdown": (ShutdownArgs, "shutdown", _shutdown),
 }
 """Verb -> arguments, the right that it takes, function."""
 
-RESERVED = frozenset({"sleep", "wake", "pull", "usage", "reload", "doctor", "verify"})
+RESERVED = frozenset({"sleep", "wake", "pull", "usage", "doctor", "verify"})
 """Verbs that later versions of the protocol will have."""

@@ -19,8 +19,9 @@ class Admission:
     def __init__(
         self, models: Mapping[str, Model], names: Names, limits: Limits, requests: Requests, quotas: Quotas
     ) -> None:
-        """All of them are read only here."""
-        self._models, self._names, self._limits = models, names, limits
+        """All of them are read only here; `limits` may be replaced."""
+        self.limits = limits
+        self._models, self._names = models, names
         self._requests, self._quotas = requests, quotas
 
     def arrives(self, e: on.RequestArrived, *, draining: bool) -> Refusal | None:
@@ -31,7 +32,7 @@ class Admission:
         if e.priority < 0 and rights.priority != "interactive":
             text = f"priority is {e.priority}: account {account} has class '{rights.priority}' and may not go before"
             return Refusal("not_allowed", f"{text} others", "use 0 or more", at="priority")
-        most = rights.open_requests or self._limits.open_requests
+        most = rights.open_requests or self.limits.open_requests
         if self._requests.open_of(account) >= most:
             return Refusal("over_limit", f"account {account} has {most} open requests, the limit", "let some end")
         used_up = self._quotas.wait(e.now, account, rights)
@@ -52,7 +53,7 @@ class Admission:
         turns = self._requests.turns[name]
         mine, queued = turns.waits(record.account), len(turns.waiting)
         # Nobody is kept out by the queue of others: who has less than an equal part of it may come in.
-        if queued >= self._limits.queue and mine * turns.accounts >= self._limits.queue:
+        if queued >= self.limits.queue and mine * turns.accounts >= self.limits.queue:
             return Refusal("queue_full", f"{queued} requests wait for model '{name}'", "try again later")
         most = record.rights.waiting
         if most is not None and mine >= most:

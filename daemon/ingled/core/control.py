@@ -157,6 +157,10 @@ class Control:
                 return self.passage.stage_failed(event)
             case on.TimerFired():
                 return self._timer(event)
+            case on.SettingsChanged():
+                self.limits = self.desk.limits = self.admission.limits = event.limits
+                self.pipeline.rules = event.hooks
+                return []
             case on.DrainAsked():
                 self.workers.draining = True
                 value = {"what": "draining"}

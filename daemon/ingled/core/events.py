@@ -3,8 +3,9 @@
 Events are facts in the past. Each carries `now` (monotonic seconds), so that the core never reads a clock.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ingle.wire.hook_schema import HookOffer, HookResult, Point
 from msgspec import Raw
@@ -13,6 +14,10 @@ from ingled.core.accounts import MEMBER, Rights
 from ingled.core.placement import Device
 from ingled.core.registry import Entry
 from ingled.core.requests import Record
+
+if TYPE_CHECKING:
+    from ingled.core.desk import Limits
+    from ingled.core.pipeline import Rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -448,8 +453,18 @@ class DrainExpired:
     now: float
 
 
+@dataclass(frozen=True, slots=True)
+class SettingsChanged:
+    """The configuration was read anew: bounds, and the rules for hooks that clients offer from now on."""
+
+    now: float
+    limits: "Limits"
+    hooks: "Mapping[str, Rule]"
+
+
 Event = (
     RequestArrived
+    | SettingsChanged
     | CancelAsked
     | AttachAsked
     | LoadAsked

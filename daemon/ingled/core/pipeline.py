@@ -50,7 +50,9 @@ class Pipeline:
     def __init__(self, rules: Mapping[str, Rule], names: Names, awaited: Iterable[str]) -> None:
         """`awaited`: hosts of plugins; no request may pass before each has told of what it runs."""
         self.registry = Registry()
-        self._rules, self._names = rules, names
+        self.rules = rules
+        """For hooks that are offered from now on."""
+        self._names = names
         self._awaited = set(awaited)
 
     @property
@@ -88,7 +90,7 @@ class Pipeline:
 
         if "hook" not in caller.rights.may:
             return no("not_allowed", *lacking("hook", caller.account, "offer hooks"), at="t")
-        rule = self._rules.get(offer.name, Rule())
+        rule = self.rules.get(offer.name, Rule())
         if rule.account not in (None, caller.account):
             text = f"hook '{offer.name}' is kept for account {rule.account}, and this is {caller.account}"
             return no("not_allowed", text, "offer it under another name", "name")

@@ -1,0 +1,32 @@
+"""`ingle reload`: have the daemon read its configuration anew."""
+
+from ingle.cli.grammar import JSON, Given, Verb
+from ingle.cli.output import print_json, print_line
+from ingle.line import Line
+
+
+def run(given: Given) -> int:
+    """Reload, and say what has changed."""
+    with Line(given.value("socket")) as line:
+        value = line.call("reload")
+    if given.switch("json"):
+        print_json(value)
+        return 0
+    print_line(f"changed: {', '.join(value['changed']) or 'nothing'}")
+    if value["after_restart"]:
+        print_line(f"after a restart: {', '.join(value['after_restart'])}")
+    return 0
+
+
+VERB = Verb(
+    "reload",
+    "have the daemon read its configuration anew",
+    run,
+    """
+    The daemon reads its files and checks them. If something is wrong nothing changes, and the exit status is 4.
+    Otherwise plugins, hooks, rules and some of [daemon] change at once; the rest is named, and does when the daemon
+    is restarted, which keeps models warm.
+    """,
+    options=(JSON,),
+    examples=(("ingle reload", "Say what has changed, or what is wrong."),),
+)
