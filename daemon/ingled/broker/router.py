@@ -221,6 +221,7 @@ class Router:
             except Exception:  # a bug of ours must not stop the reading
                 log.exception("a bug of ingled: a message could not be handled")
         self._drain_monitor(EVENTS)
+        os.sched_yield()  # libzmq's own thread may wait for this core, until the kernel's next tick: up to 4 ms
         self._schedule()
 
     def _peer(self, frames: list[zmq.Frame]) -> Peer | None:
