@@ -65,7 +65,6 @@ TRIES: dict[str, Callable[[], object]] = {
     "write /run/ingle": lambda: write("/run/ingle/x"),
     "see others' /tmp": lambda: os.stat("/tmp/of-others"),
     "open a device": lambda: os.close(os.open("/dev/nvidia-fake", os.O_RDWR)),
-    "read the kernel's memory map": lambda: Path("/proc/meminfo").read_text(),
     "write a kernel setting": lambda: Path("/proc/sys/kernel/domainname").write_text("x"),
     "loopback": loopback,
     "the network outside": outside,

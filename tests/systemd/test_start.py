@@ -41,6 +41,18 @@ def test_the_first_message_starts_the_daemon_and_is_answered(box: Any) -> None:
     assert box.show("StatusText") == "1 of 3 models ready"
 
 
+def test_the_sandbox_keeps_nothing_from_the_service_that_it_needs(box: Any) -> None:
+    since = f"--since=@{time.time():.6f}"
+    box.run("systemctl", "start", "ingled")
+    box.ingle("load", "other")
+    box.ingle("plan", "other", check=False)
+    box.run("systemctl", "restart", "ingled")
+    box.run("systemctl", "stop", "ingled")
+    box.run("journalctl", "--sync")
+    units = ["-u", "ingled", "-u", "ingle-nursery"]
+    assert box.out("journalctl", "--no-pager", "-q", "-p", "err", since, *units) == ""
+
+
 def test_files_and_processes_are_the_services_own(box: Any) -> None:
     box.run("systemctl", "start", "ingled")
     modes = {
