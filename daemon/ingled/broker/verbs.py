@@ -335,7 +335,7 @@ def _hook_test(shell: "Shell", connection: Connection, ref: int, args: HookTestA
     entries = shell.control.pipeline.registry.entries
     entry = entries.get(f"{connection.account}/{args.hook}") or entries.get(args.hook)
     front, number = shell.front, connection.number
-    if entry is None:
+    if entry is None or entry.account not in (None, connection.account):  # the name may be the key of somebody's hook
         text = f"args.hook is '{args.hook[:64]}': there is no such hook"
         front.fail(number, ref, "bad_value", text, "see `ingle hooks`", at="args.hook")
         return
