@@ -92,15 +92,13 @@ def read(args: argparse.Namespace) -> Config:
 
 def check(config: Config) -> int:
     """Say whether every model's options are good, in the engine's own words; returns the exit status."""
-    import msgspec
+    from ingled.doctor import ask_engine
 
-    specs = msgspec.json.encode([config.spec(name) for name in config.models])
-    command = [sys.executable, "-P", "-m", "ingled.worker", "plan"]
-    done = subprocess.run(command, input=specs, capture_output=True, check=False)
-    if done.returncode:
-        print(f"ingled: the engine cannot be asked: {done.stderr.decode(errors='replace')[-2000:]}", file=sys.stderr)
+    try:
+        plans = ask_engine(config)
+    except RuntimeError as error:
+        print(f"ingled: the engine cannot be asked: {error}", file=sys.stderr)
         return 1
-    plans = msgspec.json.decode(done.stdout, type=list[link.Planned])
     bad = False
     for name, plan in zip(config.models, plans, strict=True):
         if plan.reason is None:

@@ -409,6 +409,7 @@ class FakeDaemon:
             "pin": {"model": args.get("model"), "state": "ready", "pinned": args.get("pinned")},
             "want": {"model": args.get("model"), "state": "loading", "eta_ms": args.get("within_ms"), "why": None},
             "yield": {"models": ["tiny"] if args.get("bytes") else [], "bytes": args.get("bytes") or 0},
+            "doctor": {"findings": [{"check": "gpu", "state": "warning", "text": "no driver", "remedy": "install it"}]},
             "shutdown": {"draining": True, "running": 2},
             "hooks": {"hooks": self.hook_list, "problems": [{"plugin": "bad", "why": "bad.py:3: no hook"}]},
             "hook_test": {

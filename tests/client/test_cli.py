@@ -169,6 +169,7 @@ def test_colours_are_for_terminals_that_want_them(ingle: Any, variable: dict[str
         (["pin", "tiny"], "tiny: pinned, ready", "pinned"),
         (["unpin", "tiny"], "tiny: not pinned, ready", "pinned"),
         (["want", "tiny", "--within", "1.5s"], "tiny: loading, ready in about 1.5s", "eta_ms"),
+        (["doctor"], "gpu     warning  no driver\n                 -> install it", "findings"),
         (["yield"], "no model is idle", "models"),
         (["yield", "--bytes", "1.5GiB"], "tiny: gives its memory back\n1 model, 1.5 GiB or more", "bytes"),
         (["shutdown"], "draining: 2 requests", "running"),

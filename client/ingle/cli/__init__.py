@@ -24,6 +24,7 @@ VERBS = (
     "want",
     "yield",
     "events",
+    "doctor",
     "verify",
     "hooks",
     "hook",

@@ -12,6 +12,7 @@ from ingle.wire.limits import PROTOCOL
 from ingle.wire.schema import Call, Failed, Result
 from msgspec import Meta, Struct
 
+from ingled.broker.checkup import doctor
 from ingled.broker.front import Connection
 from ingled.broker.nursery_child import tail
 from ingled.broker.planning import PlanArgs, plan
@@ -388,6 +389,7 @@ VERBS: dict[str, tuple[type[Struct], Right | None, Verb]] = {
     "show": (OneModel, None, _show),
     "requests": (RequestsArgs, None, _requests),
     "plan": (PlanArgs, None, plan),
+    "doctor": (Nothing, "load", doctor),
     "load": (LoadArgs, "load", _load),
     "unload": (UnloadArgs, "load", _unload),
     "pin": (PinArgs, "load", _pin),
@@ -401,5 +403,5 @@ VERBS: dict[str, tuple[type[Struct], Right | None, Verb]] = {
 }
 """Verb -> arguments, the right that it takes, function."""
 
-RESERVED = frozenset({"sleep", "wake", "pull", "usage", "doctor", "verify"})
+RESERVED = frozenset({"sleep", "wake", "pull", "usage", "verify"})
 """Verbs that later versions of the protocol will have."""

