@@ -401,3 +401,18 @@ def test_what_plugins_fail_at_when_nobody_waits_is_counted_and_trips_them() -> N
     daemon.handle(on.RunEnded(4.0, "r", "stop", 1, 0, 1, 0.1, None, None))
     assert told(daemon.handle(on.StagesEnded(4.1, "r", "text"))) == [("sees", "observe", "skipped")]
     assert daemon.handle(on.Observed(5.0, "model", (HookResult("gone"),))) == []
+
+
+def test_an_answer_that_is_stopped_while_its_worker_is_dead_costs_the_next_one_nothing() -> None:
+    daemon = core(hook("brake", "chunk"))
+    daemon.handle(ask())
+    daemon.handle(on.WorkerGone(2.0, "ember", 50, "killed"))
+    assert daemon.handle(on.StageStopped(2.1, "r", "brake", "enough")) == []
+    daemon.handle(on.WorkerAttached(3.0, "ember", "51", 51))
+    out = daemon.handle(on.WorkerReady(3.1, "ember", 51))
+    assert [type(one) for one in out if isinstance(one, do.RunRequest | do.AbortRequest)] == [
+        do.RunRequest, do.AbortRequest
+    ]  # fmt: skip
+    daemon.handle(on.RunEnded(3.2, "r", "abort", 1, 0, 5, 0.1, None, None))
+    finished = end(daemon.handle(on.StagesEnded(3.3, "r", "text")))
+    assert isinstance(finished, Done) and finished.finish == "content_filter"

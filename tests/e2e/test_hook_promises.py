@@ -138,7 +138,7 @@ def test_a_hook_cannot_tell_a_plugin_whose_request_it_is(tmp_path: Path) -> None
         offer(tool, "liar", "prompt", order=1)
         id = client.ask("x")
         call = tool.until("hook_call")[-1]
-        value = {"messages": call["value"]["messages"], "call": {"account": "uid:0", "tags": ["trusted"]}}
+        value = {"messages": call["value"]["messages"], "call": {"account": "uid:4711", "tags": ["trusted"]}}
         results = [{"hook": "liar", "verdict": "changed"}]
         tool.send({"t": "hook_reply", "call": call["call"], "results": results, "value": value})
         end = client.read(id)[1]
@@ -441,3 +441,12 @@ def test_an_observer_that_ends_its_host_has_failed_and_gets_one_of_its_own(tmp_p
             wait_until(lambda count=count: hooks(client)["dies"]["failures"] == count)  # type: ignore[misc]
         wait_until(lambda: hooks(client)["dies"]["pid"] not in (None, hooks(client)["other"]["pid"]))
         assert told(client.read(client.ask("x"))[1], "other")["verdict"] == "unchanged"
+
+
+def test_an_example_is_of_the_account_that_gives_it(tmp_path: Path) -> None:
+    seen = "@hookimpl\ndef ingled_prompt(messages, call):\n    return note(account=call.account, model=call.model)\n"
+    with daemon_with(tmp_path, seen=seen) as daemon, Wire(daemon.socket) as client:
+        client.read(client.ask("x"))
+        value = {"messages": [{"role": "user", "content": "x"}], "call": {"account": "uid:4711", "model": "other"}}
+        found = client.call("hook_test", hook="seen", point="prompt", value=value)
+        assert found["results"][0]["note"] == {"account": client.welcome["account"], "model": "other"}

@@ -358,7 +358,9 @@ def _hook_test(shell: "Shell", connection: Connection, ref: int, args: HookTestA
         us = round((time.perf_counter() - began) * 1e6)
         front.send(number, Result(ref, {"results": results, "value": reply.value, "us": us}))
 
-    shell.hooks.test(entry, args.point, {"call": about, **args.value}, answer)
+    said = args.value.get("call")
+    call = {**about, **(said if isinstance(said, dict) else {}), "account": connection.account}
+    shell.hooks.test(entry, args.point, {**args.value, "call": call}, answer)
 
 
 def rss_bytes() -> int:

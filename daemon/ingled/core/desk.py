@@ -94,7 +94,10 @@ class Desk:
         if late:
             record.priority = FIRST_OF_ALL
         begin = do.BeginRequest(worker, record.id, record.priority) if held else do.RunRequest(worker, record)
-        return [begin, request_event(record)]
+        out: list[do.Effect] = [begin, request_event(record)]
+        if record.stopped is not None:  # while it had no worker: this one only says what it has cost
+            out.append(do.AbortRequest(worker, record.id))
+        return out
 
     def hold(self, record: Record) -> list[do.Effect]:
         """Let the worker hold a request that waits for a place there, so that it outlives this process."""

@@ -235,7 +235,7 @@ class Passage:
     def stage_stopped(self, e: on.StageStopped) -> list[do.Effect]:
         """A handler wants no more of an answer: its engine stops too."""
         record = self.desk.requests.records.get(e.id)
-        if record is None or record.stage not in (Stage.RUNNING, Stage.FILTERING):
+        if record is None or record.stage not in (Stage.RUNNING, Stage.FILTERING, Stage.QUEUED):
             return []
         record.stopped = (e.hook, e.why)
         if record.end is not None:
