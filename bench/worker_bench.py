@@ -2,8 +2,8 @@
 
     python bench/worker_bench.py
 
-Both run the same engine, one after the other, with a model that costs nearly nothing; the broker's part is played by a
-bare ROUTER. Prints a table.
+All run the same engine, with a model that costs nearly nothing: the worker on its core and through AsyncLLM in turns,
+then AsyncLLM alone; the broker's part is played by a bare ROUTER. Prints a table.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from ingled import link
 from ingled.models.builtin import EMBER_OPTIONS
 from ingled.testing_link import LinkBroker, group_members, start_nursery
@@ -21,6 +22,7 @@ from ingled.testing_model import write
 
 TOKENS = 128
 ROUNDS = ((1, 8), (64, 256))  # streams at once, requests in all
+TURNS = 3
 Row = tuple[int, float, float]
 """Streams, tokens per second, median milliseconds to the first token."""
 
@@ -30,8 +32,8 @@ def body(number: int) -> dict[str, Any]:
     return {"prompt": f"{number} tells a story", "max_tokens": TOKENS, "ignore_eos": True, "temperature": 0.0}
 
 
-def through_link(spec: link.Spec) -> list[Row]:
-    """Measure a worker, and print what its start took and what memory it holds."""
+def through_link(spec: link.Spec) -> None:
+    """Measure a worker with each front, and print what its start took and what memory it holds."""
     with tempfile.TemporaryDirectory(prefix="ig") as folder, LinkBroker(Path(folder)) as broker:
         begin = time.monotonic()
         process = start_nursery(Path(folder), "vllm")
@@ -39,31 +41,27 @@ def through_link(spec: link.Spec) -> list[Row]:
             pass
         nursery = got[0]
         print(f"nursery can fork after      {time.monotonic() - begin:7.2f} s")
-        starts = []
-        for _ in range(2):
+        workers = {}
+        for front in ("core", "async"):
             begin = time.monotonic()
-            broker.send(nursery, link.Start(spec))
+            broker.send(nursery, link.Start(msgspec.structs.replace(spec, model=front, front=front)))
             pid = broker.wait(link.Forked)[1].pid
-            worker, _ = broker.wait(link.Ready, 120)
-            starts.append(time.monotonic() - begin)
-            if len(starts) == 1:
-                broker.send(worker, link.Stop())
-                broker.wait(link.Exited)
-        print(f"fork to ready               {starts[0]:7.2f} s, the second time {starts[1]:.2f} s")
-        rows = []
-        for many, total in ROUNDS:
-            for _ in range(2):
-                before = cpu(pid)
-                rows.append(streams(broker, worker, many, total))
-                print(
-                    f"front process, {many} streams: {(cpu(pid) - before) / total / TOKENS * 1e6:.0f} us of CPU a token"
-                )
-        for name, pids in (("nursery", [process.pid]), ("worker group", group_members(pid))):
-            print(f"memory (PSS) of {name:12}{sum(pss(one) for one in pids) / (1 << 20):7.0f} MiB")
+            workers[front] = broker.wait(link.Ready, 120)[0], pid
+            print(f"{front:8} fork to ready      {time.monotonic() - begin:7.2f} s")
+        for turn in range(TURNS):
+            for many, total in ROUNDS:
+                for front in list(workers)[:: -1 if turn % 2 else 1]:
+                    worker, pid = workers[front]
+                    before = cpu(pid)
+                    row = streams(broker, worker, many, total)
+                    show(f"worker, {front}", row, (cpu(pid) - before) / total / TOKENS * 1e6)
+        pids = {"nursery": [process.pid]} | {front: group_members(pid) for front, (_, pid) in workers.items()}
+        for name, group in pids.items():
+            print(f"memory (PSS) of {name:12}{sum(pss(one) for one in group) / (1 << 20):7.0f} MiB")
         process.terminate()
         process.wait()
-        os.killpg(pid, signal.SIGKILL)
-        return rows
+        for _, pid in workers.values():
+            os.killpg(pid, signal.SIGKILL)
 
 
 def streams(broker: LinkBroker, worker: bytes, many: int, total: int) -> Row:
@@ -93,7 +91,7 @@ def streams(broker: LinkBroker, worker: bytes, many: int, total: int) -> Row:
 
 async def raw(spec: link.Spec) -> list[Row]:
     """Measure AsyncLLM alone."""
-    from ingled.worker.vllm_engine import engine_config
+    from ingled.worker.vllm_config import engine_config
     from vllm.sampling_params import RequestOutputKind, SamplingParams
     from vllm.v1.engine.async_llm import AsyncLLM
 
@@ -140,13 +138,20 @@ def cpu(pid: int) -> float:
     return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
+def show(name: str, row: Row, us: float | None = None) -> None:
+    """Print one line of the table."""
+    many, speed, first = row
+    front = "" if us is None else f"   front {us:5.1f} us of CPU a token"
+    print(f"{name:14}{many:4} streams {speed:8.0f} tok/s   first token {first:6.1f} ms{front}", flush=True)
+
+
 def main() -> None:
-    """Print both tables."""
+    """Print the table."""
     with tempfile.TemporaryDirectory(prefix="ingle-bench-") as folder:
         spec = link.Spec("babble", "vllm", str(write(Path(folder))), EMBER_OPTIONS)
-        for name, rows in (("link", through_link), ("raw AsyncLLM", raw_in_child)):
-            for many, speed, first in rows(spec):
-                print(f"{name:14}{many:4} streams {speed:8.0f} tok/s   first token {first:6.1f} ms")
+        through_link(spec)
+        for row in raw_in_child(spec):
+            show("raw AsyncLLM", row)
 
 
 def raw_in_child(spec: link.Spec) -> list[Row]:

@@ -84,6 +84,8 @@ class Model(Struct, frozen=True, forbid_unknown_fields=True):
     concurrency: Annotated[int, Meta(ge=1, le=65536)] | None = None
     """Answers of full length for which the KV cache has room, where `kv_cache` says nothing."""
     tensor_parallel: Annotated[int, Meta(ge=1, le=1024)] | None = None
+    front: Literal["auto", "core", "async"] = "auto"
+    """How the worker asks vLLM: its engine core directly where it can, always, or never (then through `AsyncLLM`)."""
     engine: dict[str, Any] = {}
     """Further fields of vLLM's `AsyncEngineArgs`."""
     memory: int | str | None = None
@@ -248,7 +250,8 @@ class Config(Struct, frozen=True):
         plain = Sampling()
         chosen = {key: getattr(model.sampling, key) for key in Sampling.__struct_fields__}
         sampling = {key: value for key, value in chosen.items() if value != getattr(plain, key)}
-        return Spec(name, self.engine, source, options, msgspec.to_builtins(sampling), model.concurrency, model.echo)
+        chosen = msgspec.to_builtins(sampling)
+        return Spec(name, self.engine, source, options, chosen, model.concurrency, model.echo, model.front)
 
 
 def load(

@@ -69,6 +69,8 @@ class Spec(Struct, frozen=True, forbid_unknown_fields=True):
     """Answers of full length for which the KV cache has room, where no size in bytes is given."""
     echo: dict[str, Any] = {}
     """Options of the echo engine."""
+    front: str = "auto"
+    """How the worker asks vLLM: `core`, `async`, or `auto`."""
 
 
 class Estimate(Struct, frozen=True, forbid_unknown_fields=True):
@@ -218,7 +220,7 @@ class LoadFailed(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t",
     """Last lines of the worker's log."""
 
 
-class Piece(Struct, frozen=True, array_like=True):
+class Piece(Struct, frozen=True, array_like=True, gc=False):
     """One chunk: the request, offset and bytes of its text, its token ids, and the client's message, packed."""
 
     id: str

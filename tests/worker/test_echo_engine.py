@@ -22,7 +22,7 @@ async def loaded(sampling: dict[str, Any] | None = None, **echo: Any) -> EchoEng
 
 
 async def deltas(engine: EchoEngine, body: ChatBody | CompleteBody, **more: Any) -> list[Delta]:
-    return [delta async for delta in engine.run(Request("r", body, **more))]
+    return [delta async for delta in engine.deltas(Request("r", body, **more))]
 
 
 def answer(body: ChatBody | CompleteBody, *, sampling: dict[str, Any] | None = None, **echo: Any) -> tuple[str, Any]:
@@ -110,7 +110,7 @@ def test_cached_tokens_are_the_longest_common_prefix_of_the_same_salt() -> None:
 def test_what_is_not_pulled_merges() -> None:
     async def run() -> list[str]:
         engine = await loaded()
-        stream = engine.run(Request("r", chat("a b c d")))
+        stream = engine.deltas(Request("r", chat("a b c d")))
         found = [(await anext(stream)).text]
         for _ in range(20):
             await asyncio.sleep(0)
@@ -135,7 +135,7 @@ def test_without_stream_all_comes_as_one() -> None:
 def test_abort_ends_with_what_was_made() -> None:
     async def run() -> list[Delta]:
         engine = await loaded(delay_ms=5, tokens=1000)
-        stream = engine.run(Request("r", chat("a b")))
+        stream = engine.deltas(Request("r", chat("a b")))
         found = [await anext(stream)]
         assert engine.load_now().running == 1
         await engine.abort("r")

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from ingle.wire.limits import CHUNK_BYTES, FRAME_BYTES
 from ingled.link import Piece, Run
-from ingled.worker.engine import Delta
+from ingled.worker.engine import Delta, End
 from ingled.worker.stream import Stream, cut
 from msgspec import Raw
 
@@ -31,33 +31,64 @@ def test_logprobs_are_shared_out_in_order_and_fit_a_message(count: int) -> None:
     assert all(len(msgspec.msgpack.encode(some)) < FRAME_BYTES // 2 for _, some in parts)
 
 
+class Made:
+    """An answer that has these deltas."""
+
+    def __init__(self, *deltas: Delta) -> None:
+        self._deltas = list(deltas)
+
+    def take(self) -> Delta | None:
+        return self._deltas.pop(0) if self._deltas else None
+
+    def abort(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def sent(stream: Stream, *deltas: Delta) -> list[Piece]:
+    """Return what goes out of a stream when its answer has these deltas."""
+    stream.answer = Made(*deltas)
+    found: list[Piece] = []
+    stream.advance(found.append)
+    return found
+
+
 def a_run(credit: int) -> Run:
     return Run("r", "chat", Raw(b""), True, credit, "salt")
 
 
 def test_tokens_without_text_wait_for_the_next_text() -> None:
     stream = Stream(a_run(5))
-    stream.put(Delta("", [1]))
-    assert stream.take() == [] and stream.empty
-    stream.put(Delta("é", [2]))
-    (piece,) = stream.take()
+    assert sent(stream, Delta("", [1])) == [] and stream.empty
+    (piece,) = sent(stream, Delta("é", [2]))
     assert (piece.size, piece.tokens, stream.offset, stream.credit) == (2, [1, 2], 2, 4)
 
 
 def test_an_aborted_stream_throws_away_what_comes() -> None:
-    stream = Stream(a_run(0))
-    stream.put(Delta("text", [1]))
-    assert stream.take() == [] and not stream.empty
+    stream = Stream(a_run(1))
+    text = "x" * (CHUNK_BYTES + 1)
+    assert len(sent(stream, Delta(text, [1]))) == 1 and not stream.empty
     stream.abort()
-    stream.put(Delta("more", [2]))
-    assert stream.empty
+    end = Delta("more", [2], end=End("abort", 1, 0, 2))
+    assert sent(stream, Delta("more", [2]), end) == [] and stream.empty
+    assert stream.last is end
+
+
+def test_without_credit_nothing_is_taken() -> None:
+    stream = Stream(a_run(1))
+    deltas = [Delta("one ", [1]), Delta("two ", [2]), Delta("three", [3], end=End("stop", 1, 0, 3))]
+    assert [piece.tokens for piece in sent(stream, *deltas)] == [[1]]
+    found: list[Piece] = []
+    stream.grant(1, 0)
+    assert stream.advance(found.append) is None and [piece.tokens for piece in found] == [[2]]
+    stream.grant(1, 0)
+    assert stream.advance(found.append) is deltas[2] and [piece.offset for piece in found] == [4, 8]
 
 
 def test_text_of_an_earlier_worker_is_held_until_it_is_acknowledged() -> None:
     earlier = [Piece("r", 0, 4, [], b"one "), Piece("r", 4, 4, [], b"two ")]
     stream = Stream(Run("r", "chat", Raw(b""), True, 9, "salt", b"", 0, [1, 2], 8, earlier))
-    stream.put(Delta("three", [3]))
-    assert [piece.offset for piece in stream.take()] == [8]
+    assert [piece.offset for piece in sent(stream, Delta("three", [3]))] == [8]
     held = stream.account()
     assert (held.offset, held.tokens, len(stream.held)) == (0, [1, 2], 3)
     stream.grant(0, 8)

@@ -302,6 +302,35 @@ def test_a_plan_counts_what_the_model_will_take(broker: LinkBroker, nursery: byt
     assert size < estimate.weights < size + (4 << 20) + 32768 * 32 * 4  # packed words, and the table of positions
 
 
+def test_the_profile_chooses_how_the_engine_is_asked(broker: LinkBroker, nursery: bytes, runtime: Path) -> None:
+    body = chat(STORY, max_tokens=30, temperature=0, ignore_eos=True, stop=["zebra"], logprobs=True, top_logprobs=1)
+    answers, logs = {}, {}
+    for front, options in (("core", {}), ("async", {}), ("auto", {"stream_interval": 2})):
+        name = f"front-{front}"
+        spec = msgspec.structs.replace(SPEC, model=name, front=front, options=EMBER_OPTIONS | options)
+        model = Model(broker, nursery, spec)
+        answers[front] = model.ask(body)
+        logs[front] = link.worker_log(runtime, name).read_text()
+        broker.send(model.peer, link.Stop())
+        broker.wait(link.Exited)
+    first = answers["core"]
+    for answer in answers.values():
+        assert (answer.text, answer.tokens, answer.logprobs) == (first.text, first.tokens, first.logprobs)
+        assert answer.ended.completion == 30
+    assert "through AsyncLLM" not in logs["core"]
+    assert "through AsyncLLM: the profile says so" in logs["async"]
+    assert "through AsyncLLM: stream_interval is AsyncLLM's" in logs["auto"]
+    assert answers["auto"].chunks < first.chunks
+
+
+def test_a_front_that_cannot_be_had_is_refused_with_the_reason(broker: LinkBroker, nursery: bytes) -> None:
+    options = {**EMBER_OPTIONS, "max_num_queued_reqs": 5}
+    spec = msgspec.structs.replace(SPEC, model="stubborn", front="core", options=options)
+    broker.send(nursery, link.Start(spec))
+    assert "max_num_queued_reqs" in broker.wait(link.LoadFailed, START_S)[1].reason
+    broker.wait(link.Exited)
+
+
 def test_stop_while_loading_leaves_nothing(broker: LinkBroker, nursery: bytes, runtime: Path) -> None:
     broker.send(nursery, link.Start(msgspec.structs.replace(SPEC, model="early")))
     pid = broker.wait(link.Forked)[1].pid

@@ -4,6 +4,7 @@ The sources are read, never imported: the wheels of versions that cannot run her
 """
 
 import ast
+import json
 import os
 import re
 import subprocess
@@ -14,20 +15,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from ingled.worker.vllm_names import USES
+from ingled.worker.vllm_names import CORE_USES, PLAIN_USES, USES, split
 
 OLDEST = "0.26.0"
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_31_x86_64", "manylinux_2_35_x86_64", "manylinux1_x86_64")
 
 Read = Callable[[str], str | None]
-
-
-def split(use: str) -> tuple[str, list[str], list[str] | None]:
-    """Return module, path of attributes and parameters of a line of `USES`."""
-    found = re.fullmatch(r"([\w.]+):([\w.]+)(?:\((.*)\))?", use)
-    assert found, use
-    parameters = None if found[3] is None else [name.strip() for name in found[3].split(",") if name.strip()]
-    return found[1], found[2].split("."), parameters
 
 
 class Sources:
@@ -106,7 +99,7 @@ def missing(read: Read) -> list[str]:
     """Return what of `USES` the sources do not have."""
     sources = Sources(read)
     wrong = []
-    for use in USES:
+    for use in (*USES, *CORE_USES, *PLAIN_USES):
         module, (first, *rest), wanted = split(use)
         node = sources.lookup(module, first)
         for name in rest:
@@ -172,6 +165,31 @@ def test_the_installed_vllm_has_every_name_that_is_used() -> None:
 def test_the_oldest_and_the_newest_vllm_have_every_name_that_is_used(which: str) -> None:
     version = OLDEST if which == "oldest" else newest()
     assert missing(from_wheel(wheel(version))) == [], version
+
+
+LOOK = (
+    "import sys, json; from ingled.worker.vllm_names import absent; print(json.dumps(absent(json.loads(sys.argv[1]))))"
+)
+
+
+def looked_up(uses: tuple[str, ...]) -> object:
+    """Return what a process of its own finds absent: this one does not import vLLM."""
+    command = [sys.executable, "-W", "ignore", "-c", LOOK, json.dumps(uses)]
+    environ = os.environ | {"VLLM_LOGGING_LEVEL": "ERROR"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True, env=environ)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.vllm
+@pytest.mark.timeout(400)
+def test_names_are_looked_up_at_start_too() -> None:
+    gone = (
+        "vllm.v1.engine:NoSuchThing",
+        "vllm.v1.engine:EngineCoreOutput(request_id, no_such_field)",
+        "vllm.v1.no_such_module:EngineCoreOutput",
+        "vllm.v1.engine.detokenizer:IncrementalDetokenizer.no_such_call()",
+    )
+    assert looked_up((*CORE_USES, *gone)) == list(gone)
 
 
 def test_what_is_gone_is_found(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ import os
 import re
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
+from functools import partial
 from itertools import cycle, islice
 from typing import Any, Literal
 
@@ -31,6 +32,7 @@ from ingled.worker.engine import (
     answer_too_long,
     prompt_too_long,
 )
+from ingled.worker.generated import Generated
 
 REMEMBERED = 64
 """Prompts of one salt that the simulated prefix cache keeps."""
@@ -144,7 +146,11 @@ class EchoEngine:
         places = int(self._spec.options.get("max_num_seqs", 1 << 20))
         return Info("echo", self._context, max_running=places, load_s=time.monotonic() - started)
 
-    async def run(self, request: Request) -> AsyncGenerator[Delta, None]:
+    def run(self, request: Request, news: Callable[[], None]) -> Generated:
+        """Begin to answer."""
+        return Generated(self.deltas(request), partial(self.abort, request.id), news)
+
+    async def deltas(self, request: Request) -> AsyncGenerator[Delta, None]:
         """Answer with the words of the question."""
         started = time.monotonic()
         if self._options.fail == "refuse":

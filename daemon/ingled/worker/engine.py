@@ -1,10 +1,11 @@
 """What the worker asks of an engine: a Protocol and the values that cross it. Pure.
 
-An engine is pulled. Nothing is generated into a queue of ours: text that nobody pulls is merged by the engine into
-the next `Delta`, so that a reader without credit costs no memory that grows with messages.
+An answer is pulled, and no task waits for each: the engine says that there is something, and one step of it makes one
+turn of the worker. Nothing is generated into a queue of ours: text that nobody pulls is merged into the next `Delta`,
+so that a reader without credit costs no memory that grows with messages.
 """
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -88,6 +89,25 @@ class LoadError(Exception):
     """The model cannot be loaded; the text is the engine's own reason in one line."""
 
 
+class Answer(Protocol):
+    """What a request that runs has generated."""
+
+    def take(self) -> Delta | None:
+        """Return what has been generated since the last call, or None when there is nothing yet: `news` tells then.
+
+        The first call may raise EngineRefused, any call EngineDead; nothing comes after an error or an `end`.
+        """
+        ...
+
+    def abort(self) -> None:
+        """End the request now: the next `Delta`, or the one behind it, has an `end` with finish `abort`."""
+        ...
+
+    def close(self) -> None:
+        """Give the request up without another word, where the engine ends."""
+        ...
+
+
 class Engine(Protocol):
     """A model that generates text."""
 
@@ -95,15 +115,11 @@ class Engine(Protocol):
         """Load the model. Raises LoadError."""
         ...
 
-    def run(self, request: Request) -> AsyncGenerator[Delta, None]:
-        """Generate; the first pull may raise EngineRefused, any pull EngineDead. Closing it early aborts.
+    def run(self, request: Request, news: Callable[[], None]) -> Answer:
+        """Begin to generate. `news` is called when there is something to take, never before this has returned.
 
         A request with `tokens` goes on behind them; EngineRefused with code `worker_died` when it cannot.
         """
-        ...
-
-    async def abort(self, request_id: str) -> None:
-        """End a request now: its next `Delta` has an `end` with finish `abort`. Unknown ids are ignored."""
         ...
 
     def load_now(self) -> Load:

@@ -9,8 +9,8 @@ import shutil
 import signal
 import time
 from collections.abc import Coroutine
-from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from ingle.wire.schema import BODIES
 from ingled import link
 from ingled.worker import group, log_tail
 from ingled.worker.catalog import make_engine
-from ingled.worker.engine import Delta, End, Engine, EngineDead, EngineRefused, LoadError, Request
+from ingled.worker.engine import Delta, Engine, EngineDead, EngineRefused, LoadError, Request
 from ingled.worker.stream import Stream
 from ingled.worker.uplink import Uplink
 
@@ -47,6 +47,8 @@ class Worker:
         self._info: link.Info | None = None
         self._loading = link.Loading("configuring", 0)
         self._streams: dict[str, Stream] = {}
+        self._open = 0
+        """Requests that the engine has and that have not ended."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._stuck = link.Lease(0).stuck
         self._worked = False  # since the last `Stats`
@@ -88,6 +90,7 @@ class Worker:
             return
         gc.collect()
         gc.freeze()  # with an engine's modules loaded, a full collection stops the loop for half a second
+        gc.set_threshold(20_000, 20, 20)  # chunks that wait for their readers are no garbage, and make no cycles
         load_s = round(time.monotonic() - self._started, 3)
         self._on_device = bool(info.taken_bytes)
         taken = self._taken_bytes = info.taken_bytes or await asyncio.to_thread(self._taken.bytes)
@@ -181,12 +184,14 @@ class Worker:
                 for request_id, (chunks, ack) in message.grants.items():
                     if stream := self._streams.get(request_id):
                         stream.grant(chunks, ack)
+                        self._advance(stream)
             case link.Abort():
                 for request_id in message.ids:
                     aborted = self._streams.pop(request_id, None)
-                    if aborted is not None and aborted.end is None and aborted.request is None:
+                    if aborted is not None and aborted.answer is not None and aborted.end is None:
                         aborted.abort()
-                        self._spawn(self._engine.abort(request_id))
+                        aborted.answer.abort()
+                        self._advance(aborted)
             case link.Release():
                 for request_id in message.ids:
                     self._streams.pop(request_id, None)
@@ -219,17 +224,18 @@ class Worker:
 
     def _begin(self, stream: Stream, request: Request) -> None:
         stream.request = None
-        self._spawn(self._serve(stream, request))
+        self._open += 1
+        stream.answer = self._engine.run(request, partial(self._advance, stream))
 
     # ------------------------------------------------------------ one request
 
-    async def _serve(self, stream: Stream, request: Request) -> None:
-        """Run one request from its first token to `Ended` or `RunFailed`."""
+    def _advance(self, stream: Stream) -> None:
+        """Send what has been generated, as far as the credit allows, and the end behind it."""
+        if stream.end is not None:
+            return
         try:
-            delta = await (self._stream(stream, request) if request.stream else self._collect(stream, request))
-            assert delta.end is not None
-            whole = not request.stream and delta.end.finish != "abort" and not stream.aborted
-            self._end(stream, delta.end, _result(delta) if whole else None)
+            if (last := stream.advance(self._uplink.piece)) is not None:
+                self._end(stream, last)
         except EngineRefused as error:
             self._refuse(stream, error)
         except EngineDead as error:
@@ -238,47 +244,16 @@ class Worker:
             log.exception("request %s failed", stream.id)
             hint = "see the worker's log; please report it"
             self._refuse(stream, EngineRefused("internal", "the worker failed at this", hint, fault="worker"))
-        finally:
-            if not self._busy and not self._leave.done():
-                self._worked = False
-                self._uplink.after(self._stats())  # that it idles is told at once
 
-    async def _stream(self, stream: Stream, request: Request) -> Delta:
-        """Send what comes as the credit allows, and return the last delta.
-
-        The first is pulled without credit, so that the engine begins whether or not anybody can read. While there
-        is no credit nothing more is pulled, and the engine merges what follows.
-        """
-        async with aclosing(self._engine.run(request)) as deltas:
-            begun = False
-            while True:
-                if begun:
-                    await stream.may_go()
-                begun = True
-                delta = await anext(deltas)
-                if stream.aborted and delta.end is None:  # it came too early for the engine to know the request
-                    await self._engine.abort(stream.id)
-                stream.put(delta)
-                while True:
-                    for piece in stream.take():
-                        self._uplink.piece(piece)
-                    if stream.empty:
-                        break
-                    await stream.may_go()
-                if delta.end is not None:
-                    return delta
-
-    async def _collect(self, stream: Stream, request: Request) -> Delta:
-        """Return the whole answer as one delta."""
-        async with aclosing(self._engine.run(request)) as deltas:
-            return await anext(deltas)
-
-    def _end(self, stream: Stream, end: End, result: dict[str, object] | None) -> None:
+    def _end(self, stream: Stream, last: Delta) -> None:
+        end = last.end
+        assert end is not None
         if end.finish == "abort" and not stream.aborted:  # a signal to the whole group reached the engine first
             self._die(f"the engine of '{self._spec.model}' was stopped")
             return
         finish, stop = ("abort", None) if stream.aborted else (end.finish, end.stop)
         counts = (end.prompt, end.cached, end.completion)
+        result = None if stream.streams or finish == "abort" else _result(last)
         self._over(stream, link.Ended(stream.id, finish, *counts, round(end.first_ms, 3), stop, result))
 
     def _refuse(self, stream: Stream, error: EngineRefused) -> None:
@@ -288,11 +263,16 @@ class Worker:
     def _over(self, stream: Stream, end: link.Ended | link.RunFailed) -> None:
         """Tell the end, and hold it until it is released."""
         stream.end = end
+        if stream.answer is not None:
+            self._open -= 1
         self._uplink.after(end)
+        if self._worked and not self._busy and not self._leave.done():
+            self._worked = False
+            self._uplink.after(self._stats())  # that it idles is told at once
 
     @property
     def _busy(self) -> bool:
-        return any(one.end is None and one.request is None for one in self._streams.values())
+        return self._open > 0
 
     def _die(self, why: str) -> None:
         """Leave, and let the broker know before the process is gone, so that it gives us nothing more."""
@@ -301,6 +281,9 @@ class Worker:
             self.leave(DIED)
 
     async def _end_tasks(self) -> None:
+        for stream in self._streams.values():
+            if stream.answer is not None:
+                stream.answer.close()
         for task in self._tasks:
             task.cancel()
         if self._tasks:

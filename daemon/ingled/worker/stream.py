@@ -1,11 +1,11 @@
 """One stream's account of credit, offsets and text that is held; and the cutting of text into chunks. Pure.
 
 A chunk is held until its text is acknowledged, and the end until it is released, so that a new broker gets what the
-old one had. Only the event that tells the request's task to go on is asyncio's.
+old one had.
 """
 
-import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -13,7 +13,7 @@ from ingle.wire.limits import CHUNK_BYTES
 from ingle.wire.schema import Chunk
 
 from ingled.link import Ended, Held, Piece, Run, RunFailed
-from ingled.worker.engine import Delta, Request
+from ingled.worker.engine import Answer, Delta, Request
 
 CHUNK_LOGPROBS = 8192
 """Most logprobs in one chunk, alternatives counted: with them a chunk stays under 1 MiB."""
@@ -30,6 +30,10 @@ class Stream:
         self.aborted = False
         self.request: Request | None = None
         """What the engine is to be asked, as long as that has to wait."""
+        self.answer: Answer | None = None
+        """What the engine makes; None until it has begun."""
+        self.last: Delta | None = None
+        """The delta with the answer's end, once it has come."""
         self.end: Ended | RunFailed | None = None
         self.offset = run.offset
         """Bytes of text that have been sent."""
@@ -41,47 +45,68 @@ class Stream:
         self._cut_at = run.offset
         self._tokens: list[int] = []  # tokens and logprobs without text yet, such as half a character
         self._logprobs: list[dict[str, Any]] | None = None
-        self._go = asyncio.Event()
 
     def grant(self, chunks: int, ack: int) -> None:
         """Add credit, and forget what is acknowledged."""
         self.credit += chunks
         while self.held and self.held[0].offset + self.held[0].size <= ack:
             self._forgotten += self.held.popleft().tokens
-        self._go.set()
 
     def abort(self) -> None:
-        """Let the request's task go on without credit: what it pulls is thrown away."""
+        """Go on without credit: what is pulled is thrown away."""
         self.aborted = True
         self._waiting.clear()
-        self._go.set()
 
     def put(self, delta: Delta) -> None:
-        """Cut a delta into chunks."""
+        """Cut a delta into chunks; a whole answer stays as it is, in `last`."""
+        if delta.end is not None:
+            self.last = delta
+        if not self._run.stream:
+            return
         self._tokens += delta.tokens
         if delta.logprobs is not None:
             self._logprobs = (self._logprobs or []) + delta.logprobs
         if not delta.text or self.aborted:
             return
+        if self._logprobs is None and (size := len(delta.text.encode())) <= CHUNK_BYTES:  # the hot path
+            self._append(delta.text, size, msgspec.UNSET)
+            return
         for text, logprobs in cut(delta.text, self._logprobs):
-            size = len(text.encode())
-            chunk = Chunk(self.id, self._cut_at, text, p=msgspec.UNSET if logprobs is None else logprobs)
-            # All ids go with the first chunk: whoever has the text of a token must have its id.
-            self._waiting.append(Piece(self.id, self._cut_at, size, self._tokens, _pack(chunk)))
-            self._cut_at += size
-            self._tokens = []
+            self._append(text, len(text.encode()), msgspec.UNSET if logprobs is None else logprobs)
         self._logprobs = None
 
-    def take(self) -> list[Piece]:
-        """Return the chunks that the credit allows, and charge for them."""
-        pieces: list[Piece] = []
-        while self._waiting and self.credit > 0:
-            piece = self._waiting.popleft()
-            self.credit -= 1
-            self.offset += piece.size
-            pieces.append(piece)
-        self.held += pieces
-        return pieces
+    def _append(self, text: str, size: int, logprobs: Any) -> None:
+        chunk = _pack(Chunk(self.id, self._cut_at, text, p=logprobs))
+        # All ids go with the first chunk: whoever has the text of a token must have its id.
+        self._waiting.append(Piece(self.id, self._cut_at, size, self._tokens, chunk))
+        self._cut_at += size
+        self._tokens = []
+
+    def advance(self, send: Callable[[Piece], None]) -> Delta | None:
+        """Send what has been generated, as far as the credit allows; returns the last delta when all has been sent.
+
+        While there is no credit nothing is taken from the answer, which merges what follows. Raises what `take` does.
+        """
+        answer, waiting = self.answer, self._waiting
+        if answer is None:
+            return None
+        while True:
+            while waiting:
+                if self.credit <= 0:
+                    return None
+                piece = waiting.popleft()
+                self.credit -= 1
+                self.offset += piece.size
+                self.held.append(piece)
+                send(piece)
+            if self.last is not None:
+                return self.last
+            if self.credit <= 0 and self._run.stream and not self.aborted:
+                return None
+            delta = answer.take()
+            if delta is None:
+                return None
+            self.put(delta)
 
     def account(self) -> Held:
         """Return what a new broker has to know; `held` and `end` follow it."""
@@ -90,16 +115,14 @@ class Stream:
         return Held(self.id, run.op, run.body, run.stream, run.record, at, self._forgotten, self.request is not None)
 
     @property
+    def streams(self) -> bool:
+        """Its text goes out in chunks, not whole at the end."""
+        return self._run.stream
+
+    @property
     def empty(self) -> bool:
         """Nothing waits for credit."""
         return not self._waiting
-
-    async def may_go(self) -> bool:
-        """Return when there is credit, or, with False, when the request has been aborted."""
-        while self.credit <= 0 and not self.aborted:
-            self._go.clear()
-            await self._go.wait()
-        return not self.aborted
 
 
 def cut(text: str, logprobs: list[dict[str, Any]] | None) -> list[tuple[str, list[dict[str, Any]] | None]]:

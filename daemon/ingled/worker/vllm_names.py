@@ -1,4 +1,9 @@
-"""Every name of vLLM on which `vllm_engine` relies, as text: tests compare it with the sources of several versions."""
+"""Every name of vLLM on which we rely, as text: tests compare it with the sources of several versions."""
+
+import inspect
+import re
+from importlib import import_module
+from typing import Any
 
 USES: tuple[str, ...] = (
     "vllm.version:__version__",
@@ -92,3 +97,67 @@ USES: tuple[str, ...] = (
     "vllm.logprobs:Logprob(logprob, rank, decoded_token)",
 )
 """`module:Class.attribute(parameters)`, for each name of vLLM that is used here."""
+
+CORE_USES: tuple[str, ...] = (
+    "vllm.v1.engine.async_llm:AsyncLLM.get_supported_tasks()",
+    "vllm.v1.engine.core_client:AsyncMPClient.get_output_async()",
+    "vllm.v1.engine.core_client:AsyncMPClient.add_request_async(request)",
+    "vllm.v1.engine.core_client:AsyncMPClient.abort_requests_async(request_ids)",
+    "vllm.v1.engine.input_processor:InputProcessor.process_inputs(request_id, prompt, params, supported_tasks, "
+    "priority)",
+    "vllm.v1.engine.input_processor:InputProcessor.assign_request_id(request)",
+    "vllm.v1.engine:EngineCoreRequest(request_id, prompt_token_ids, sampling_params, arrival_time)",
+    "vllm.v1.engine:EngineCoreOutputs(outputs, scheduler_stats)",
+    "vllm.v1.engine:EngineCoreOutput(request_id, new_token_ids, new_logprobs, finish_reason, stop_reason, "
+    "prefill_stats)",
+    "vllm.v1.engine:FinishReason.STOP",
+    "vllm.v1.engine:FinishReason.ERROR",
+    "vllm.v1.engine.detokenizer:IncrementalDetokenizer.from_new_request(tokenizer, request)",
+    "vllm.v1.engine.detokenizer:IncrementalDetokenizer.update(new_token_ids, stop_terminated)",
+    "vllm.v1.engine.detokenizer:IncrementalDetokenizer.get_next_output_text(finished, delta)",
+    "vllm.v1.engine.detokenizer:IncrementalDetokenizer.num_output_tokens()",
+    "vllm.v1.engine.logprobs:LogprobsProcessor.from_new_request(tokenizer, request)",
+    "vllm.v1.engine.logprobs:LogprobsProcessor.update_from_output(output)",
+    "vllm.v1.engine.logprobs:LogprobsProcessor(logprobs)",
+    "vllm.v1.outputs:LogprobsLists.slice_request(req_idx, num_positions)",
+    "vllm.v1.metrics.stats:PrefillStats(num_prompt_tokens, num_cached_tokens)",
+    "vllm.v1.metrics.stats:SchedulerStats(num_running_reqs, num_waiting_reqs, kv_cache_usage, prefix_cache_stats)",
+    "vllm.config.scheduler:SchedulerConfig(stream_interval)",
+)
+"""What `core_client` uses beside: inner names. Where one is missing, requests go through `async_client`."""
+
+PLAIN_USES: tuple[str, ...] = (
+    "vllm.v1.engine.detokenizer:FastIncrementalDetokenizer.stop",
+    "vllm.v1.engine.detokenizer:FastIncrementalDetokenizer.include_stop_str_in_output",
+    "vllm.v1.engine.detokenizer:FastIncrementalDetokenizer.spaces_between_special_tokens",
+    "vllm.v1.engine.detokenizer:FastIncrementalDetokenizer.skip_special_tokens",
+    "vllm.v1.engine.detokenizer:FastIncrementalDetokenizer.stream",
+    "vllm.v1.engine.detokenizer:FastIncrementalDetokenizer.tokenizer",
+)
+"""Attributes of one object with which `core_client` makes text cheaper; without one it is made as everywhere."""
+
+
+def split(use: str) -> tuple[str, list[str], list[str] | None]:
+    """Return module, path of attributes and parameters of a line above."""
+    found = re.fullmatch(r"([\w.]+):([\w.]+)(?:\((.*)\))?", use)
+    assert found, use
+    parameters = None if found[3] is None else [name.strip() for name in found[3].split(",") if name.strip()]
+    return found[1], found[2].split("."), parameters
+
+
+def absent(uses: tuple[str, ...]) -> list[str]:
+    """Return which of these names the vLLM that is imported here lacks."""
+    lacking = []
+    for use in uses:
+        module, path, parameters = split(use)
+        try:
+            found: Any = import_module(module)
+            for name in path:
+                found = getattr(found, name)
+            has = inspect.signature(found).parameters if parameters else {}
+        except (ImportError, AttributeError):
+            lacking.append(use)
+            continue
+        if not set(parameters or ()) <= set(has):
+            lacking.append(use)
+    return lacking

@@ -24,7 +24,7 @@ from vllm.utils.torch_utils import set_default_torch_dtype
 
 from ingled.link import Estimate, Gpu, Planned, Spec
 from ingled.worker.group import rollup
-from ingled.worker.vllm_engine import engine_config
+from ingled.worker.vllm_config import engine_config
 from ingled.worker.vllm_errors import one_line
 
 log = logging.getLogger(__name__)

@@ -1,0 +1,126 @@
+"""Requests on vLLM through `AsyncLLM.generate`: vLLM's stable surface, and the dearer way (see `core_client`)."""
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from vllm.v1.engine.exceptions import EngineDeadError
+
+from ingled.worker.engine import Delta, End, Load, Request
+from ingled.worker.generated import Generated
+from ingled.worker.vllm_errors import failed
+from ingled.worker.vllm_requests import Prepared, Requests, translate
+from ingled.worker.vllm_values import readable
+
+
+class AsyncClient:
+    """Runs requests; a task for each, woken for each of its deltas."""
+
+    def __init__(self, engine: Any, requests: Requests) -> None:
+        self._engine = engine
+        self._requests = requests
+        self._preparing: set[str] = set()
+        self._aborted: set[str] = set()
+        self._now = Load()
+
+    async def start(self) -> None:
+        """Do nothing: AsyncLLM begins with its first request."""
+
+    def record(self, scheduler_stats: Any, iteration_stats: Any) -> None:
+        """Add what vLLM tells of one step."""
+        if scheduler_stats is not None:
+            self._now = replace(
+                self._now,
+                running=scheduler_stats.num_running_reqs,
+                waiting=scheduler_stats.num_waiting_reqs,
+                kv_use=scheduler_stats.kv_cache_usage,
+                cached_tokens=self._now.cached_tokens + scheduler_stats.prefix_cache_stats.hits,
+            )
+        if iteration_stats is not None:
+            self._now = replace(
+                self._now,
+                prompt_tokens=self._now.prompt_tokens + iteration_stats.num_prompt_tokens,
+                completion_tokens=self._now.completion_tokens + iteration_stats.num_generation_tokens,
+            )
+
+    def forget(self) -> None:
+        """Count from zero."""
+        self._now = Load()
+
+    def load_now(self) -> Load:
+        """Return the last step's counts; vLLM tells nothing of an abort, nor while it is idle."""
+        if self._engine.output_processor.get_num_unfinished_requests() == 0:
+            return replace(self._now, running=0, waiting=0, kv_use=0.0)
+        return self._now
+
+    def run(self, request: Request, news: Callable[[], None]) -> Generated:
+        """Begin to answer."""
+        return Generated(self._deltas(request), partial(self._abort, request.id), news)
+
+    async def _deltas(self, request: Request) -> AsyncGenerator[Delta, None]:
+        self._preparing.add(request.id)
+        try:
+            prepared = await self._requests.prepare(request)
+            if request.id in self._aborted:
+                yield Delta(end=End("abort", prepared.tokens, 0, 0))
+                return
+        finally:
+            self._preparing.discard(request.id)
+            self._aborted.discard(request.id)
+        if prepared.over is not None:
+            yield prepared.over
+            return
+        async with aclosing(self._generate(request, prepared)) as deltas:
+            async for delta in deltas:
+                if prepared.text is not None:
+                    _put_text(prepared, prepared.text, delta)
+                yield delta
+                if delta.end is not None:
+                    return
+
+    async def _generate(self, request: Request, prepared: Prepared) -> AsyncGenerator[Delta, None]:
+        """Generate, and tell vLLM's outputs as ours."""
+        outputs = self._engine.generate(prepared.prompt, prepared.params, request.id, priority=request.priority)
+        cached = made = 0
+        try:
+            async for output in outputs:
+                answer = output.outputs[0]
+                made += len(answer.token_ids)
+                cached = output.num_cached_tokens or cached
+                delta = Delta(answer.text, list(answer.token_ids))
+                if request.body.logprobs and answer.logprobs:
+                    delta.logprobs = readable(answer.logprobs, delta.tokens, request.body.top_logprobs)
+                if output.finished:
+                    if answer.finish_reason == "error":
+                        raise failed("EngineCore ended the answer with an error")
+                    stop = answer.stop_reason if isinstance(answer.stop_reason, str) else None
+                    first = output.metrics.first_token_latency * 1000 if output.metrics else 0.0
+                    finish = answer.finish_reason or "stop"
+                    delta.end = End(finish, prepared.tokens, cached, made, first, stop)
+                yield delta
+        except Exception as error:
+            raise translate(error, request.body) from error
+        finally:
+            await outputs.aclose()
+
+    async def _abort(self, request_id: str) -> None:
+        """End the request in EngineCore; one that is still rendered ends before it gets there."""
+        if request_id in self._preparing:
+            self._aborted.add(request_id)
+        try:
+            await self._engine.abort(request_id)
+        except EngineDeadError:
+            return  # the request's own task says so
+
+
+def _put_text(prepared: Prepared, text_of: Any, delta: Delta) -> None:
+    """Give a delta of an answer that goes on its text, made of all tokens, and its end the counts of the whole."""
+    end = delta.end
+    at_stop = end is not None and end.finish == "stop"
+    delta.text = text_of.text(delta.tokens, finished=end is not None, stop_terminated=at_stop)
+    if text_of.stop is not None:
+        end = End("stop", prepared.tokens, 0, 0, 0.0, text_of.stop)
+    if end is not None:
+        delta.end = replace(end, cached=min(end.cached, prepared.tokens), completion=text_of.count)

@@ -1,0 +1,73 @@
+"""vLLM's own configuration of a model, from a spec: defaults that suit a daemon."""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.platforms import current_platform
+
+from ingled.link import Spec
+from ingled.worker.engine import LoadError
+from ingled.worker.vllm_probe import NAME
+
+KV_BYTES = 256 << 20
+"""Smallest KV cache where the profile names neither size nor concurrency; vLLM would take 92 % of the memory."""
+CONCURRENCY = 4
+"""Answers of full length that such a KV cache holds."""
+GPU_SHARE = 0.05
+"""Part of a GPU that must be free when a model with a KV cache of given size is loaded; vLLM asks for 92 % of it."""
+LONGEST_FOLDER = 107 - 37
+"""A unix socket's path has 107 bytes, and vLLM puts `/` and a UUID after the folder."""
+
+
+def engine_config(spec: Spec) -> Any:
+    """Return vLLM's own configuration for a spec. Raises what vLLM raises."""
+    if not (Path(spec.source) / "config.json").is_file():
+        raise LoadError(f"{spec.source} holds no model: there is no config.json in it")
+    options: dict[str, Any] = {
+        "load_format": "safetensors",  # never pickle
+        "scheduling_policy": "priority",  # arrival decides among equals
+        "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
+        "worker_extension_cls": NAME,
+        **spec.options,
+        "model": spec.source,
+        "served_model_name": spec.model,
+    }
+    on_cpu = current_platform.is_cpu()
+    if on_cpu:
+        options.setdefault("enforce_eager", True)  # torch.compile costs 30 s there
+    share = None if on_cpu else options.get("gpu_memory_utilization")
+    by_hand = os.environ.get("VLLM_CPU_KVCACHE_SPACE") if on_cpu else share
+    if options.get("kv_cache_memory_bytes") is None and by_hand:
+        return AsyncEngineArgs(**options).create_engine_config()
+    if not on_cpu:
+        options.setdefault("gpu_memory_utilization", GPU_SHARE)
+    config = AsyncEngineArgs(**options).create_engine_config()
+    if options.get("kv_cache_memory_bytes") is None:
+        options["kv_cache_memory_bytes"] = kv_bytes(config, spec.concurrency)
+        config = AsyncEngineArgs(**options).create_engine_config()
+    return config
+
+
+def kv_bytes(config: Any, concurrency: int | None) -> int:
+    """Return a KV cache for so many answers of full length; if not said, for some, and not for the last ones."""
+    model, block = config.model_config, config.cache_config.block_size
+    heads, layers = model.get_total_num_kv_heads(), model.get_total_num_hidden_layers()
+    token = 2 * heads * layers * model.get_head_size() * model.dtype.itemsize
+    blocks = -(-model.max_model_len // block)
+    if concurrency is not None:
+        return int(token * block * (blocks * concurrency + 1))  # vLLM keeps one block for itself
+    sequences = min(CONCURRENCY, config.scheduler_config.max_num_seqs)
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    most = free // 2 if current_platform.is_cpu() else 1 << 62
+    return int(min(max(KV_BYTES, token * block * (blocks * sequences + 1)), most))
+
+
+def use_folder(folder: Path) -> None:
+    """Let vLLM put its sockets and temporary files there: it removes none of them itself. Raises LoadError."""
+    if len(os.fsencode(folder)) > LONGEST_FOLDER:
+        raise LoadError(f"the name of the runtime folder is too long for sockets in it: {folder}")
+    os.environ["VLLM_RPC_BASE_PATH"] = os.environ["TMPDIR"] = str(folder)
+    tempfile.tempdir = None  # it remembers the nursery's

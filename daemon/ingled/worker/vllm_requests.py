@@ -1,0 +1,176 @@
+"""A client's request as vLLM takes it: the prompt in tokens, sampling parameters, and where an answer goes on."""
+
+from copy import copy
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+from ingle.wire.schema import ChatBody, CompleteBody, Sampling
+from vllm import exceptions
+from vllm.exceptions import VLLMValidationError
+from vllm.renderers.inputs.preprocess import parse_model_prompt
+from vllm.renderers.params import ChatParams
+from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
+from vllm.v1.engine.detokenizer import IncrementalDetokenizer
+from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+
+from ingled.link import Spec
+from ingled.worker.continuation import Continuation
+from ingled.worker.engine import (
+    Delta,
+    End,
+    EngineDead,
+    EngineRefused,
+    Request,
+    answer_too_long,
+    prompt_too_long,
+)
+from ingled.worker.vllm_errors import failed, one_line, unrendered
+from ingled.worker.vllm_values import named
+
+_GRACEFUL: type[Exception] | tuple[()] = getattr(exceptions, "GracefulHTTPError", ())  # not in 0.26
+_CLIENT: type[Exception] = getattr(exceptions, "VLLMClientError", VLLMValidationError)  # not in 0.26
+
+
+@dataclass(slots=True)
+class Prepared:
+    """What the engine is given."""
+
+    prompt: Any
+    """vLLM's `EngineInput`."""
+    params: Any
+    """vLLM's `SamplingParams`."""
+    tokens: int
+    """Tokens of the client's prompt."""
+    text: Continuation | None = None
+    """Makes the text of an answer that goes on: the engine knows only the tokens behind."""
+    over: Delta | None = None
+    """All that is left of an answer whose end was on the way when its engine died; the engine is not asked."""
+
+
+class Requests:
+    """Prepares requests for one engine, an `AsyncLLM`."""
+
+    def __init__(self, spec: Spec, engine: Any) -> None:
+        model = engine.vllm_config.model_config
+        self._model = model
+        self._renderer = engine.renderer
+        self._tokenizer = engine.renderer.get_tokenizer()
+        self._context = model.max_model_len
+        self._eos = eos_of(model, self._tokenizer)
+        self._defaults = model.get_diff_sampling_param() | named(msgspec.convert(spec.sampling, Sampling))
+
+    async def prepare(self, request: Request) -> Prepared:
+        """Render, and check the length. Raises EngineRefused."""
+        prompt = await self.render(request.body, request.salt)
+        tokens = len(prompt["prompt_token_ids"])
+        params = self._sampling(request, tokens)
+        if request.tokens:
+            return self._go_on(request, prompt, params)
+        return Prepared(prompt, params, tokens)
+
+    def text_of(self, params: Any, prompt: list[int], id: str) -> Any:
+        """Return vLLM's detokenizer for an answer."""
+        told = SimpleNamespace(sampling_params=params, prompt_token_ids=prompt, prompt_embeds=None, request_id=id)
+        return IncrementalDetokenizer.from_new_request(self._tokenizer, told)
+
+    def _go_on(self, request: Request, prompt: Any, params: Any) -> Prepared:
+        """Go on behind the tokens of an engine that died: with them as prompt, and their text made again."""
+        body, before = request.body, list(request.tokens)
+        if params.structured_outputs is not None or params.presence_penalty or params.frequency_penalty:
+            text = "its engine died, and the state of its grammar or penalties died with it"
+            raise EngineRefused("worker_died", text, "ask again", fault="worker")
+        ids = prompt["prompt_token_ids"]
+        text_of = Continuation(self.text_of(params, ids, request.id), before, request.offset)
+        over = "stop" if text_of.stop is not None or (before[-1] in self._eos and not body.ignore_eos) else None
+        over = over or ("length" if len(before) >= params.max_tokens else None)
+        if over is not None:
+            rest = text_of.text([], finished=True, stop_terminated=False)
+            end = End(over, len(ids), 0, text_of.count, 0.0, text_of.stop)
+            return Prepared(prompt, params, len(ids), over=Delta(rest, end=end))
+        longer = {key: value for key, value in prompt.items() if key != "prompt"} | {"prompt_token_ids": ids + before}
+        shorter = copy(params)
+        shorter.max_tokens, shorter.stop = params.max_tokens - len(before), []
+        return Prepared(longer, shorter, len(ids), text_of)
+
+    async def render(self, body: ChatBody | CompleteBody, salt: str) -> Any:
+        """Return the prompt as vLLM's `EngineInput`, however long it is. Raises EngineRefused."""
+        renderer = self._renderer
+        extras = {"cache_salt": salt} if salt else None
+        try:
+            # No limit here: vLLM would count no further than it, and the refusal names both numbers.
+            if isinstance(body, ChatBody):
+                limit = replace(renderer.default_chat_tok_params, max_total_tokens=None)
+                chat = [msgspec.to_builtins(message) for message in body.messages]
+                for message in chat:
+                    if message["name"] is None:
+                        del message["name"]
+                how = ChatParams(chat_template_kwargs={"add_generation_prompt": True})
+                _, prompts = await renderer.render_chat_async([chat], how, limit, prompt_extras=extras)
+            else:
+                limit = replace(renderer.default_cmpl_tok_params, max_total_tokens=None)
+                parsed = parse_model_prompt(self._model, body.prompt)
+                prompts = await renderer.render_cmpl_async([parsed], limit, prompt_extras=extras)
+        except Exception as error:
+            raise unrendered(error, body) from error
+        return prompts[0]
+
+    def _sampling(self, request: Request, prompt: int) -> Any:
+        """Return what the request wants, over the profile's defaults, over the model's own."""
+        body = request.body
+        if prompt >= self._context:
+            raise prompt_too_long(prompt, self._context)
+        room = self._context - prompt
+        if body.max_tokens is not None and body.max_tokens > room:
+            raise answer_too_long(body.max_tokens, prompt, self._context)
+        wanted = dict(self._defaults)
+        wanted |= named(body)
+        wanted["max_tokens"] = min(wanted.get("max_tokens") or room, room)
+        if body.logprobs:
+            wanted["logprobs"] = body.top_logprobs
+        kind = RequestOutputKind.DELTA if request.stream else RequestOutputKind.FINAL_ONLY
+        try:
+            return SamplingParams(**wanted, structured_outputs=structure(body), output_kind=kind)
+        except Exception as error:
+            raise translate(error, body) from error
+
+
+def translate(error: Exception, body: Sampling) -> Exception:
+    """Return what an error of vLLM is to the one who asked."""
+    match error:
+        case EngineRefused() | EngineDead():
+            return error
+        case EngineDeadError():
+            return EngineDead("EngineCore has died")
+        case EngineGenerateError():
+            return failed(one_line(error.__cause__ or error))
+    if isinstance(error, _GRACEFUL):
+        return EngineRefused("queue_full", one_line(error), "try again later", fault="worker")
+    if isinstance(error, _CLIENT | ValueError | TypeError):
+        parameter = getattr(error, "parameter", None)
+        at = f"body.{parameter}" if parameter in Sampling.__struct_fields__ else None
+        if at is None and body.response_format is not None:
+            at = "body.response_format"
+        return EngineRefused("bad_value", one_line(error), "correct the request", at=at)
+    return failed(f"{type(error).__name__}: {one_line(error)}")
+
+
+def eos_of(model: Any, tokenizer: Any) -> set[int]:
+    """Return the tokens that end an answer: the tokenizer's, and those of the model's generation_config."""
+    more = model.try_get_generation_config().get("eos_token_id") or []
+    return {tokenizer.eos_token_id, *([more] if isinstance(more, int) else more)} - {None}
+
+
+def structure(body: Sampling) -> Any:
+    """Return the constraint on the answer's form, or None."""
+    wanted = body.response_format
+    if wanted is None or wanted.type == "text":
+        return None
+    if wanted.type == "json_object":
+        return StructuredOutputsParams(json_object=True, disable_any_whitespace=True)
+    if wanted.json_schema is None:
+        hint = "give response_format.json_schema.schema"
+        raise EngineRefused("bad_value", "json_schema without a schema", hint, at="body.response_format.json_schema")
+    schema = msgspec.msgpack.decode(wanted.json_schema.schema)
+    return StructuredOutputsParams(json=schema, disable_any_whitespace=True)

@@ -1,0 +1,216 @@
+"""Run by test_core_client.py in a process of its own: the same requests through `CoreClient` and `AsyncLLM.generate`.
+
+One engine for both, one request at a time, so that no batch rounds differently. Prints JSON: for each case what came of
+each way: deltas as [tokens, text], logprobs, finish, stop, and tokens of prompt, cache and answer.
+"""
+
+import asyncio
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from ingled.worker.environment import set_environment
+
+set_environment()
+os.environ["VLLM_LOGGING_LEVEL"] = "ERROR"
+
+from ingle.wire.schema import CompleteBody
+from ingled.link import Spec
+from ingled.models.builtin import EMBER_OPTIONS, ember_path
+from ingled.worker import core_client
+from ingled.worker.async_client import AsyncClient
+from ingled.worker.engine import Answer, Delta, EngineDead, EngineRefused, Request
+from ingled.worker.vllm_config import engine_config, use_folder
+from ingled.worker.vllm_engine import Counter
+from ingled.worker.vllm_requests import Prepared, Requests
+from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
+from vllm.v1.engine.async_llm import AsyncLLM
+
+PROMPT = "Tell me a long story about the fire in the house by the river. "
+WIDE = "äöü € 😀 日本語"
+
+
+class Given(Requests):
+    """Takes sampling parameters as they are, also those that no client can ask for."""
+
+    params: Any = None
+
+    async def prepare(self, request: Request) -> Prepared:
+        prepared = await super().prepare(request)
+        if self.params is not None:
+            prepared.params = self.params
+        return prepared
+
+
+class Asked:
+    """One answer, taken delta by delta."""
+
+    def __init__(self, client: Any, request: Request) -> None:
+        self._news = asyncio.Event()
+        self.answer: Answer = client.run(request, self._news.set)
+
+    async def next(self) -> Delta:
+        while (delta := self.answer.take()) is None:
+            await self._news.wait()
+            self._news.clear()
+        return delta
+
+    async def all(self) -> dict[str, Any]:
+        deltas: list[Delta] = []
+        try:
+            while not deltas or deltas[-1].end is None:
+                deltas.append(await self.next())
+        except (EngineRefused, EngineDead) as error:
+            return {"error": type(error).__name__, "says": str(error)}
+        end = deltas[-1].end
+        assert end is not None
+        return {
+            "deltas": [[delta.tokens, delta.text] for delta in deltas],
+            "logprobs": [one for delta in deltas for one in delta.logprobs or []],
+            "end": [end.finish, end.stop, end.prompt, end.cached, end.completion],
+            "first": end.first_ms > 0,
+        }
+
+
+def cases(tokens: list[int], text: str, eos: int) -> dict[str, dict[str, Any]]:
+    """Return sampling parameters by case; `tokens` and `text` are the greedy answer."""
+    greedy = {"temperature": 0.0, "max_tokens": 40, "ignore_eos": True}
+    across = text[8:17]
+    forced = {"max_tokens": 60, "temperature": 0.0, "structured_outputs": StructuredOutputsParams(choice=[WIDE])}
+    special = greedy | {"logit_bias": {eos: 100.0}, "max_tokens": 6}
+    found: dict[str, dict[str, Any]] = {
+        "greedy": greedy,
+        "one token": greedy | {"max_tokens": 1},
+        "seed": {"seed": 7, "temperature": 1.0, "top_p": 0.9, "max_tokens": 40, "ignore_eos": True},
+        "penalties": greedy | {"presence_penalty": 1.0, "frequency_penalty": 0.5, "repetition_penalty": 1.2},
+        "to its own end": {"seed": 3, "temperature": 1.0, "max_tokens": 200},
+        "stop across tokens": greedy | {"stop": [across]},
+        "stop included": greedy | {"stop": [across], "include_stop_str_in_output": True},
+        "stops": greedy | {"stop": ["zebra", across, text[30:33]]},
+        "stop that never comes": greedy | {"stop": ["zebra and " * 3]},
+        "stop not before": greedy | {"stop": [across[:1]], "min_tokens": 20},
+        "stop token": greedy | {"stop_token_ids": [tokens[12]]},
+        "stop token included": greedy | {"stop_token_ids": [tokens[12]], "include_stop_str_in_output": True},
+        "eos": special | {"ignore_eos": False},
+        "special tokens": special | {"skip_special_tokens": False},
+        "special tokens close": special | {"skip_special_tokens": False, "spaces_between_special_tokens": False},
+        "special tokens skipped": special,
+        "logprobs": greedy | {"logprobs": 0},
+        "logprobs and others": greedy | {"logprobs": 3},
+        "logprobs and stop": greedy | {"logprobs": 2, "stop": [across]},
+        "wide characters": forced,
+        "wide characters with logprobs": forced | {"logprobs": 2},
+        "wide stop": forced | {"stop": ["😀"]},
+        "half a character at the end": forced | {"max_tokens": 1},
+        "grammar": {
+            "max_tokens": 60,
+            "temperature": 0.0,
+            "structured_outputs": StructuredOutputsParams(json_object=True, disable_any_whitespace=True),
+        },
+        "bad words": greedy | {"bad_words": [text.split()[3]]},
+        "refused": greedy | {"logprobs": 3000},
+    }
+    return found
+
+
+async def run_all(client: Any, requests: Given, wanted: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Run every case, streamed and whole, each with a prefix cache of its own."""
+    found: dict[str, Any] = {}
+    for name, params in wanted.items():
+        for stream in (True, False):
+            kind = RequestOutputKind.DELTA if stream else RequestOutputKind.FINAL_ONLY
+            requests.params = SamplingParams(**params, output_kind=kind)
+            logprobs = params.get("logprobs")
+            body = CompleteBody(prompt=PROMPT, logprobs=logprobs is not None, top_logprobs=min(logprobs or 0, 20))
+            request = Request(f"{name} {stream}", body, stream, salt=f"{type(client).__name__} {name} {stream}")
+            found[f"{name}, {'streamed' if stream else 'whole'}"] = await Asked(client, request).all()
+    requests.params = None
+    return found
+
+
+async def others(client: Any) -> dict[str, Any]:
+    """Run what is not about sampling parameters."""
+    kind = type(client).__name__
+    found: dict[str, Any] = {}
+    long = CompleteBody(prompt=PROMPT * 20, temperature=0.0, max_tokens=4)
+    for turn in range(2):
+        found[f"cached, turn {turn}"] = await Asked(client, Request(f"long {turn}", long, salt=kind)).all()
+    body = CompleteBody(prompt=PROMPT, temperature=0.0, max_tokens=60, ignore_eos=True)
+    whole = await Asked(client, Request("whole", body, salt=kind)).all()
+    tokens = [token for some, _ in whole["deltas"] for token in some]
+    text = "".join(text for _, text in whole["deltas"])
+    for done in (1, 17, 59, 60):
+        for sent in (0, len(text[:10].encode())):
+            resumed = Request(f"rest {done} {sent}", body, salt=kind, tokens=tuple(tokens[:done]), offset=sent)
+            found[f"behind {done} tokens and {sent} bytes"] = await Asked(client, resumed).all()
+    found["not pulled"] = merged = await not_pulled(client, kind)
+    merged["deltas"] = [["".join(text for _, text in merged["deltas"]), sum(len(ids) for ids, _ in merged["deltas"])]]
+    found["refused"] = await Asked(client, Request("no", CompleteBody(prompt=" the" * 9000), salt=kind)).all()
+    endless = CompleteBody(prompt=PROMPT, ignore_eos=True)
+    early = Asked(client, Request("early", endless, salt=kind))
+    early.answer.abort()
+    found["aborted before it began"] = {"finish": await finish(early)}
+    late = Asked(client, Request("late", endless, salt=kind))
+    await late.next()
+    late.answer.abort()
+    found["aborted"] = {"finish": await finish(late)}
+    batch = [Asked(client, Request(f"batch {number}", body, salt=kind)).all() for number in range(8)]
+    found["at once"] = {"ends": [one["end"] for one in await asyncio.gather(*batch)]}
+    return found
+
+
+async def not_pulled(client: Any, kind: str) -> dict[str, Any]:
+    """Take an answer long after it was made: all of it has merged, but for what was pulled ahead."""
+    body = CompleteBody(prompt=PROMPT, temperature=0.0, max_tokens=50, ignore_eos=True)
+    asked = Asked(client, Request("slow", body, salt=kind))
+    first = await asked.next()
+    await Asked(client, Request("meanwhile", CompleteBody(prompt="x", max_tokens=90, ignore_eos=True), salt=kind)).all()
+    found = await asked.all()
+    return found | {"few": len(found["deltas"]) <= 2, "deltas": [[first.tokens, first.text], *found["deltas"]]}
+
+
+async def finish(asked: Asked) -> str:
+    """Return how an answer ends; at most one delta may come before."""
+    delta = await asked.next()
+    if delta.end is None:
+        delta = await asked.next()
+    assert delta.end is not None
+    return delta.end.finish
+
+
+async def main(folder: Path) -> None:
+    use_folder(folder)
+    spec = Spec("ember", "vllm", str(ember_path()), EMBER_OPTIONS)
+    config = engine_config(spec)
+    os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
+    engine = await asyncio.to_thread(AsyncLLM.from_vllm_config, config, stat_loggers=[Counter], disable_log_stats=True)
+    obstacle = core_client.obstacle(engine)
+    assert obstacle is None, obstacle
+    requests = Given(spec, engine)
+    core = core_client.CoreClient(engine, requests)
+    await core.start()
+    body = CompleteBody(prompt=PROMPT, temperature=0.0, max_tokens=40, ignore_eos=True)
+    greedy = await Asked(core, Request("greedy", body)).all()
+    tokens = [token for some, _ in greedy["deltas"] for token in some]
+    text = "".join(text for _, text in greedy["deltas"])
+    wanted = cases(tokens, text, engine.renderer.get_tokenizer().eos_token_id)
+    found = {"core": await run_all(core, requests, wanted) | await others(core)}
+    idle = core.load_now()
+    assert (idle.running, idle.waiting, core._running) == (0, 0, {}), idle
+    for task in list(core._tasks):  # both would read the outputs
+        task.cancel()
+    through = AsyncClient(engine, requests)
+    found["async"] = await run_all(through, requests, wanted) | await others(through)
+    assert core_client.obstacle(engine) is not None, "AsyncLLM reads the outputs now"
+    print(json.dumps({"wanted": list(wanted), **found}), flush=True)
+    await asyncio.to_thread(engine.shutdown, 0)
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory(prefix="ig") as name:
+        asyncio.run(main(Path(name)))
+    sys.stdout.flush()
+    os._exit(0)
