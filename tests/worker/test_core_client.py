@@ -73,7 +73,7 @@ def test_the_cases_are_what_they_say(both: dict[str, Found]) -> None:
     core = both["core"]
     greedy = text_of(core["greedy, streamed"])
     across = greedy[8:17]
-    assert core["greedy, streamed"]["end"][0] == "length" and len(core["greedy, streamed"]["deltas"]) > 20
+    assert core["greedy, streamed"]["end"][0] == "length" and len(core["greedy, streamed"]["deltas"]) > 1
     assert core["stop across tokens, streamed"]["end"][:2] == ["stop", across]
     assert text_of(core["stop across tokens, streamed"]) == greedy[: greedy.index(across)]
     assert text_of(core["stop included, streamed"]) == greedy[: greedy.index(across) + len(across)]

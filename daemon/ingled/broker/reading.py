@@ -34,6 +34,11 @@ _bodies: dict[str, msgspec.msgpack.Decoder[Any]] = {op: msgspec.msgpack.Decoder(
 
 def read(data: bytes | memoryview) -> FromClient | Failed | None:
     """Return the message, or why it is refused; None when it cannot be read at all and gets no answer."""
+    message: FromClient
+    if len(data) <= FRAME_BYTES:
+        with suppress(*_EXPECTED):
+            message = _message.decode(data)
+            return message
     try:
         head = _head.decode(data)
     except _EXPECTED:
@@ -44,7 +49,7 @@ def read(data: bytes | memoryview) -> FromClient | Failed | None:
         allowed = ", ".join(_types)
         return _refuse(head, "bad_message", f"t is '{head.t[:64]}': expected one of {allowed}", "", at="t")
     try:
-        message: FromClient = _message.decode(data)
+        message = _message.decode(data)
         return message
     except _EXPECTED as error:
         return _explain(head, error, data, "")
