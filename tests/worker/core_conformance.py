@@ -19,7 +19,8 @@ os.environ["VLLM_LOGGING_LEVEL"] = "ERROR"
 
 from ingle.wire.schema import CompleteBody
 from ingled.link import Spec
-from ingled.models.builtin import EMBER_OPTIONS, ember_path
+from ingled.models.builtin import EMBER_OPTIONS
+from ingled.testing_model import write
 from ingled.worker import core_client
 from ingled.worker.async_client import AsyncClient
 from ingled.worker.engine import Answer, Delta, EngineDead, EngineRefused, Request
@@ -183,7 +184,7 @@ async def finish(asked: Asked) -> str:
 
 async def main(folder: Path) -> None:
     use_folder(folder)
-    spec = Spec("ember", "vllm", str(ember_path()), EMBER_OPTIONS)
+    spec = Spec("babble", "vllm", str(write(folder / "model")), EMBER_OPTIONS)
     config = engine_config(spec)
     os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
     engine = await asyncio.to_thread(AsyncLLM.from_vllm_config, config, stat_loggers=[Counter], disable_log_stats=True)

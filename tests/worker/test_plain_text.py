@@ -7,16 +7,18 @@ import sys
 import pytest
 
 SCRIPT = """
-import random
+import random, tempfile
+from pathlib import Path
 from types import SimpleNamespace
-from ingled.models.builtin import ember_path
+from ingled.testing_model import write
 from ingled.worker.core_client import plain
 from ingled.worker.plain_text import PlainText
 from transformers import AutoTokenizer
 from vllm.sampling_params import SamplingParams
 from vllm.v1.engine.detokenizer import IncrementalDetokenizer
 
-tokenizer = AutoTokenizer.from_pretrained(str(ember_path()))
+with tempfile.TemporaryDirectory(prefix="ig") as folder:
+    tokenizer = AutoTokenizer.from_pretrained(str(write(Path(folder))))
 chance = random.Random(SEED)
 wide = tokenizer("äöü € 😀 日本語 ë\u0301 \ufffd")["input_ids"]
 several = 0

@@ -305,9 +305,10 @@ def test_a_plan_counts_what_the_model_will_take(broker: LinkBroker, nursery: byt
 def test_the_profile_chooses_how_the_engine_is_asked(broker: LinkBroker, nursery: bytes, runtime: Path) -> None:
     body = chat(STORY, max_tokens=30, temperature=0, ignore_eos=True, stop=["zebra"], logprobs=True, top_logprobs=1)
     answers, logs = {}, {}
+    source = str(write(runtime / "babble"))
     for front, options in (("core", {}), ("async", {}), ("auto", {"stream_interval": 2})):
         name = f"front-{front}"
-        spec = msgspec.structs.replace(SPEC, model=name, front=front, options=EMBER_OPTIONS | options)
+        spec = link.Spec(name, "vllm", source, EMBER_OPTIONS | options, front=front)
         model = Model(broker, nursery, spec)
         answers[front] = model.ask(body)
         logs[front] = link.worker_log(runtime, name).read_text()
