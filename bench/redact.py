@@ -1,7 +1,7 @@
 """Print what redact finds in data that this repository did not write, what it finds wrongly, and what it costs.
 
-Secrets are generated from the formats of three rule sets: gitleaks' and CredSweeper's, which redact itself uses (so
-their recall says only that nothing gets lost between rule and placeholder), and detect-secrets', which it does not.
+Secrets are generated from the formats of three rule sets, gitleaks', CredSweeper's and detect-secrets', which redact
+itself uses: their recall says only that nothing gets lost between rule and placeholder.
 Personal data comes from faker, false positives from the lines of Python's standard library.
 
 None of it is unseen: rules, ranges of numbers and words that are no names were added after looking at what was missed
@@ -140,7 +140,7 @@ def secrets(finder: Finder) -> None:
         key = made.private_key()
         by["whole private keys"].append((hidden(finder, f"My key:\n{key}\nWhy?", key), key))
     every = [each for kind in by.values() for each in kind]
-    show("detect-secrets (not used, but seen)", sum(ok for ok, _ in every), len(every), [])
+    show("detect-secrets (used)", sum(ok for ok, _ in every), len(every), [])
     for kind, results in by.items():
         show(f"  {kind}", sum(ok for ok, _ in results), len(results), [value[:28] for ok, value in results if not ok])
 

@@ -4,8 +4,12 @@ gitleaks' file is taken as it is. Of CredSweeper's, which is written for another
 formats of single providers are taken and written in gitleaks' form: what RE2 lacks (lookaround) becomes a word boundary
 before the value and a character behind it, and bounds beyond RE2's become none. Its rules for keywords, weak ones and
 those for whole commands are left out: gitleaks has its own, and they cost false positives.
+
+The formats of detect-secrets are taken from the installed package (`pip install detect-secrets`).
 """
 
+import importlib
+import pkgutil
 import re
 import shutil
 import sys
@@ -19,6 +23,18 @@ DATA = Path(__file__).parent / "ingle_plugins/redact/data"
 HEAD = (
     "# Formats of CredSweeper (MIT, credsweeper.LICENSE), written by plugins/renew_rules.py in the form of gitleaks.\n"
 )
+HEAD_OF_DETECT_SECRETS = (
+    "# Formats of detect-secrets (Apache-2.0, detect_secrets.LICENSE), written by plugins/renew_rules.py\n"
+    "# in the form of gitleaks.\n"
+)
+NO_FORMAT = ("ip_public", "private_key", "npm", "keyword", "basic_auth")
+"""Of detect-secrets: they match no token, only what stands around one, or what more.toml has."""
+WORDS = {
+    "artifactory": ["akc", "ap"], "cloudant": ["cl"], "ibm_cos_hmac": ["key"],
+    "ibm_cloud_iam": ["key", "pw", "pass", "token"], "jwt": ["eyj"], "slack": ["xox", "hooks.slack.com"],
+    "softlayer": ["sl", "softlayer"], "square_oauth": ["sq0csp"], "twilio": ["ac", "sk"],
+}  # fmt: skip
+"""A text of each format has one of these, in small letters. Formats that are not named are in the other files."""
 LEFT_OUT = {
     "UUID": "no secret by itself",
     "Firebase Domain": "no secret",
@@ -59,8 +75,33 @@ def entry(rule: dict[str, Any]) -> str:
     return f"\n[[rules]]\nid = \"{name}\"\nregex = '''{pattern}'''\nkeywords = [{keywords}]\n"
 
 
+def of_detect_secrets() -> str:
+    """Write the formats that detect-secrets knows; where it has no group, all of the match is the secret."""
+    import detect_secrets.plugins as plugins
+
+    out = [HEAD_OF_DETECT_SECRETS]
+    for module in pkgutil.iter_modules(plugins.__path__):
+        loaded = importlib.import_module(f"{plugins.__name__}.{module.name}")
+        for thing in vars(loaded).values():
+            listed = getattr(thing, "denylist", None)
+            own = isinstance(thing, type) and thing.__module__ == loaded.__name__
+            if not own or not isinstance(listed, list | tuple) or module.name not in WORDS:
+                continue
+            for number, found in enumerate(listed):
+                flags, pattern = "(?i)" if found.flags & re.IGNORECASE else "", found.pattern
+                pattern = pattern.replace(r"(?:(?<=\W)|(?<=^))", r"(?:^|\W)")
+                pattern = re.sub(r"\(\?!\[([^\]]*)\]\)\)", r")(?:[^\1]|$)", pattern)
+                pattern = re.sub(r"\*\?$", "*", pattern)  # to the end of a token
+                words = ", ".join(f'"{word}"' for word in WORDS[module.name])
+                name = f"{module.name}-{number}".replace("_", "-")
+                regex = f"regex = '''{flags}{pattern}'''"
+                out.append(f'\n[[rules]]\nid = "{name}"\n{regex}\nentropy = 2.5\nkeywords = [{words}]\n')
+    return "".join(out)
+
+
 def main(gitleaks: str, credsweeper: str) -> None:
-    """Write both files."""
+    """Write the files."""
+    (DATA / "detect_secrets.toml").write_text(of_detect_secrets(), encoding="utf-8")
     shutil.copyfile(gitleaks, DATA / "gitleaks.toml")
     rules = yaml.safe_load(Path(credsweeper).read_text(encoding="utf-8"))
     (DATA / "credsweeper.toml").write_text(HEAD + "".join(map(entry, rules)), encoding="utf-8")

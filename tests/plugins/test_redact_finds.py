@@ -124,3 +124,16 @@ def test_what_is_remembered_has_bounds() -> None:
     for number in range(300):
         known.find(f"{number} " * 200, lambda text: places)
     assert len(known._places) <= 100 and known._spans <= 100_000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "=AKC" + "q8Rv3Kd7ZxCvBn",
+        "cloudant_pw :: " + "e3697f43a5430b1270eb0b8e25b3937987a4b200eb00dbfbf6243212068fe1b9",
+        "SK" + "7jec8b4en9r29790j37025bzwnhujh4i",
+        "https://hooks.slack.com/services/T123/B456/" + "npSbWq8Rv3Kd",
+    ],
+)
+def test_formats_of_detect_secrets_are_found(finder: Finder, text: str) -> None:
+    assert finder.find(text)

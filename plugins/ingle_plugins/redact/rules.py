@@ -17,7 +17,7 @@ import re2
 
 from ingle_plugins.redact.spans import Span
 
-FILES = ("gitleaks.toml", "credsweeper.toml", "more.toml")
+FILES = ("gitleaks.toml", "credsweeper.toml", "detect_secrets.toml", "more.toml")
 
 
 @dataclass(frozen=True, slots=True)
