@@ -1,5 +1,6 @@
 """A line to `ingled`: the protocol as docs/protocol.md demands it of a client, message by message."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from ingle.wire.codec import pack, unpack
@@ -14,13 +15,15 @@ PATIENCE_S = 60.0
 class SocketLine:
     """One connection and session. It gives credit as the client library does: half of its window at a time."""
 
-    def __init__(self, path: str, model: str | None = None, *, window: int = DEFAULT_CREDIT) -> None:
+    def __init__(
+        self, path: str, model: str | None = None, *, window: int = DEFAULT_CREDIT, tags: Sequence[str] = ()
+    ) -> None:
         self._model = model
         self._window = window
         self._dealer = Dealer(path)
         self._id = ""
         self._freed = 0
-        self._send({"t": "hello", "protocol": [1, 1], "client": {"name": "bench"}})
+        self._send({"t": "hello", "protocol": [1, 1], "client": {"name": "bench", "tags": list(tags)}})
         while not self._dealer.receive():
             if not self._dealer.wait(PATIENCE_S):
                 raise TimeoutError("no welcome")
