@@ -555,3 +555,13 @@ def test_what_did_not_reach_a_worker_is_given_to_it_again() -> None:
     make_ready(core)
     effects = core.handle(on.RequestsMissed(3.0, "ember", 50, frozenset({"r1"})))
     assert [run.record.id for run in only(effects, do.RunRequest)] == ["r2"]
+
+
+def test_settings_that_changed_hold_for_what_comes_next() -> None:
+    core = control(queue=1)
+    core.handle(request("r1"))
+    assert refusals(core.handle(request("r2"))) == ["queue_full"]
+    assert core.handle(on.SettingsChanged(2.0, Limits(queue=2, keep_s=7.0), {})) == []
+    assert refusals(core.handle(request("r3"))) == []
+    assert refusals(core.handle(request("r4"))) == ["queue_full"]
+    assert core.desk.limits.keep_s == 7.0
