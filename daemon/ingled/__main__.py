@@ -72,13 +72,14 @@ def main(arguments: list[str] | None = None) -> int:
         return check(config)
     journal.configure(config.daemon.log_level, "ingled")
     from ingled.broker.listen import CannotListen
-    from ingled.broker.run import Place, run
+    from ingled.broker.place import Place
+    from ingled.broker.run import run
     from ingled.hand_over import WillNot, ask_to_hand_over
 
     try:
         if args.replace:
             ask_to_hand_over(config.socket)
-        return run(config, Place(args.replace, args.nursery == "unit", lambda: read(args)))
+        return run(config, Place(args.replace, args.nursery == "unit", lambda _: read(args), lambda: files(args)))
     except (CannotListen, WillNot) as error:
         print(f"ingled: {error}", file=sys.stderr)
         return 1
@@ -86,8 +87,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 def read(args: argparse.Namespace) -> Config:
     """Read the configuration that the options name, or the machine's and the user's. Raises ConfigError."""
-    files = args.config or default_files()
-    return load(files, socket=args.socket, state=args.state_dir, engine=args.engine)
+    return load(files(args), socket=args.socket, state=args.state_dir, engine=args.engine)
+
+
+def files(args: argparse.Namespace) -> list[Path]:
+    """Return the files that the configuration is in."""
+    return [args.config] if args.config else default_files()
 
 
 def check(config: Config) -> int:

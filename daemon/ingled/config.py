@@ -54,6 +54,8 @@ class Daemon(Struct, frozen=True, forbid_unknown_fields=True):
     """When the service manager is told that the start is over: models with `preload` are ready, or the socket is."""
     idle_exit: Annotated[float, Meta(ge=0, le=31_536_000)] = 0.0
     """Seconds without a client after which a daemon that systemd starts on demand stops; 0: never."""
+    watch: bool = True
+    """Files of configuration are read anew when they are saved."""
     plugin_memory: Annotated[int, Meta(ge=128 << 20)] = 1 << 30
     """Most bytes of memory that a host of plugins may have."""
     memory: int | str | None = None

@@ -12,6 +12,7 @@ from ingled.testing import DaemonFixture, Wire
 CONFIG = """
 [daemon]
 log_level = "info"
+watch = false
 [models.echo]
 source = "builtin:ember"
 preload = true
@@ -104,3 +105,14 @@ def test_a_file_is_checked_without_a_daemon(daemon: DaemonFixture) -> None:
     found = daemon.cli("config", "check", str(daemon.file))
     assert (found.returncode, "did you mean 'drain'?" in found.stderr) == (78, True)
     assert daemon.cli("config", "sing").returncode == 2
+
+
+def test_a_file_is_read_anew_when_it_is_saved() -> None:
+    with DaemonFixture(CONFIG.replace("watch = false", "watch = true")) as daemon:
+        daemon.file.write_text(CONFIG.replace("watch = false", "drain = 7"))
+        until(lambda: "changed now: daemon.drain" in daemon.log.read_text())
+        daemon.file.write_text("[demon]")
+        until(lambda: daemon.json("status")["daemon"]["config_problem"])
+        daemon.file.write_text(CONFIG)
+        until(lambda: daemon.json("status")["daemon"]["config_problem"] is None)
+        assert daemon.log.read_text().count("configuration read") == 2

@@ -3,8 +3,12 @@
 A file that is wrong changes nothing. What only a restart can change is named: `systemctl restart` keeps models warm.
 """
 
+import asyncio
+import contextlib
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -23,7 +27,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LIVE = ("log_level", "drain", "idle_exit", "queue", "keep", "keep_bytes", "plugin_memory")
+LOOK_S = 1.0
+"""Between two looks at the files. A few calls of stat: no need of threads that watch folders."""
+
+Files = dict[str, tuple[int, int, int]]
+
+LIVE = ("watch", "log_level", "drain", "idle_exit", "queue", "keep", "keep_bytes", "plugin_memory")
 """Keys of `[daemon]` that take effect at once."""
 TABLES = ("plugins", "hooks", "rules")
 """Tables that take effect at once."""
@@ -57,8 +66,9 @@ def changes(old: Config, new: Config) -> Changes:
 def reload(shell: "Shell") -> Changes:
     """Read the configuration anew and apply it. Raises ConfigError, and then nothing has changed."""
     service.reloading()
+    shell.config_files = fingerprint(shell.place.config_files())
     try:
-        new = shell.read_config()
+        new = shell.place.read_config(shell.config)
     except ConfigError as error:
         shell.config_problem = str(error)
         log.error("the configuration stays as it was: %s", error)
@@ -85,6 +95,28 @@ def _apply(shell: "Shell", new: Config, found: Changes) -> None:
     shell.dispatch(on.SettingsChanged(shell.loop.time(), limits, rules))
     if any(key.startswith(("plugins.", "daemon.plugin_memory")) for key in found.now):
         shell.hosts.reconfigure(shell.config.setup)
+
+
+def fingerprint(files: Iterable[Path]) -> Files:
+    """Return what tells whether files are other ones than before; one that is not there is left out."""
+    found: Files = {}
+    for file in files:
+        with contextlib.suppress(OSError):
+            about = file.stat()
+            found[str(file)] = (about.st_mtime_ns, about.st_size, about.st_ino)
+    return found
+
+
+async def keep_looking(shell: "Shell") -> None:
+    """Reload whenever the files have changed and whoever writes them is done, for ever."""
+    before = shell.config_files
+    while True:
+        await asyncio.sleep(LOOK_S)
+        now = fingerprint(shell.place.config_files())
+        if shell.config.daemon.watch and now == before != shell.config_files:
+            with contextlib.suppress(ConfigError):  # it has been told
+                reload(shell)
+        before = now
 
 
 def effective(config: Config) -> list[dict[str, Any]]:

@@ -12,8 +12,6 @@ import shutil
 import signal
 import socket
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -23,9 +21,10 @@ from ingled import link
 from ingled.broker import service
 from ingled.broker.gate import Gate
 from ingled.broker.listen import CannotListen, listen, lock, private_folder
+from ingled.broker.place import Place
 from ingled.broker.processes import kill_group, runs
 from ingled.broker.readiness import Readiness
-from ingled.broker.reload import reload
+from ingled.broker.reload import fingerprint, keep_looking, reload
 from ingled.broker.scrape import Scrape
 from ingled.broker.shell import Shell
 from ingled.broker.tasks import Tasks
@@ -47,18 +46,6 @@ STOP_S = 10.0
 
 IDLE_LOOK_S = 5.0
 """Between two looks at whether there are clients."""
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """How the daemon stands among other processes."""
-
-    replace: bool = False
-    """A daemon that has been asked to hand over is waited for."""
-    nursery_is_unit: bool = False
-    """The service manager starts the nursery."""
-    read_config: Callable[[], Config] | None = None
-    """Reads the configuration anew, for a reload; raises ConfigError."""
 
 
 def run(config: Config, place: Place) -> int:
@@ -134,9 +121,9 @@ async def _serve(config: Config, place: Place, secret: str, inherited: int | Non
         own_uid=os.geteuid(),
         own_socket=config.socket if inherited is None else None,
         lease_s=lease_s,
-        nursery_is_unit=place.nursery_is_unit,
-        read_config=place.read_config or (lambda: config),
+        place=place,
     )
+    shell.config_files = fingerprint(place.config_files())
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _stop, shell)
     loop.add_signal_handler(signal.SIGUSR1, shell.hand_over)
@@ -164,6 +151,7 @@ async def _serve(config: Config, place: Place, secret: str, inherited: int | Non
     tasks.start(_watch_silence(shell, config.daemon.stuck))
     if (limit := service.watchdog_s()) is not None:
         tasks.start(_feed_watchdog(limit / 3))
+    tasks.start(keep_looking(shell))
     if inherited is not None:
         tasks.start(_leave_when_idle(shell))
     await shell.draining.wait()

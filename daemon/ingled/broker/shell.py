@@ -23,6 +23,8 @@ from ingled.broker.needs import Needs
 from ingled.broker.nursery_child import NurseryChild
 from ingled.broker.nursery_unit import NurseryUnit
 from ingled.broker.people import People
+from ingled.broker.place import Place
+from ingled.broker.reload import Files
 from ingled.broker.subscriptions import Subscriptions
 from ingled.broker.timers import Key, Timers
 from ingled.config import Config
@@ -59,17 +61,16 @@ class Shell:
         own_uid: int,
         own_socket: Path | None,
         lease_s: float,
-        nursery_is_unit: bool,
-        read_config: Callable[[], Config],
+        place: Place,
     ) -> None:
         """`own_socket` is the public socket, unless the service manager made it.
 
-        Workers, nursery and hosts live on for `lease_s` without a broker. Where the nursery is a unit, the service
-        manager starts it.
+        Workers, nursery and hosts live on for `lease_s` without a broker.
         """
         self.config, self.loop, self.identity = config, loop, identity
-        self.read_config = read_config
-        """Reads the configuration anew. Raises ConfigError."""
+        self.place = place
+        self.config_files: Files = {}
+        """The files of the configuration, as they were when they were read."""
         self.config_problem: str | None = None
         """Why the last reload has changed nothing."""
         self.owners = frozenset({"uid:0", f"uid:{own_uid}"})
@@ -159,7 +160,7 @@ class Shell:
             where=self._provider_of,
         )
         self.nursery: NurseryChild | NurseryUnit
-        if nursery_is_unit:
+        if place.nursery_is_unit:
             self.nursery = NurseryUnit(
                 loop, config.runtime, self.workers.connected_nursery, self.workers.dismiss_nursery, self._nursery_failed
             )
