@@ -407,8 +407,10 @@ def test_an_answer_that_is_stopped_while_its_worker_is_dead_costs_the_next_one_n
     daemon = core(hook("brake", "chunk"))
     daemon.handle(ask())
     daemon.handle(on.WorkerGone(2.0, "ember", 50, "killed"))
-    assert daemon.handle(on.StageStopped(2.1, "r", "brake", "enough")) == []
     daemon.handle(on.WorkerAttached(3.0, "ember", "51", 51))
+    daemon.requests.records["r"].worker = "51"  # which holds it until there is a place
+    assert daemon.handle(on.StageStopped(3.05, "r", "brake", "enough")) == [], "what it holds is begun first"
+    daemon.requests.records["r"].worker = None
     out = daemon.handle(on.WorkerReady(3.1, "ember", 51))
     assert [type(one) for one in out if isinstance(one, do.RunRequest | do.AbortRequest)] == [
         do.RunRequest, do.AbortRequest

@@ -240,9 +240,9 @@ class Passage:
         record.stopped = (e.hook, e.why)
         if record.end is not None:
             record.end = replace(record.end, finish="content_filter")
-        elif record.worker is not None:
+        elif record.stage is Stage.RUNNING and record.worker is not None:
             return [do.AbortRequest(record.worker, record.id)]
-        return []
+        return []  # one that waits, maybe held by its next worker, is ended when that begins
 
     def stage_failed(self, e: on.StageFailed) -> list[do.Effect]:
         """A handler failed that says that the answer fails with it."""
