@@ -156,6 +156,20 @@ def test_a_handler_that_failed_is_left_out_and_what_it_held_goes_on_as_it_came()
     assert bench.told() == {"upper": "skipped"}
 
 
+def test_handlers_that_moved_twice_and_fail_before_they_have_caught_up_end_the_answer() -> None:
+    bench = Bench([entry("double"), entry("same-1"), entry("same-2")])
+    bench.feed("a")
+    for name in ("same-2", "double"):
+        bench.providers[name] = f"group:solo:{name}"
+        bench.die("group:main")
+        if name == "same-2":
+            bench.feed("b")
+            bench.answer(0)
+    bench.answer(1)
+    bench.fail(0)
+    assert (bench.failed, bench.out) == ([("r", "double", "no")], "aa"), "else b would be lost"
+
+
 def test_one_of_several_handlers_fails_and_the_others_go_on() -> None:
     bench = Bench([entry("upper"), entry("double")])
     bench.feed("a")

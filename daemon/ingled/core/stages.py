@@ -88,7 +88,7 @@ class Stage:
     done: bool = False
     """It has given out everything."""
     parts: "list[Stage]" = field(default_factory=list)
-    """With which others it was one stage; the last of them knows how far that one was."""
+    """With which others it was one stage: those that give out again what that one gave out know how much is left."""
 
 
 @dataclass(slots=True)
@@ -235,7 +235,8 @@ class Stages:
                 moves.tripped.append(entry)
             way.reported[entry.key] = told(entry, "chunk", "skipped", 0, why)
         refusing = next((entry for entry in guilty if entry.refuses), None)
-        if refusing is None and stage.parts and stage.parts[-1].skip:
+        behind = stage.parts[stage.parts.index(stage) :] if stage.parts else []
+        if refusing is None and any(one.skip for one in behind):
             refusing = guilty[0]  # nobody can tell what of its text has gone out: rather none than some twice
         if refusing is not None:
             moves.failed.append((id, refusing.name, why))
