@@ -91,7 +91,7 @@ class CoreAnswer:
         self._client = client
         self._request = request
         self._aborted = False
-        self._arrival = 0.0
+        self._arrival = time.monotonic()  # vLLM's own is of the wall clock, which may jump
         self._prompt = self._cached = self._count = 0
         self._first_ms = 0.0
         self._text: Any = None
@@ -143,7 +143,6 @@ class CoreAnswer:
         self._text = prepared.text or text
         self._count = 0 if prepared.text is None else prepared.text.count
         self._logprobs = logprobs
-        self._arrival = request.arrival_time
         if self._aborted:
             self.ready(Delta(end=End("abort", prepared.tokens, 0, 0)))
             return False
@@ -153,7 +152,7 @@ class CoreAnswer:
     def add(self, output: Any) -> bool:
         """Take an output of the core; returns whether the core has still to learn that this was the last."""
         if output.prefill_stats is not None and not self._first_ms:
-            self._first_ms = (time.time() - self._arrival) * 1000
+            self._first_ms = (time.monotonic() - self._arrival) * 1000
             self._cached = min(output.prefill_stats.num_cached_tokens, self._prompt)
         tokens = output.new_token_ids
         reason = output.finish_reason

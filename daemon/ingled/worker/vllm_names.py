@@ -106,7 +106,7 @@ CORE_USES: tuple[str, ...] = (
     "vllm.v1.engine.input_processor:InputProcessor.process_inputs(request_id, prompt, params, supported_tasks, "
     "priority)",
     "vllm.v1.engine.input_processor:InputProcessor.assign_request_id(request)",
-    "vllm.v1.engine:EngineCoreRequest(request_id, prompt_token_ids, sampling_params, arrival_time)",
+    "vllm.v1.engine:EngineCoreRequest(request_id, prompt_token_ids, sampling_params)",
     "vllm.v1.engine:EngineCoreOutputs(outputs, scheduler_stats)",
     "vllm.v1.engine:EngineCoreOutput(request_id, new_token_ids, new_logprobs, finish_reason, stop_reason, "
     "prefill_stats)",
