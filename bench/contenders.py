@@ -165,6 +165,7 @@ class Ingle(Contender):
     """The daemon over its socket: a connection for each request at a time, as HTTP's clients have."""
 
     name = "ingle"
+    front = "auto"
 
     def __init__(self, model: Model) -> None:
         super().__init__(model)
@@ -173,7 +174,8 @@ class Ingle(Contender):
     def start(self) -> None:
         """Start the daemon and load the model."""
         kind = DummyDaemon if self.model.dummy else DaemonFixture
-        self._daemon = kind(self.model.profile(), engine="vllm", environ=ingle_environment())
+        profile = f'{self.model.profile()}front = "{self.front}"\n'
+        self._daemon = kind(profile, engine="vllm", environ=ingle_environment())
         self._daemon.start()
         line = SocketLine(str(self._daemon.socket))
         line.call("load", model=NAME)
@@ -198,6 +200,13 @@ class Ingle(Contender):
         if self._daemon is not None:
             daemon, self._daemon = self._daemon, None
             daemon.close()
+
+
+class IngleAsync(Ingle):
+    """The daemon, with a worker that asks vLLM through `AsyncLLM` (`front = "async"`)."""
+
+    name = "ingle, AsyncLLM"
+    front = "async"
 
 
 class DummyDaemon(DaemonFixture):
@@ -312,7 +321,14 @@ def vllm_is_named() -> bool:
     return True
 
 
-CONTENDERS: dict[str, type[Contender]] = {"raw": Raw, "ingle": Ingle, "serve": Serve, "rust": RustServe}
+CONTENDERS: dict[str, type[Contender]] = {
+    "raw": Raw,
+    "ingle": Ingle,
+    "async": IngleAsync,
+    "serve": Serve,
+    "rust": RustServe,
+}
 """By the name that `--rows` takes. Not here yet: ingle through a gateway, another server with the same weights."""
+DEFAULT_ROWS = ("raw", "ingle", "serve", "rust")
 BASES = ("raw", "rust")
 """What ratios are made against."""

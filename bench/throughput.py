@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.contenders import BASES, CONTENDERS, Contender
+from bench.contenders import BASES, CONTENDERS, DEFAULT_ROWS, Contender
 from bench.load import Load, Outcome
 from bench.record import Record, options
 from bench.rust_front import NoRustFront
@@ -111,12 +111,12 @@ def running(rows: Sequence[Contender]) -> Iterator[None]:
             row.stop()
 
 
-def measure(rows: Sequence[Contender], wanted: Sequence[Load], rounds: int, apart: bool) -> Results:
+def measure(rows: Sequence[Contender], wanted: Sequence[Load], rounds: int, apart: bool, tries: int = TRIES) -> Results:
     """Measure every load with every row, in rounds."""
     results: Results = {load: defaultdict(list) for load in wanted}
 
     def take(row: Contender, load: Load, number: int) -> None:
-        outcome = undisturbed(row, Load(**(load.plain() | {"round": number})))
+        outcome = undisturbed(row, Load(**(load.plain() | {"round": number})), tries)
         results[load][row.name].append(outcome)
         speed = outcome.tokens / outcome.seconds
         print(f"round {number + 1}: {load.title}: {row.name}: {speed:.0f} tokens/s", file=sys.stderr, flush=True)
@@ -136,13 +136,13 @@ def measure(rows: Sequence[Contender], wanted: Sequence[Load], rounds: int, apar
     return results
 
 
-def undisturbed(row: Contender, load: Load, pause_s: float = PAUSE_S) -> Outcome:
+def undisturbed(row: Contender, load: Load, tries: int = TRIES, pause_s: float = PAUSE_S) -> Outcome:
     """Measure, and again while other processes keep cores busy; returns the least disturbed of the tries.
 
     The result itself has no say in this, so that it favours nobody.
     """
     best: Outcome | None = None
-    for number in range(TRIES):
+    for number in range(tries):
         outcome = row.measure(Load(**(load.plain() | {"round": load.round + number * 100})))
         if best is None or outcome.others < best.others:
             best = outcome
@@ -212,13 +212,14 @@ def check_prompts(load: Load, found: dict[str, dict[str, Figure]]) -> None:
 def main() -> int:
     """Measure and print; returns the exit status."""
     parser = options(__doc__)
-    parser.add_argument("--rows", nargs="+", choices=list(CONTENDERS), default=list(CONTENDERS))
+    parser.add_argument("--rows", nargs="+", choices=list(CONTENDERS), default=list(DEFAULT_ROWS))
     parser.add_argument("--concurrency", type=int, nargs="+")
     parser.add_argument("--prompts", nargs="+", choices=("short", "long"))
     parser.add_argument("--answers", nargs="+", choices=("streamed", "whole"))
     parser.add_argument("--requests", type=int, help="in each measurement; by default some seconds' worth")
     parser.add_argument("--tokens", type=int, default=128, help="of each answer")
     parser.add_argument("--rounds", type=int)
+    parser.add_argument("--tries", type=int, default=TRIES, help="most for a measurement that others disturb")
     parser.add_argument("--limit", type=float, default=LIMIT, help="widest spread for which a ratio is printed")
     parser.add_argument("--shape", choices=[TINY, *SHAPES], default=TINY)
     parser.add_argument("--apart", action="store_true", help="start each server anew in each round, alone")
@@ -250,7 +251,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         most = max(64, *(load.concurrency for load in wanted))
         model = make(args.shape, Path(folder), most, eager=args.eager, kv_bytes=kv_bytes)
         rows = [CONTENDERS[key](model) for key in args.rows]
-        results = measure(rows, wanted, args.rounds or (2 if args.quick else 5), args.apart)
+        results = measure(rows, wanted, args.rounds or (2 if args.quick else 5), args.apart, args.tries)
     return {
         "model": args.shape,
         "options": model.options,

@@ -12,10 +12,11 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Literal, Self, Unpack, overload
 
 from ingle.aio_provider import Provider as Provider
-from ingle.asking import Messages, Op, Options, parts, turns
+from ingle.asking import parts, turns
 from ingle.async_line import AsyncLine
 from ingle.errors import IngleError, from_failed
 from ingle.line import ENDS
+from ingle.options import Messages, Op, Options
 from ingle.results import Answer, Delta, Event, Model, Progress, RequestInfo, Status, Transcript, Who, read
 from ingle.wire.codec import Message
 

@@ -10,9 +10,10 @@ with Client() as client:
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, Self, Unpack, overload
 
-from ingle.asking import Messages, Op, Options, parts, turns
+from ingle.asking import parts, turns
 from ingle.errors import from_failed
 from ingle.line import Line
+from ingle.options import Messages, Op, Options
 from ingle.results import Answer, Delta, Event, Model, Progress, RequestInfo, Status, Transcript, Who, read
 
 OnProgress = Callable[[Progress], None]

@@ -13,7 +13,11 @@
 `code` is one of the closed list in docs/protocol.md. This file must stay cheap to import.
 """
 
-from typing import Any, Final
+from __future__ import annotations
+
+TYPE_CHECKING = False  # the real one costs 10 ms: `import typing`
+if TYPE_CHECKING:
+    from typing import Any, Final
 
 REFUSALS: Final = frozenset(
     (

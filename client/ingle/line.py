@@ -4,16 +4,21 @@ it.
 It speaks in messages (dicts), not in typed results, and imports little, so that the command starts fast.
 """
 
+from __future__ import annotations
+
 from collections import deque
-from collections.abc import Callable, Sequence
 from time import monotonic, sleep
-from typing import Any, Self
 
 from ingle import __version__, address
 from ingle.errors import IngleError, ProtocolError, Unreachable, from_failed
 from ingle.session import Session
 from ingle.wire.codec import Message
 from ingle.zmtp import BrokenPeer, Dealer
+
+TYPE_CHECKING = False  # the real one costs 10 ms: `import typing`
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any, Self
 
 ENDS = frozenset(("done", "failed", "result"))
 """Types of the messages after which nothing follows."""

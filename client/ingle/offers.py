@@ -4,9 +4,13 @@ An offer outlives its connection: after a reconnect it is made again by itself. 
 nothing to another connection, so a reply that comes too late for its connection is dropped here.
 """
 
-from typing import Any
+from __future__ import annotations
 
 from ingle.wire.codec import Message
+
+TYPE_CHECKING = False  # the real one costs 10 ms: `import typing`
+if TYPE_CHECKING:
+    from typing import Any
 
 HOOKS = 0
 """The ref under which `hook_call` and `hook_end` arrive; refs of questions begin at 1."""

@@ -1,6 +1,6 @@
 """`ingle ask`: one question, one answer."""
 
-from collections.abc import Callable
+from __future__ import annotations
 
 from ingle.asking import parts, turns
 from ingle.cli.follow import Follower, Reading, leave
@@ -10,6 +10,10 @@ from ingle.errors import from_failed
 from ingle.line import Line
 from ingle.wire.codec import Message
 from ingle.wire.limits import STRING
+
+TYPE_CHECKING = False  # the real one costs 10 ms: `import typing`
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def run(given: Given) -> int:

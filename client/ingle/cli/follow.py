@@ -1,15 +1,20 @@
 """Follow an answer to its end on the terminal: what `ask` and `attach` have in common."""
 
+from __future__ import annotations
+
 import sys
-from collections.abc import Iterable
 from time import monotonic
-from typing import IO, Any
 
 from ingle.cli.output import StatusLine, is_terminal, note, paint, print_json, visible, write, write_aside
 from ingle.errors import IngleError, Refused, from_failed
 from ingle.line import Line
 from ingle.wire.codec import Message
 from ingle.wire.limits import FRAME_BYTES
+
+TYPE_CHECKING = False  # the real one costs 10 ms: `import typing`
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import IO, Any
 
 FAREWELL = 2.0
 """Seconds in which a cancelled request should have ended."""

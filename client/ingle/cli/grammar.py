@@ -1,7 +1,12 @@
-"""What a verb looks like, and how its command line is read. argparse would cost 7 ms at every start."""
+"""What a verb looks like, and how its command line is read. argparse would cost 7 ms at every start, and typing
+10."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from __future__ import annotations
+
+TYPE_CHECKING = False  # the real one costs 10 ms: `import typing`
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 
 class Usage(Exception):
@@ -12,18 +17,21 @@ class Usage(Exception):
         self.hint = hint
 
 
-class Option(NamedTuple):
+class Option:
     """An option of a verb."""
 
-    names: tuple[str, ...]
-    """Such as `-m` and `--model`; the last one, without its dashes, is the key under which the value is
-    found.
-    """
-    help: str
-    value: str = ""
-    """What the manual calls its value; an option without is a switch."""
-    kind: Callable[[str], Any] = str
-    many: bool = False
+    def __init__(
+        self, names: tuple[str, ...], help: str, value: str = "", kind: Callable[[str], Any] = str, many: bool = False
+    ) -> None:
+        self.names = names
+        """Such as `-m` and `--model`; the last one, without its dashes, is the key under which the value is
+        found.
+        """
+        self.help = help
+        self.value = value
+        """What the manual calls its value; an option without is a switch."""
+        self.kind = kind
+        self.many = many
 
     @property
     def key(self) -> str:
@@ -31,23 +39,32 @@ class Option(NamedTuple):
         return self.names[-1].lstrip("-")
 
 
-class Verb(NamedTuple):
+class Verb:
     """A verb of the command, with its manual page."""
 
-    name: str
-    summary: str
-    run: "Callable[[Given], int]"
-    description: str
-    arguments: str = ""
-    """As the synopsis shows them, such as `PROMPT...`."""
-    least: int = 0
-    most: int | None = 0
-    """Number of arguments; None: any."""
-    options: tuple[Option, ...] = ()
-    examples: tuple[tuple[str, str], ...] = ()
-    """Commands and what they do."""
-    exits: tuple[tuple[int, str], ...] = ()
-    """Exit statuses that mean something particular here, beside those of every verb."""
+    def __init__(
+        self,
+        name: str,
+        summary: str,
+        run: Callable[[Given], int],
+        description: str,
+        arguments: str = "",
+        least: int = 0,
+        most: int | None = 0,
+        options: tuple[Option, ...] = (),
+        examples: tuple[tuple[str, str], ...] = (),
+        exits: tuple[tuple[int, str], ...] = (),
+    ) -> None:
+        self.name, self.summary, self.run, self.description = name, summary, run, description
+        self.arguments = arguments
+        """As the synopsis shows them, such as `PROMPT...`."""
+        self.least, self.most = least, most
+        """Number of arguments; None: any."""
+        self.options = options
+        self.examples = examples
+        """Commands and what they do."""
+        self.exits = exits
+        """Exit statuses that mean something particular here, beside those of every verb."""
 
 
 JSON = Option(("--json",), "Print JSON with the names that docs/protocol.md gives, for programs.")

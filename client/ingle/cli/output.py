@@ -1,9 +1,14 @@
 """How results look: aligned tables, numbers for people, JSON for programs, colours for terminals."""
 
+from __future__ import annotations
+
 import os
 import sys
-from collections.abc import Sequence
-from typing import Any
+
+TYPE_CHECKING = False  # the real one costs 10 ms: `import typing`
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
 
 _CONTROL = (*range(9), *range(11, 32), *range(127, 160))
 """What moves a terminal's cursor, paints or worse; newline and tab may pass."""

@@ -4,13 +4,17 @@ This is the light side of the wire, for clients: the `msgpack` package alone. Th
 through `ingle.wire.schema`.
 """
 
-from typing import Any, Final
+from __future__ import annotations
 
 import msgpack
 
 from ingle.wire.limits import DEPTH, FRAME_BYTES
 
-Message = dict[str, Any]
+TYPE_CHECKING = False  # the real one costs 10 ms: `import typing`
+if TYPE_CHECKING:
+    from typing import Any, Final
+
+Message = dict[str, "Any"]
 """One message: a map with a string `t` (type)."""
 
 _EXPECTED: Final = (ValueError, RecursionError, TypeError, OverflowError)

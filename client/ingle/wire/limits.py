@@ -1,6 +1,10 @@
 """Numbers that both sides of the public socket agree on (docs/protocol.md, Limits)."""
 
-from typing import Final
+from __future__ import annotations
+
+TYPE_CHECKING = False  # the real one costs 10 ms: `import typing`
+if TYPE_CHECKING:
+    from typing import Final
 
 PROTOCOL: Final = (1, 4)
 """The newest protocol that this code speaks: (major, minor)."""
