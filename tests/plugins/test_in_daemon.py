@@ -47,7 +47,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaemonFixture]:
 def ask(daemon: DaemonFixture, text: str, **fields: Any) -> tuple[str, dict[str, Any]]:
     """Ask, and return the text that came and the message that ended it."""
     with closing(Wire(daemon.socket)) as wire:
-        wire.ask(text, **fields)
+        wire.ask(text, **{"credit": 256} | fields)  # nobody gives more, and how it is cut is not known
         messages = wire.until("done", "failed")
     text = "".join(message.get("x", "") for message in messages)
     return text or (messages[-1].get("result") or {}).get("text", ""), messages[-1]
