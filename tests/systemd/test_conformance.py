@@ -156,10 +156,11 @@ ENTRIES = (
 import logging
 assert journal.connected()
 journal.configure("debug", "ingle-test")
-log = logging.getLogger("some.name")
+log = logging.getLogger("ingled.some")
 log.info("one %s", sys.argv[2], extra=journal.about(model="m", request="r", account="uid:7", hook="h"))
 log.error("two\\nlines \\u00e4 " + sys.argv[2])
 log.debug("x" * 100_000 + sys.argv[2])
+logging.getLogger("others").debug("of others nothing at this level " + sys.argv[2])
 try:
     raise ValueError("the words of an exception")
 except ValueError:
@@ -190,7 +191,7 @@ def test_the_journal_has_the_same_entries_both_ways(box: Any, systemd_python: Pa
         "MESSAGE": "one MARK",
         "PRIORITY": "6",
         "SYSLOG_IDENTIFIER": "ingle-test",
-        "LOGGER": "some.name",
+        "LOGGER": "ingled.some",
         "REQUEST_ID": "r",
         "MODEL": "m",
         "ACCOUNT": "uid:7",
