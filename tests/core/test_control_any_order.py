@@ -223,6 +223,11 @@ class Core(RuleBasedStateMachine):
         caller, now = on.Caller(1, "uid:1", ADMIN), self.tick()
         self.give(on.WantAsked(now, caller, 0, model, 5.0) if hint else on.YieldAsked(now, caller, 0, None))
 
+    @rule(model=models, gib=st.integers(30, 49), load_s=st.none() | st.just(2.0), budget=st.sampled_from([40, 80, 100]))
+    def memory_is_seen(self, model: str, gib: int, load_s: float | None, budget: int) -> None:
+        self.give(on.NeedSeen(self.tick(), model, gib * GIB, load_s))
+        self.give(on.DeviceSeen(self.tick(), Device("gpu", budget * GIB)))
+
     @rule(pause=st.sampled_from([1.0, 5.0, 30.0]))
     def time_passes(self, pause: float) -> None:
         self.now += pause

@@ -104,10 +104,15 @@ def test_a_damaged_ledger_is_set_aside(daemon: DaemonFixture) -> None:
 def test_the_command_prints_it_for_people(daemon: DaemonFixture) -> None:
     done = daemon.cli("plan", "a")
     assert done.returncode == 0, done.stderr
-    for words in ("a: it fits", "needs        200 MiB (as the engine estimates)", "weights    60 MiB", "never loaded"):
+    for words in (
+        "a: it fits",
+        "needs          200 MiB (as the engine estimates)",
+        "weights      60 MiB",
+        "never loaded",
+    ):
         assert words in done.stdout
     done = daemon.cli("plan", "huge")
-    assert done.returncode == 5 and "would fit    a KV cache of 300MiB (400 MiB)" in done.stdout
+    assert done.returncode == 5 and "would fit      a KV cache of 300MiB (400 MiB)" in done.stdout
     assert daemon.json("plan", "a", "--context", "4096")["fits"] is True
     assert daemon.cli("plan", "nobody").returncode == 4
     assert daemon.cli("plan", "a", "--kv-cache", "much").returncode == 2

@@ -49,18 +49,22 @@ def _lines(plan: dict[str, Any]) -> list[str]:
         lines.append(f"  {plan['why']}")
     if plan["evicts"]:
         lines.append(f"  would be put out: {', '.join(plan['evicts'])}")
-    lines.append(f"needs        {size(need['bytes'])} ({SOURCES.get(need['source'], need['source'])})")
+    if plan["decision"] == "refused":
+        return lines
+    lines.append(f"needs          {size(need['bytes'])} ({SOURCES.get(need['source'], need['source'])})")
     for key, name in PARTS.items():
         if need.get(key):
-            lines.append(f"  {name:<11}{size(need[key])}{_cache(plan) if key == 'kv_cache' else ''}")
+            lines.append(f"  {name:<13}{size(need[key])}{_cache(plan) if key == 'kv_cache' else ''}")
     budget = device["budget_bytes"]
     room = "no bound is known" if budget is None else f"{size(budget)} for models, {size(device['taken_bytes'])} taken"
-    lines.append(f"{device['name']:<13}{room}")
-    lines.append(f"load         {'it was never loaded' if plan['load_s'] is None else duration(plan['load_s'])}")
+    lines.append(f"{device['name']:<15}{room}")
+    lines.append(f"load           {'it was never loaded' if plan['load_s'] is None else duration(plan['load_s'])}")
     for one in plan["would_fit"]:
-        lines.append(f"would fit    {_change(one)} ({size(one['need_bytes'])})")
+        lines.append(f"would fit      {_change(one)} ({size(one['need_bytes'])})")
+    if plan["decision"] == "never" and not plan["would_fit"]:
+        lines.append("would fit      nothing: no shorter context, no other dtype, no fewer bits a weight")
     if plan.get("note"):
-        lines.append(f"note         {plan['note']}")
+        lines.append(f"note           {plan['note']}")
     return lines
 
 
