@@ -118,7 +118,7 @@ class Info(Struct, frozen=True, forbid_unknown_fields=True):
     kv_bytes: int = 0
     weights_bytes: int = 0
     max_running: int = 0
-    """Most requests in one batch."""
+    """Most requests in one batch; 0: not known, or the worker does not say when a place is free."""
     device: str = "cpu"
     load_s: float = 0.0
     """Seconds from fork to ready."""
@@ -265,6 +265,14 @@ class RunFailed(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", 
     hint: str
     fault: str
     at: str | None = None
+
+
+class Freed(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="freed"):
+    """The engine is done with a request whose reader has not taken all: its place is free. `Ended` follows later."""
+
+    id: str
+    prompt: int
+    completion: int
 
 
 class Stats(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="stats"):
@@ -455,6 +463,7 @@ FromPeer = (
     | LoadFailed
     | Chunks
     | Ended
+    | Freed
     | RunFailed
     | Stats
     | Forked

@@ -108,10 +108,10 @@ class LinkBroker:
         return found
 
     def quiet(self, seconds: float) -> None:
-        """Fail when anything but the news of the engine's load arrives for so long."""
+        """Fail when anything but news of the engine's load and places arrives for so long."""
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
-            if (got := self.pump(left)) and not isinstance(got[1], link.Stats):
+            if (got := self.pump(left)) and not isinstance(got[1], link.Stats | link.Freed):
                 raise AssertionError(f"unexpected: {got[1]}")
 
 

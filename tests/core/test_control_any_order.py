@@ -168,6 +168,11 @@ class Core(RuleBasedStateMachine):
         )
 
     @rule(data=st.data())
+    def free(self, data: st.DataObject) -> None:
+        if self.running:
+            self.give(on.PlaceFreed(self.tick(), data.draw(st.sampled_from(sorted(self.running))), 1, 1))
+
+    @rule(data=st.data())
     def deliver(self, data: st.DataObject) -> None:
         over = sorted(id for id, (conn, closed) in self.streams.items() if closed and conn is not None)
         if over:
@@ -249,7 +254,7 @@ class Core(RuleBasedStateMachine):
             model = self.core.models[record.model]
             if record.stage is Stage.QUEUED:
                 waits = model.state in (State.LOADING, State.STOPPING) or record.model in self.restarts
-                busy = model.state is State.READY and self.core.requests.turns[record.model].running
+                busy = model.state is State.READY and self.core.requests.turns[record.model].taken
                 assert waits or self.hopeful(record.model) or model.closed or busy
                 assert self.held.get(record.id) == (None if record.worker is None else int(record.worker))
                 assert model.state is not State.READY or record.worker == model.worker, "a death would lose it"
@@ -280,12 +285,12 @@ class Core(RuleBasedStateMachine):
             if not places:
                 assert not turns.waiting
             elif turns.waiting:
-                assert len(turns.running) >= places - 1, "only batch requests wait, and for kept places only"
-            assert not places or len(turns.running) <= places + 1
-            running = {one.account for one in turns.running.values()}
+                assert turns.taken >= places - 1, "only batch requests wait, and for kept places only"
+            assert not places or turns.taken <= places + 1
+            running = {one.account for one in turns.running.values() if one.id not in turns._freed}
             for one in turns.waiting.values():
                 if one.account not in running and self.now - max(one.arrived, turns._opened_at) > PATIENCE_OF_ALL:
-                    assert len(turns.running) > places, "an account of which nothing runs has the next place"
+                    assert turns.taken > places, "an account of which nothing runs has the next place"
 
     @rule(data=st.data(), lost=st.booleans())
     def link_comes_back(self, data: st.DataObject, lost: bool) -> None:

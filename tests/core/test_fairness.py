@@ -179,6 +179,20 @@ def test_an_account_that_has_nothing_running_does_not_wait_for_ever() -> None:
     assert engine.give()[0] == late.id
 
 
+def test_who_reads_slowly_keeps_no_place() -> None:
+    engine = Engine(1)
+    slow = [engine.ask("slow") for _ in range(8)]
+    for two in (slow[:2], slow[2:4], slow[4:6]):
+        assert engine.give() == [one.id for one in two]
+        for one in two:
+            engine.turns.free(one)
+            engine.turns.free(one)
+    for one in slow[:4]:
+        engine.end(one)
+    assert engine.turns.taken == 0
+    assert engine.give() == [one.id for one in slow[6:]]
+
+
 def test_those_whose_worker_died_go_on_before_all_others() -> None:
     engine = Engine(2)
     old = _given(engine, "a", 5)

@@ -61,6 +61,19 @@ def test_positions_count_those_before(daemon: DaemonFixture) -> None:
             assert "place" in told["what"]
 
 
+def test_readers_that_have_stopped_keep_no_place(daemon: DaemonFixture) -> None:
+    with Wire(daemon.socket) as client, Wire(daemon.socket) as other:
+        ids = [client.ask(f"a few words {i}", credit=0) for i in range(3 * AT_ONCE)]
+        assert other.read(other.ask("quick"))[1]["t"] == "done"
+        assert set(states(client)) == set(ids)
+        assert daemon.process is not None
+        daemon.process.send_signal(signal.SIGKILL)
+        daemon.process.wait()
+        daemon.start()
+    with Wire(daemon.socket) as client:
+        assert client.read(client.ask("quick"))[1]["t"] == "done", "the next daemon knows it too"
+
+
 def test_a_request_that_waits_for_a_place_outlives_the_daemon(daemon: DaemonFixture) -> None:
     with Wire(daemon.socket) as client:
         ids = [client.ask(f"{'w ' * 40}{i}", detach=True, credit=0) for i in range(8)]

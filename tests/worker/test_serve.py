@@ -90,6 +90,34 @@ def test_credit_is_kept_exactly_and_the_rest_merges(broker: LinkBroker, start: S
     assert broker.wait(link.Ended)[1].completion == 6
 
 
+def test_a_place_is_free_when_the_engine_is_done_though_nobody_has_read(broker: LinkBroker, start: Start) -> None:
+    start()
+    worker = ready(broker)
+    run(broker, worker, "a b", credit=0)
+    freed = broker.wait(link.Freed)[1]
+    assert (freed.id, freed.completion) == ("r", 2)
+    broker.send(worker, link.Who())
+    assert broker.wait(link.Attach)[1].held[0].id == "r"
+    assert broker.wait(link.Freed)[1] == freed, "another broker is told too"
+    broker.send(worker, link.Credit({"r": (9, 0)}))
+    assert broker.wait(link.Ended)[1].completion == 2
+
+
+def test_a_request_that_waits_is_held_until_it_is_told_to_begin(broker: LinkBroker, start: Start) -> None:
+    start()
+    worker = ready(broker)
+    for id in ("r", "gone"):
+        broker.send(worker, link.Run(id, "chat", chat("a b"), True, 9, "salt", waits=True))
+    broker.send(worker, link.Abort(["gone"]))
+    broker.quiet(0.2)
+    broker.send(worker, link.Who())
+    assert [(held.id, held.waits) for held in broker.wait(link.Attach)[1].held] == [("r", True)]
+    for id in ("gone", "r", "r"):
+        broker.send(worker, link.Begin(id, 7))
+    assert broker.wait(link.Ended)[1].completion == 2
+    broker.quiet(0.2)
+
+
 def test_a_request_without_credit_waits_for_some(broker: LinkBroker, start: Start) -> None:
     start()
     worker = ready(broker)

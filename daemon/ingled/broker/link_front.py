@@ -220,6 +220,8 @@ class LinkFront:
                 self._dispatch(
                     on.RunEnded(now, m.id, m.finish, m.prompt, m.cached, m.completion, m.first_ms, m.stop, m.result)
                 )
+            case link.Freed():
+                self._dispatch(on.PlaceFreed(now, message.id, message.prompt, message.completion))
             case link.RunFailed():
                 m2 = message
                 self._dispatch(on.RunFailed(now, m2.id, m2.code, m2.message, m2.hint, m2.fault, m2.at))

@@ -129,6 +129,8 @@ class Control:
                 return self.workers.nursery_failed(event)
             case on.RunEnded():
                 return self.passage.run_ended(event)
+            case on.PlaceFreed():
+                return self.desk.freed(event)
             case on.RunFailed():
                 return self.desk.run_failed(event)
             case on.HookOffered():

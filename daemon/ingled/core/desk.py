@@ -252,6 +252,14 @@ class Desk:
         result = UNSET if e.result is None else e.result
         return record, Done(e.id, finish, usage, times, ref, [], stop, result, record.resumed)
 
+    def freed(self, e: on.PlaceFreed) -> list[do.Effect]:
+        """The engine has made all of an answer, taken by its reader or not: somebody else may have its place."""
+        record = self.requests.records.get(e.id)
+        if record is not None and record.stage is Stage.RUNNING:
+            self._pay(e.now, record, Usage(e.prompt, 0, e.completion))
+            self.requests.turns[record.model].free(record)
+        return []
+
     def run_failed(self, e: on.RunFailed) -> list[do.Effect]:
         """The engine refused a request or failed at it."""
         record = self.requests.records.get(e.id)

@@ -303,6 +303,16 @@ class RunEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class PlaceFreed:
+    """The engine is done with a request of which text still waits for its reader; tokens as in `RunEnded`."""
+
+    now: float
+    id: str
+    prompt: int
+    completion: int
+
+
+@dataclass(frozen=True, slots=True)
 class RunFailed:
     """The engine refused a request or failed at it."""
 
@@ -489,6 +499,7 @@ Event = (
     | NurseryLoading
     | NurseryFailed
     | RunEnded
+    | PlaceFreed
     | RunFailed
     | HookOffered
     | HookWithdrawn

@@ -95,6 +95,8 @@ class Turns:
         self.waiting: dict[str, Waiter] = {}
         """In the order in which they came."""
         self.running: dict[str, Waiter] = {}
+        self._freed: set[str] = set()
+        """Of those, the ones with which the engine is done: their readers take their time."""
         self.places = 0
         """Requests that the engine runs at once; 0: any number."""
         self.counters = Counters(lambda: ((one.account, worth(one)) for one in self.running.values()))
@@ -138,10 +140,24 @@ class Turns:
         self.running[one.id] = one
         self._runs[one.account] += 1
 
+    def free(self, one: Waiter) -> None:
+        """The engine is done with a running request."""
+        if one.id not in self._freed:
+            self._freed.add(one.id)
+            _less(self._runs, one.account)
+
+    @property
+    def taken(self) -> int:
+        """Return how many requests the engine has."""
+        return len(self.running) - len(self._freed)
+
     def leave(self, one: Waiter) -> None:
         """A request waits or runs no longer."""
         if self.running.pop(one.id, None) is not None:
-            _less(self._runs, one.account)
+            if one.id in self._freed:
+                self._freed.discard(one.id)
+            else:
+                _less(self._runs, one.account)
         elif self.waiting.pop(one.id, None) is not None:
             _less(self._waits, one.account)
             if self._again.pop(one.id, None) is None:
@@ -174,7 +190,7 @@ class Turns:
         most = self.places + 1 + self.places // AHEAD_PART
         if rank(priority) == BATCH and (kept := self.kept(now)):
             most = self.places - kept
-        return len(self.running) < most
+        return self.taken < most
 
     def next(self, now: float) -> Waiter | None:
         """Return who is to be given to the engine now; None when there is no place or nobody waits."""

@@ -125,7 +125,8 @@ class Requests:
         self._open: Counter[str] = Counter()
 
     def _worth(self, one: Waiter) -> int:
-        return PROMPT * self.records[one.id].prompt_guess + ANSWER * self._made(one.id)
+        record = self.records[one.id]
+        return 0 if record.paid else PROMPT * record.prompt_guess + ANSWER * self._made(one.id)
 
     def at(self, stage: Stage) -> list[Record]:
         """Return the requests at a stage, oldest first."""

@@ -173,6 +173,11 @@ class CoreAnswer:
         return stop is not None and reason is None
 
     @property
+    def counts(self) -> tuple[int, int] | None:
+        """Return the tokens of prompt and answer once the core is done with it."""
+        return (self._prompt, self._count) if self.over else None
+
+    @property
     def over(self) -> bool:
         """Nothing more comes from the core."""
         return self._finish is not None or self._error is not None

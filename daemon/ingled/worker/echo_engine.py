@@ -84,8 +84,8 @@ class Answer:
         self.failure: Exception | None = None
         self._news = asyncio.Event()
 
-    async def make(self, options: Options) -> None:
-        """Make one token after the other."""
+    async def make(self, options: Options, over: Callable[[], None]) -> None:
+        """Make one token after the other; `over` is called behind the last."""
         failing = options.fail in ("crash", "die", "exit", "hang")
         for index in range(self.made, len(self.words)):
             if failing and index == options.fail_at:
@@ -94,6 +94,7 @@ class Answer:
             await asyncio.sleep(options.delay_ms / 1000)
             self.made += 1
             self._news.set()
+        over()
 
     async def _fail(self, how: str) -> None:
         if how == "exit":
@@ -148,9 +149,16 @@ class EchoEngine:
 
     def run(self, request: Request, news: Callable[[], None]) -> Generated:
         """Begin to answer."""
-        return Generated(self.deltas(request), partial(self.abort, request.id), news)
+        counts = partial(self._counts, request)
+        return Generated(self.deltas(request, news), partial(self.abort, request.id), news, counts)
 
-    async def deltas(self, request: Request) -> AsyncGenerator[Delta, None]:
+    def _counts(self, request: Request) -> tuple[int, int] | None:
+        answer = self._running.get(request.id)
+        if answer is None or answer.made < len(answer.words):
+            return None
+        return sum(1 for _ in prompt_words(request.body)), answer.made
+
+    async def deltas(self, request: Request, news: Callable[[], None] = lambda: None) -> AsyncGenerator[Delta, None]:
         """Answer with the words of the question."""
         started = time.monotonic()
         if self._options.fail == "refuse":
@@ -162,7 +170,7 @@ class EchoEngine:
         self._totals[0] += len(prompt)
         self._totals[1] += cached
         answer = self._running[request.id] = Answer(words, len(request.tokens))
-        maker = asyncio.create_task(answer.make(self._options))
+        maker = asyncio.create_task(answer.make(self._options, news))
         first_ms = 0.0
         try:
             ended = answer.made >= len(words)

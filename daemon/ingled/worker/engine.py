@@ -99,6 +99,11 @@ class Answer(Protocol):
         """
         ...
 
+    @property
+    def counts(self) -> tuple[int, int] | None:
+        """Return the tokens of prompt and answer once the engine is done, taken or not; `news` tells. None before."""
+        ...
+
     def abort(self) -> None:
         """End the request now: the next `Delta`, or the one behind it, has an `end` with finish `abort`."""
         ...

@@ -15,8 +15,13 @@ class Generated:
         deltas: AsyncGenerator[Delta, None],
         abort: Callable[[], Awaitable[None]],
         news: Callable[[], None],
+        counts: Callable[[], tuple[int, int] | None] = lambda: None,
     ) -> None:
-        """`abort` lets the generator's next delta be its last; before the engine knows the request it does nothing."""
+        """`abort` lets the generator's next delta be its last; before the engine knows the request it does nothing.
+
+        `counts` tells the tokens of prompt and answer, where the engine says that it is done before its end is pulled.
+        """
+        self._counts = counts
         self._deltas = deltas
         self._end = abort
         self._news = news
@@ -35,6 +40,11 @@ class Generated:
         if delta is None:
             self._go.set()
         return delta
+
+    @property
+    def counts(self) -> tuple[int, int] | None:
+        """Return what the engine says."""
+        return self._counts()
 
     def abort(self) -> None:
         """End the generator."""

@@ -166,6 +166,8 @@ class Worker:
                 self._uplink.piece(piece)
             if stream.end is not None:
                 self._uplink.send(stream.end)
+            elif stream.freed is not None:
+                self._uplink.send(stream.freed)
         self._uplink.send(self._loading if self._info is None else link.Ready(self._info))
 
     def _receive(self, message: link.ToPeer) -> None:
@@ -236,6 +238,9 @@ class Worker:
         try:
             if (last := stream.advance(self._uplink.piece)) is not None:
                 self._end(stream, last)
+            elif stream.freed is None and stream.answer is not None and (counts := stream.answer.counts) is not None:
+                stream.freed = link.Freed(stream.id, *counts)
+                self._uplink.send(stream.freed)
         except EngineRefused as error:
             self._refuse(stream, error)
         except EngineDead as error:

@@ -12,7 +12,7 @@ import msgspec
 from ingle.wire.limits import CHUNK_BYTES
 from ingle.wire.schema import Chunk
 
-from ingled.link import Ended, Held, Piece, Run, RunFailed
+from ingled.link import Ended, Freed, Held, Piece, Run, RunFailed
 from ingled.worker.engine import Answer, Delta, Request
 
 CHUNK_LOGPROBS = 8192
@@ -32,6 +32,8 @@ class Stream:
         """What the engine is to be asked, as long as that has to wait."""
         self.answer: Answer | None = None
         """What the engine makes; None until it has begun."""
+        self.freed: Freed | None = None
+        """The engine is done with it, though text of it still waits for its reader."""
         self.last: Delta | None = None
         """The delta with the answer's end, once it has come."""
         self.end: Ended | RunFailed | None = None

@@ -172,7 +172,8 @@ class VllmEngine:
             kv_bytes=kv_bytes,
             taken_bytes=device_bytes,
             weights_bytes=sum(file.stat().st_size for file in Path(self._spec.source).glob("*.safetensors")),
-            max_running=config.scheduler_config.max_num_seqs,
+            # AsyncLLM does not tell that an answer is done before it is taken: a paused reader would keep its place.
+            max_running=config.scheduler_config.max_num_seqs if isinstance(self._client, CoreClient) else 0,
             device="cpu" if current_platform.is_cpu() else current_platform.get_device_name(),
         )
 
