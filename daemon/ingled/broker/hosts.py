@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ingled import link
+from ingled.broker.first_plugin import FirstPlugin
 from ingled.broker.host import Host, Mail
 from ingled.broker.judge import DEAD_S, Judge
 from ingled.broker.nursery_child import tail
@@ -24,7 +25,6 @@ from ingled.broker.plugin_entries import entries, stand_ins
 from ingled.broker.processes import exit_words, kill_group, runs
 from ingled.broker.router import Peer
 from ingled.core import events as on
-from ingled.folder import Folder, drop_ins
 from ingled.journal import about
 
 log = logging.getLogger(__name__)
@@ -69,8 +69,7 @@ class Hosts:
         self._crashing: set[str] = set()
         """Plugins whose import ends their host."""
         self._stopping = False
-        self._folder: Folder | None = None
-        """Watches the drop-in folder while no host does."""
+        self._first = FirstPlugin(loop, setup, self._await_plugins)
         self.on_ready: Callable[[str], None] = lambda group: None
         self.on_drain: Callable[[int], None] = lambda pid: None
         self.on_gone: Callable[[Host], None] = lambda host: None
@@ -80,9 +79,7 @@ class Hosts:
     @property
     def needed(self) -> bool:
         """Return whether there is a plugin to run."""
-        choices = self._setup.plugins
-        files = (name for name in drop_ins(self._setup.folder) if name not in choices)
-        return any(choice.enabled for choice in choices.values()) or any(files)
+        return self._first.there
 
     # ------------------------------------------------------------ who is there
 
@@ -129,24 +126,11 @@ class Hosts:
 
     def _await_plugins(self) -> None:
         """Start a host, or, as long as there is nothing to run, see that the first plugin is noticed."""
-        main, folder = self.groups[MAIN], self._setup.folder
-        if self._folder is not None:
-            self._folder.close()
-            self._folder = None
+        main = self.groups[MAIN]
         if self._stopping or main.current is not None or main.fresh is not None:
-            return
-        if not self.needed and folder is not None:
-            watch = Folder(folder, self._folder_changed)
-            if not self.needed:  # a file may have come before its state was noted
-                self._folder = watch
-                watch.start()
-        if self._folder is None and self.needed:
+            self._first.stop()
+        elif self._first.wait():
             self._start(MAIN)
-
-    def _folder_changed(self) -> None:
-        """Called by the thread that watches, for as long as there is a loop."""
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._await_plugins)
 
     def want(self, group: str) -> None:
         """Somebody waits for a host of this group."""
@@ -209,8 +193,7 @@ class Hosts:
     async def stop_all(self) -> None:
         """End all hosts."""
         self._stopping = True
-        if self._folder is not None:
-            self._folder.close()
+        self._first.stop()
         for host in list(self._hosts.values()):
             self.stop(host)
             if host.peer is None:  # it starts just now, and nothing is with it
