@@ -20,10 +20,10 @@ from ingle import Client
 with Client("/run/ingle/ingle.sock", timeout=300) as client:
     for word in ("first", "second"):
         done = client.chat(f"{{word}} {CANARY}", model="ember", max_tokens=24)
-        assert done.text and done.usage.completion == 24, done
+        assert done.text and done.usage.completion > 0, done
     stream = client.chat("tell me of {CANARY}", model="ember", stream=True, max_tokens=64)
     text = "".join(delta.text for delta in stream)
-    assert text
+    assert len(text) > 20
     print(repr(text))
 """
 
