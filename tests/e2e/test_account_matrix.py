@@ -339,6 +339,9 @@ TABLE: dict[str, tuple[Act, tuple[str, str, str, str]]] = {
     "call yield": (verb("yield"), RIGHT),
     "call hooks": (verb("hooks"), ("the owner's", "yes", "the owner's", "the owner's")),
     "call hook_test": (hook_test, ("called", "bad_value", "bad_value", "bad_value")),
+    "call doctor": (verb("doctor"), RIGHT),
+    "call reload": (verb("reload"), RIGHT),
+    "call config": (verb("config"), ("not_allowed", "not_allowed", "the owner's", "the owner's")),  # rules name it
     "call shutdown": (shutdown, RIGHT),
 }
 """By message, or `call` and verb: what is done, and what comes of it for the owner, on another connection than the one

@@ -83,7 +83,7 @@ def test_calls_that_are_wrong_are_named(daemon: DaemonFixture) -> None:
     with Wire(daemon.socket) as client:
         for verb, args, code in (
             ("sing", {}, "bad_value"),
-            ("plan", {}, "unsupported"),
+            ("sleep", {}, "unsupported"),
             ("load", {}, "bad_value"),
             ("load", {"model": "nope"}, "no_such_model"),
             ("show", {"model": "nope"}, "no_such_model"),
