@@ -86,8 +86,8 @@ def make(shape: str, folder: Path, sequences: int, *, eager: bool | None = None,
     return Model(shape, folder, options)
 
 
-def write(shape: Shape, folder: Path) -> None:
-    """Write configuration and tokenizer of a shape."""
+def write(shape: Shape, folder: Path, words: int = VOCABULARY) -> None:
+    """Write configuration and tokenizer, with so many words, of a shape."""
     files = testing_model.files()
     del files["model.safetensors"], files["README.md"]
     config = json.loads(files["config.json"])
@@ -101,14 +101,14 @@ def write(shape: Shape, folder: Path) -> None:
         "head_dim": shape.head_dim,
         "intermediate_size": shape.inner,
         "tie_word_embeddings": shape.tied,
-        "vocab_size": VOCABULARY,
+        "vocab_size": words,
     }
     tokenizer = json.loads(files["tokenizer.json"])
     vocabulary = tokenizer["model"]["vocab"]
     taken = len(vocabulary) + len(tokenizer["added_tokens"])
     space = testing_model.byte_letters()[ord(" ")]
     # Random weights choose any id: each has a word of its own, so that each has text.
-    vocabulary |= {f"{space}{invented(number)}": number for number in range(taken, VOCABULARY)}
+    vocabulary |= {f"{space}{invented(number)}": number for number in range(taken, words)}
     files["config.json"] = json.dumps(config, indent=1).encode()
     files["tokenizer.json"] = json.dumps(tokenizer, ensure_ascii=False).encode()
     folder.mkdir(parents=True, exist_ok=True)
