@@ -8,6 +8,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -91,7 +92,7 @@ class FakeDaemon:
         self.hook_list: list[Message] = []
         self.wrong: list[str] = []
         """Messages about hooks that the daemon would not have taken."""
-        self._calls = 0
+        self._calls = count(1)
         self._news = threading.Condition()
         self._todo: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._context = zmq.Context()
@@ -163,13 +164,12 @@ class FakeDaemon:
     def hook_call(self, point: str, value: Message, *hooks: str, wait: bool = True, **fields: Any) -> Message:
         """Call hooks, by default all that are offered, and return the reply."""
         names = list(hooks or self.offers)
-        if wait:
-            self._calls += 1
-        message = {"t": "hook_call", "call": self._calls if wait else 0, "point": point, "hooks": names, "id": "r1"}
+        number = next(self._calls) if wait else 0  # its own, as several may wait at once
+        message = {"t": "hook_call", "call": number, "point": point, "hooks": names, "id": "r1"}
         about = {"account": "uid:0", "model": "tiny", "op": "chat", "stream": True, "client": "t", "tags": ["shell"]}
         message |= {"value": {"call": about | {"context": []}} | value, "deadline_ms": 9000} | fields
         self.do(lambda: self._send(self.offers[names[0]]["peer"], message))
-        return self.wait_for("hook_reply", call=self._calls) if wait else {}
+        return self.wait_for("hook_reply", call=number) if wait else {}
 
     def hook_end(self, name: str, id: str = "r1") -> None:
         """Let a hook forget a stream."""
