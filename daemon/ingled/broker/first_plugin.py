@@ -13,20 +13,20 @@ class FirstPlugin:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, setup: link.Setup, came: Callable[[], None]) -> None:
         """`came` is called when there may be one where there was none."""
-        self._loop, self._setup, self._came = loop, setup, came
+        self._loop, self.setup, self._came = loop, setup, came
         self._watch: Folder | None = None
 
     @property
     def there(self) -> bool:
         """Return whether there is a plugin to run."""
-        choices = self._setup.plugins
-        files = (name for name in drop_ins(self._setup.folder) if name not in choices)
+        choices = self.setup.plugins
+        files = (name for name in drop_ins(self.setup.folder) if name not in choices)
         return any(choice.enabled for choice in choices.values()) or any(files)
 
     def wait(self) -> bool:
         """Begin to wait; returns whether there is one already."""
         self.stop()
-        folder = self._setup.folder
+        folder = self.setup.folder
         if folder is not None and not self.there:
             watch = Folder(folder, self._changed)
             if not self.there:  # one may have come before the folder's state was noted

@@ -292,7 +292,7 @@ class Hosts:
 
     def reconfigure(self, setup: link.Setup) -> None:
         """Run other plugins, or with other options: fresh hosts take over as soon as they have told what they offer."""
-        self._setup = setup
+        self._setup = self._first.setup = setup
         self._crashing.clear()
         self._await_plugins()
         for name, group in list(self.groups.items()):
