@@ -17,9 +17,10 @@ def model(tmp_path: Path) -> Path:
 
 def test_the_bound_follows_the_dtype(model: Path) -> None:
     found = folder.read(model)
-    full = found.weights_bytes("float32")
-    assert found.tensors.bytes == full == 2 * found.weights_bytes("bfloat16") == 2 * found.weights_bytes()
-    assert (found.token_bytes("float32"), found.token_bytes()) == (512, 256)
+    half = found.weights_bytes("bfloat16")
+    assert found.tensors.bytes == half == found.weights_bytes() == found.weights_bytes("float32") // 2
+    numbers = 2 * 4 * 2 * 32  # keys and values, layers, heads, numbers of a head
+    assert (found.token_bytes("float32"), found.token_bytes()) == (4 * numbers, 2 * numbers)
 
 
 def test_what_is_stored_in_two_bytes_or_quantized_counts_as_it_is(model: Path) -> None:
