@@ -30,7 +30,7 @@ from ingled.worker.vllm_errors import one_line
 log = logging.getLogger(__name__)
 
 CPU_PROCESS_BYTES = 192 << 20
-"""What a forked worker takes beside model and tokenizer, both of its processes (vLLM 0.32; decisions/0010)."""
+"""What a forked worker takes beside model and tokenizer, both of its processes (vLLM 0.32; decisions/0011)."""
 GPU_PROCESS_BYTES = 600 << 20
 """The same on a GPU, of its memory: the CUDA context and its libraries. Not measured by us; what is measured of a
 model takes this one's place."""
