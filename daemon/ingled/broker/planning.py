@@ -10,7 +10,7 @@ from msgspec import Meta, Struct
 from ingled import link
 from ingled.broker.front import Connection
 from ingled.broker.needs import with_changes
-from ingled.core.accounts import Rights, forbidden, visible
+from ingled.core.accounts import Rights, visible
 from ingled.core.need import Need, changes
 from ingled.core.placement import Decision, Evict, Fits, Resident
 from ingled.core.residency import Model, State
@@ -45,14 +45,8 @@ class PlanArgs(Struct, frozen=True, forbid_unknown_fields=True):
 
 def plan(shell: "Shell", connection: Connection, ref: int, args: PlanArgs) -> None:
     """Answer when the engine has said what the model would take; nothing is done."""
-    name = shell.control.names.find(args.model)
+    name = shell.usable(connection, ref, args.model)
     if name is None:
-        text, hint = shell.control.names.explain(args.model)
-        shell.front.fail(connection.number, ref, "no_such_model", text, hint, at="args.model")
-        return
-    if not connection.rights.uses(name):
-        text, hint = forbidden(connection.account, name, connection.rights)
-        shell.front.fail(connection.number, ref, "not_allowed", text, hint, at="args.model")
         return
     number, rights = connection.number, connection.rights
     now = shell.specs[name]

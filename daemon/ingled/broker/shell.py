@@ -30,7 +30,7 @@ from ingled.broker.timers import Key, Timers
 from ingled.config import Config
 from ingled.core import effects as do
 from ingled.core import events as on
-from ingled.core.accounts import Accounts
+from ingled.core.accounts import Accounts, forbidden
 from ingled.core.control import Control
 from ingled.core.desk import Limits
 from ingled.core.flow import Flow
@@ -318,6 +318,19 @@ class Shell:
 
     def _timer(self, key: Key) -> None:
         self.dispatch(on.TimerFired(self.loop.time(), key))
+
+    def usable(self, connection: Connection, ref: int, asked: str) -> str | None:
+        """Return the model that a call is about; if there is none for this account, the call is answered with that."""
+        names, rights = self.control.names, connection.rights
+        name = names.find(asked)
+        if name is None:
+            text, hint = names.explain(asked)
+            self.front.fail(connection.number, ref, "no_such_model", text, hint, at="args.model")
+        elif not rights.uses(name):
+            text, hint = forbidden(connection.account, name, rights)
+            self.front.fail(connection.number, ref, "not_allowed", text, hint, at="args.model")
+            name = None
+        return name
 
     def _call(self, connection: Connection, call: Call) -> None:
         verbs.answer(self, connection, call)

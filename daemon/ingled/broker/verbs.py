@@ -20,7 +20,7 @@ from ingled.broker.reading import read_args
 from ingled.broker.reload import effective, reload
 from ingled.config import ConfigError
 from ingled.core import events as on
-from ingled.core.accounts import Right, forbidden, lacking, visible
+from ingled.core.accounts import Right, lacking, visible
 from ingled.core.requests import Stage
 from ingled.core.residency import Model, State
 from ingled.link import worker_log
@@ -201,14 +201,8 @@ def _models(shell: "Shell", connection: Connection, ref: int, args: Nothing) -> 
 
 
 def _show(shell: "Shell", connection: Connection, ref: int, args: OneModel) -> None:
-    name = shell.control.names.find(args.model)
+    name = shell.usable(connection, ref, args.model)
     if name is None:
-        text, hint = shell.control.names.explain(args.model)
-        shell.front.fail(connection.number, ref, "no_such_model", text, hint, at="args.model")
-        return
-    if not connection.rights.uses(name):
-        text, hint = forbidden(connection.account, name, connection.rights)
-        shell.front.fail(connection.number, ref, "not_allowed", text, hint, at="args.model")
         return
     model = shell.control.models[name]
     spec = shell.specs[name]
