@@ -30,6 +30,7 @@ from ingle.errors import Cancelled, IngleError, Unreachable
 from ingled.testing import DaemonFixture, Wire
 from ingled.testing_model import profile
 
+from bench.hooks_host import LOUD
 from bench.record import Record, options
 
 CLIENTS = 5
@@ -40,24 +41,6 @@ LEFT_AFTER = 5
 """Chunks that are read of a stream that is cancelled or left."""
 ECHO = '[models.soak]\nsource = "builtin:ember"\npreload = true\necho = {delay_ms = 1}\n'
 PARTS = ("worker", "EngineCore", "broker", "nursery")
-LOUD = """
-from ingled.hooks import hookimpl
-
-
-class Loud:
-    held = 0
-
-    def feed(self, text):
-        return text.upper()
-
-    def flush(self):
-        return ""
-
-
-@hookimpl
-def ingled_chunk(call):
-    return Loud()
-"""
 DAEMON = """
 [daemon]
 stuck = 10
