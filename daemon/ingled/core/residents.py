@@ -9,7 +9,7 @@ from ingle.wire.schema import Phase, Result
 from ingled.core import effects as do
 from ingled.core import events as on
 from ingled.core.accounts import forbidden
-from ingled.core.outcomes import refuse
+from ingled.core.outcomes import no_such_model, refuse
 from ingled.core.placement import CheapestBack, Decision, Device, Evict, Fits, Never, Policy, Resident, Wait
 from ingled.core.residency import Cause, Model, State
 
@@ -197,9 +197,7 @@ class Residents:
         """Keep a model from being put out, or no longer."""
         name = self._workers.names.find(e.model)
         if name is None:
-            return [
-                refuse(e.caller.conn, e.ref, "no_such_model", *self._workers.names.explain(e.model), at="args.model")
-            ]
+            return [no_such_model(e.caller.conn, e.ref, self._workers.names, e.model)]
         model = self.models[name]
         model.pinned = e.pinned
         out: list[do.Effect] = []
@@ -212,9 +210,7 @@ class Residents:
         """Load a model that somebody will probably ask, unless a busy one would have to wait for that."""
         name = self._workers.names.find(e.model)
         if name is None:
-            return [
-                refuse(e.caller.conn, e.ref, "no_such_model", *self._workers.names.explain(e.model), at="args.model")
-            ]
+            return [no_such_model(e.caller.conn, e.ref, self._workers.names, e.model)]
         if not e.caller.rights.uses(name):
             return [refuse(e.caller.conn, e.ref, "not_allowed", *forbidden(e.caller.account, name, e.caller.rights))]
         model = self.models[name]

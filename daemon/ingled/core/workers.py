@@ -12,7 +12,7 @@ from ingled.core import effects as do
 from ingled.core import events as on
 from ingled.core.desk import Desk
 from ingled.core.naming import Names
-from ingled.core.outcomes import failed, refuse, told, why_failed
+from ingled.core.outcomes import failed, no_such_model, refuse, told, why_failed
 from ingled.core.pipeline import Pipeline
 from ingled.core.placement import Device, Never
 from ingled.core.requests import Stage
@@ -85,7 +85,7 @@ class Workers:
         """Start a model that somebody asks for, and answer now or when it is there."""
         name = self.names.find(e.model)
         if name is None:
-            return [refuse(e.caller.conn, e.ref, "no_such_model", *self.names.explain(e.model), at="args.model")]
+            return [no_such_model(e.caller.conn, e.ref, self.names, e.model)]
         if self.draining:
             return [refuse(e.caller.conn, e.ref, "draining", "the daemon is shutting down", "try again later")]
         model = self.models[name]
@@ -107,7 +107,7 @@ class Workers:
         conn, ref = e.caller.conn, e.ref
         name = self.names.find(e.model)
         if name is None:
-            return [refuse(conn, ref, "no_such_model", *self.names.explain(e.model), at="args.model")]
+            return [no_such_model(conn, ref, self.names, e.model)]
         model = self.models[name]
         busy = self.requests.running(name) + self.requests.waiting(name)
         if busy and not e.force:
