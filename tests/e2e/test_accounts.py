@@ -147,12 +147,14 @@ def test_a_right_that_a_rule_gives_is_had() -> None:
 
 
 def test_limits_of_requests_and_tokens_refuse_with_the_time_to_wait() -> None:
+    slow = '[models.slow]\nsource = "/z"\necho = {delay_ms = 50}\n'  # neither of two is over before the other is asked
     rule = '[[rules]]\naccounts = ["uid:65534"]\nopen_requests = 2\ntokens_per_minute = 40\npriority = "batch"'
-    with ruled(rule) as daemon, somebody_else(daemon) as other, Wire(daemon.socket) as root:
+    with ruled(slow + rule) as daemon, somebody_else(daemon) as other, Wire(daemon.socket) as root:
         root.read(root.ask("load it"))
         with pytest.raises(RuntimeError, match=r"not_allowed.*class 'batch'"):
             other.ask("first", priority=-1)
-        ids = [other.ask("x " * 100, credit=0) for _ in range(2)]
+        root.call("load", model="slow")
+        ids = [other.ask("x " * 100, model="slow") for _ in range(2)]
         with pytest.raises(RuntimeError, match=r"over_limit.*2 open requests"):
             other.ask("one more")
         other.send({"t": "cancel", "ref": 99, "id": ids[0]})
