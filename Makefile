@@ -40,7 +40,7 @@ format: setup ## bring the sources into shape
 bench: setup ## measure, and print tables: 20 minutes, or a few with BENCH=--quick (docs/performance.md)
 	for script in $(MEASUREMENTS); do echo "== $$script"; $(VENV)/python -m "bench.$$script" $(BENCH) || exit 1; done
 
-ember: setup ## train the built-in model anew, into bench/ember/out (half an hour on two quiet cores)
+ember: setup ## train the built-in model anew, into bench/ember/out (under half an hour on two quiet cores)
 	nice $(VENV)/python -m bench.ember.train --out bench/ember/out
 
 ember-eval: setup ## ask the built-in model its held-out test, and print the figures

@@ -1,4 +1,4 @@
-"""Train `ember`: one command, a seed, about 28 minutes of two quiet cores.
+"""Train `ember`: one command, a seed, about 23 minutes of two quiet cores.
 
 nice python -m bench.ember.train --out bench/ember/out                      the model that comes with ingle
 python -m bench.ember.train --out OUT --size large --steps 30000 --device cuda     a bigger one, on a GPU
