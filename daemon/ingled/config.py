@@ -12,12 +12,13 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_t
 
 import msgspec
 from ingle.address import runtime_dir
+from ingle.bytesize import parse
 from ingle.wire.hook_schema import Select
 from ingle.wire.limits import HOOK_DEADLINE_MS
 from ingle.wire.schema import Sampling
 from msgspec import Meta, Struct
 
-from ingled import layers, sizes
+from ingled import layers
 from ingled.core import accounts
 from ingled.core.accounts import Class, Right
 from ingled.core.placement import Device, Terms
@@ -219,17 +220,17 @@ class Config(Struct, frozen=True):
     @property
     def device(self) -> Device:
         """Return where models are, and how many bytes they may take together."""
-        return Device("memory", None if self.daemon.memory is None else sizes.read(self.daemon.memory))
+        return Device("memory", None if self.daemon.memory is None else parse(self.daemon.memory))
 
     @property
     def head_room(self) -> int | None:
         """Return the bytes that are left to others; None: as much as is usual."""
-        return None if self.daemon.head_room is None else sizes.read(self.daemon.head_room)
+        return None if self.daemon.head_room is None else parse(self.daemon.head_room)
 
     def terms(self, name: str) -> Terms:
         """Return when this model may be resident."""
         model = self.models[name]
-        need = 0 if model.memory is None else sizes.read(model.memory)
+        need = 0 if model.memory is None else parse(model.memory)
         return Terms(
             need,
             weight=2.0**model.priority,
@@ -429,7 +430,7 @@ def _model(model: Model, at: str, file: Path | None) -> Model:
 
 def _size(value: int | str, at: str) -> int:
     try:
-        bytes = sizes.read(value)
+        bytes = parse(value)
     except ValueError as error:
         raise ConfigError(f"{at} is {value!r}: {error}") from error
     if bytes < 1 << 20:

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Literal
 
 import msgspec
+from ingle.bytesize import spell
 
 from ingled import link, machine
 from ingled.config import Config, ConfigError, load
-from ingled.core.placement import size
 from ingled.layers import default_files
 from ingled.models import folder
 from ingled.models.tensors import Unreadable
@@ -109,7 +109,7 @@ def memory(config: Config, taken: int) -> Iterator[Finding]:
         return
     room = found.budget(taken, config.device.budget, config.head_room)
     where = f", limited by {found.group}" if found.group else ""
-    text = f"{size(found.free)} of {size(found.total)} are free{where}; models may take {size(room)}"
+    text = f"{spell(found.free)} of {spell(found.total)} are free{where}; models may take {spell(room)}"
     state: State = "good" if room else "warning"
     yield Finding("memory", state, text, "" if room else "end what takes it, or lower daemon.head_room")
 
@@ -123,7 +123,7 @@ def shm(root: Path = Path("/")) -> Iterator[Finding]:
     total, free = machine.shared_memory(root)
     little = free < LITTLE_SHM
     remedy = "enlarge it (docker: --shm-size=2g): tensor_parallel needs it" if little else ""
-    yield Finding("/dev/shm", "warning" if little else "good", f"{size(free)} of {size(total)} are free", remedy)
+    yield Finding("/dev/shm", "warning" if little else "good", f"{spell(free)} of {spell(total)} are free", remedy)
 
 
 def disks(config: Config) -> Iterator[Finding]:
@@ -137,7 +137,7 @@ def disks(config: Config) -> Iterator[Finding]:
         free = shutil.disk_usage(there).free
         little = free < LITTLE_DISK
         state: State = "warning" if little else "good"
-        yield Finding(name, state, f"{path}: {size(free)} are free", "free some space" if little else "")
+        yield Finding(name, state, f"{path}: {spell(free)} are free", "free some space" if little else "")
     for path in _files(config.state, "ledger.json.unreadable-*"):
         remedy = "look at it or delete it; what models take has been learned anew since"
         yield Finding("state folder", "warning", f"{path} was set aside: it could not be read", remedy)
@@ -157,10 +157,10 @@ def profile(config: Config, name: str, verdict: Verdict | None, taken: int) -> I
         return
     room = _room(config, taken)
     if verdict is not None and verdict.need and room is not None and verdict.need > room:
-        text = f"needs {size(verdict.need)}, and models may take {size(room)}"
+        text = f"needs {spell(verdict.need)}, and models may take {spell(room)}"
         yield Finding(check, "broken", text, f"`ingle plan {name}` says what would fit")
         return
-    need = f"needs {size(verdict.need)}" if verdict and verdict.need else "what it needs is not known yet"
+    need = f"needs {spell(verdict.need)}" if verdict and verdict.need else "what it needs is not known yet"
     yield Finding(check, "good", f"can run here; {need}")
 
 

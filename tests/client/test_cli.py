@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from ingle.cli import VERBS, main
 from ingle.cli.grammar import Given, Option, Usage, Verb, parse
-from ingle.cli.output import duration, size
+from ingle.cli.output import duration
 
 TEXT = "Once upon a tïme there was a fire." * 6
 CHAT = {"t": "request", "op": "chat", "body": {"messages": [{"role": "user", "content": "hi"}]}}
@@ -296,7 +296,6 @@ def test_short_options_may_be_bundled_and_glued() -> None:
 
 
 def test_numbers_for_people() -> None:
-    assert [size(n) for n in (None, 5, 2048, 3 << 20, 5 << 40)] == ["-", "5 B", "2 KiB", "3 MiB", "5120.0 GiB"]
     assert [duration(s) for s in (None, 1.25, 59, 61, 3700, 90000)] == ["-", "1.2s", "59s", "1m1s", "1h1m", "1d1h"]
 
 

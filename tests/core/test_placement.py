@@ -4,7 +4,7 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from ingled.core.placement import CheapestBack, Device, Evict, Fits, Never, Resident, Terms, Uses, Wait, size
+from ingled.core.placement import CheapestBack, Device, Evict, Fits, Never, Resident, Terms, Uses, Wait
 
 GPU = Device("gpu", 100)
 POLICY = CheapestBack()
@@ -74,10 +74,6 @@ def test_uses_fade() -> None:
         uses.add(now)
     assert 9 < uses.rate(10) * 3600 < 10
     assert uses.rate(40_000) < uses.rate(10) / 1000
-
-
-def test_sizes_for_people() -> None:
-    assert [size(n) for n in (0, 1023, 1536, 5 << 30, 3 << 42)] == ["0 B", "1023 B", "1.5 KiB", "5.0 GiB", "12.0 TiB"]
 
 
 residents = st.lists(

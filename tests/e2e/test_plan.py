@@ -64,7 +64,7 @@ def test_what_would_go_and_what_would_fit_is_named(daemon: DaemonFixture) -> Non
         assert {"what": "unload", "value": ["b"], "need_bytes": 300 * MIB} in plan["would_fit"]
         assert client.call("plan", model="b")["decision"] == "resident"
         plan = client.call("plan", model="huge")
-        assert plan["decision"] == "never" and "800.0 MiB" in plan["why"]
+        assert plan["decision"] == "never" and "800 MiB" in plan["why"]
         (smaller,) = plan["would_fit"]
         assert (smaller["what"], smaller["value"], smaller["need_bytes"]) == ("kv_cache", "150MiB", 250 * MIB)
         assert client.call("plan", model="odd")["decision"] == "refused"

@@ -124,8 +124,9 @@ def parse(verb: Verb, argv: list[str]) -> Given:
             glued = rest.pop()
         try:
             value = option.kind(glued)
-        except ValueError:
-            raise Usage(f"{verb.name}: {name} {glued}: not a number", _see(verb)) from None
+        except ValueError as error:
+            why = "not a number" if option.kind in (int, float) else error
+            raise Usage(f"{verb.name}: {name} {glued}: {why}", _see(verb)) from None
         if option.many:
             values.setdefault(option.key, []).append(value)
         else:

@@ -138,17 +138,6 @@ def text_of(value: Any) -> str:
     return "-" if value is None or value == "" else str(value)
 
 
-def size(value: float | None) -> str:
-    """Return a number of bytes for people."""
-    if value is None:
-        return "-"
-    for unit in ("B", "KiB", "MiB"):
-        if value < 1024:
-            return f"{value:.0f} {unit}"
-        value /= 1024
-    return f"{value:.1f} GiB"
-
-
 def duration(seconds: float | None) -> str:
     """Return a time span for people, in its two largest units."""
     if seconds is None:

@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from ingle.bytesize import parse, spell
 from ingle.cli.grammar import JSON, Given, Option, Verb
-from ingle.cli.output import duration, print_json, put, size, visible
+from ingle.cli.output import duration, print_json, put, visible
 from ingle.line import Line
 
 SOURCES = {
@@ -24,7 +25,6 @@ SAYS = {
     "unknown": "whether it fits is not known",
 }
 UNFIT = 5
-UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 
 def run(given: Given) -> int:
@@ -51,16 +51,18 @@ def _lines(plan: dict[str, Any]) -> list[str]:
         lines.append(f"  would be put out: {', '.join(plan['evicts'])}")
     if plan["decision"] == "refused":
         return lines
-    lines.append(f"needs          {size(need['bytes'])} ({SOURCES.get(need['source'], need['source'])})")
+    lines.append(f"needs          {spell(need['bytes'])} ({SOURCES.get(need['source'], need['source'])})")
     for key, name in PARTS.items():
         if need.get(key):
-            lines.append(f"  {name:<13}{size(need[key])}{_cache(plan) if key == 'kv_cache' else ''}")
+            lines.append(f"  {name:<13}{spell(need[key])}{_cache(plan) if key == 'kv_cache' else ''}")
     budget = device["budget_bytes"]
-    room = "no bound is known" if budget is None else f"{size(budget)} for models, {size(device['taken_bytes'])} taken"
+    room = (
+        "no bound is known" if budget is None else f"{spell(budget)} for models, {spell(device['taken_bytes'])} taken"
+    )
     lines.append(f"{device['name']:<15}{room}")
     lines.append(f"load           {'it was never loaded' if plan['load_s'] is None else duration(plan['load_s'])}")
     for one in plan["would_fit"]:
-        lines.append(f"would fit      {_change(one)} ({size(one['need_bytes'])})")
+        lines.append(f"would fit      {_change(one)} ({spell(one['need_bytes'])})")
     if plan["decision"] == "never" and not plan["would_fit"]:
         lines.append("would fit      nothing: no shorter context, no other dtype, no fewer bits a weight")
     if plan.get("note"):
@@ -88,13 +90,6 @@ def _change(one: dict[str, Any]) -> str:
             return f"with {what} {value}"
 
 
-def _bytes(text: str) -> int:
-    for unit, factor in UNITS.items():
-        if text.endswith(unit):
-            return int(float(text.removesuffix(unit)) * factor)
-    return int(text)
-
-
 VERB = Verb(
     "plan",
     "say whether a model would fit, and do nothing",
@@ -112,7 +107,7 @@ VERB = Verb(
         Option(("--context",), "Tokens of prompt and answer together.", "N", int),
         Option(("--dtype",), "Such as bfloat16.", "DTYPE"),
         Option(("--quantization",), "As the engine names it, such as fp8.", "METHOD"),
-        Option(("--kv-cache",), "Size of the KV cache, such as 512MiB.", "SIZE", _bytes),
+        Option(("--kv-cache",), "Size of the KV cache, such as 512MiB.", "SIZE", parse),
         Option(("--concurrency",), "Room in the KV cache for so many answers of full length.", "N", int),
         JSON,
     ),

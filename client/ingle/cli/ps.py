@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from ingle.bytesize import spell
 from ingle.cli.grammar import JSON, Given, Verb
-from ingle.cli.output import duration, print_json, put, size, table, text_of, visible
+from ingle.cli.output import duration, print_json, put, table, text_of, visible
 from ingle.line import Line
 
 HEADINGS = ("NAME", "STATE", "DEVICE", "MEMORY", "KV", "RUNNING", "WAITING", "TOKENS/S", "IDLE", "EXPIRES")
@@ -39,7 +40,7 @@ def _row(model: dict[str, Any]) -> tuple[str, ...]:
         model["name"],
         _state(model),
         text_of(model.get("device")),
-        size(_memory(model)),
+        spell(_memory(model)),
         "-" if use is None else f"{use * 100:.0f}%",
         text_of(model.get("running")),
         text_of(model.get("waiting")),

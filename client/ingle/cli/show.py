@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from ingle.bytesize import spell
 from ingle.cli.grammar import JSON, Given, Verb
-from ingle.cli.output import duration, paint, print_json, put, size, visible
+from ingle.cli.output import duration, paint, print_json, put, visible
 from ingle.line import Line
 
 LISTS = ("story", "log")
@@ -35,7 +36,7 @@ def _plain(key: str, value: Any) -> str:
         case bool():
             return "yes" if value else "no"
         case int() | float() if key.endswith("_bytes"):
-            return size(value)
+            return spell(value)
         case int() | float() if key.endswith("_s") and key != "tokens_s":
             return duration(value)
         case dict():

@@ -1,7 +1,8 @@
 """`ingle status`: how the daemon is."""
 
+from ingle.bytesize import spell
 from ingle.cli.grammar import JSON, Given, Verb
-from ingle.cli.output import duration, print_json, print_line, size, text_of
+from ingle.cli.output import duration, print_json, print_line, text_of
 from ingle.line import Line
 
 
@@ -18,7 +19,7 @@ def run(given: Given) -> int:
     nursery, dropped = status.get("nursery") or {}, status.get("dropped") or {}
     lines = [
         f"daemon    {daemon['name']} {daemon['version']}, protocol {protocol}, pid {text_of(daemon.get('pid'))}, "
-        f"up {duration(daemon.get('uptime_s'))}, {size(daemon.get('rss_bytes'))}",
+        f"up {duration(daemon.get('uptime_s'))}, {spell(daemon.get('rss_bytes'))}",
         f"socket    {daemon.get('socket') or path}",
         f"state     {'draining: takes no more requests' if daemon.get('draining') else 'serving'}",
         f"models    {_counts(models, ('total', 'ready', 'loading', 'failed'))}",

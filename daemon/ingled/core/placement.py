@@ -10,6 +10,8 @@ from itertools import combinations
 from math import exp
 from typing import Protocol
 
+from ingle.bytesize import spell
+
 MEMORY_S = 3600.0
 """Seconds after which a use counts for 1/e of a new one; 1800 and 7200 did as well on traces (bench/residency.py)."""
 
@@ -159,14 +161,14 @@ class CheapestBack:
         if device.budget is None:
             return None
         if terms.need > device.budget:
-            have = f"{device.name} has {size(device.budget)} for models"
-            return Never(f"model '{name}' needs {size(terms.need)}, and {have}", "a shorter context takes less memory")
+            have = f"{device.name} has {spell(device.budget)} for models"
+            return Never(f"model '{name}' needs {spell(terms.need)}, and {have}", "a shorter context takes less memory")
         pinned = [one for one in residents if one.pinned and not one.leaving]
         held = sum(one.terms.need for one in pinned)
         if terms.need > device.budget - held:
             names = ", ".join(one.name for one in pinned)
-            left = f"pinned models ({names}) leave {size(device.budget - held)} of {size(device.budget)}"
-            return Never(f"model '{name}' needs {size(terms.need)}, and {left}", "`ingle unpin` one of them")
+            left = f"pinned models ({names}) leave {spell(device.budget - held)} of {spell(device.budget)}"
+            return Never(f"model '{name}' needs {spell(terms.need)}, and {left}", "`ingle unpin` one of them")
         return None
 
     def _wait(self, forced: Sequence[Resident], others: Sequence[Resident], excess: int) -> Wait:
@@ -239,13 +241,3 @@ def _tight(terms: Terms, residents: Sequence[Resident], device: Device) -> bool:
     if device.budget is None:
         return excludes
     return excludes or terms.need + sum(one.terms.need for one in residents) > device.budget
-
-
-def size(count: int) -> str:
-    """Return bytes for people."""
-    value = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < 1024:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.1f} TiB"
