@@ -316,11 +316,11 @@ class Core(RuleBasedStateMachine):
     def who_called_load_is_answered_or_waits_for_something(self) -> None:
         if not hasattr(self, "core"):
             return
-        for name, _, ref in self.core.workers._loads:
+        for name, _, ref, _ in self.core.workers._loads:
             model = self.core.models[name]
             waits = model.state in (State.LOADING, State.STOPPING) or name in self.restarts or self.hopeful(name)
             assert waits, f"call {ref} waits for a model that is {model.state}"
-        waiting = {ref for _, _, ref in self.core.workers._loads}
+        waiting = {load.ref for load in self.core.workers._loads}
         assert self.calls <= self.answers | waiting
 
     def hopeful(self, name: str) -> bool:

@@ -177,3 +177,20 @@ def test_the_second_load_is_told_how_long_it_will_take() -> None:
     effects = one.handle(request("r1", model="a", now=20))
     told = [e.message for e in only(effects, do.Send) if isinstance(e.message, Progress)]
     assert (told[-1].phase, told[-1].eta_ms) == ("loading", 8000)
+
+
+def test_who_waits_is_told_of_no_model_that_it_may_not_see() -> None:
+    one = core(a={}, b={}, c={})
+    two_ready(one)
+    stranger = on.Caller(9, "uid:9", Rights(models=("a", "c")))
+    assert news(one.handle(request("r1", stranger, model="c", now=20)))[0] == ("evicting", "c: (another) makes room")
+    two = core(a={}, b={}, c={})
+    two_ready(two)
+    told = two.handle(on.LoadAsked(20, stranger, 3, "c", wait=True))
+    assert news(told)[0] == ("evicting", "c: (another) makes room")
+    three = core(a={}, b={"pinned": True, "need": 80}, c={})
+    three.handle(on.LoadAsked(1, ROOT, 0, "b", False))
+    [refused] = only(three.handle(on.LoadAsked(2, stranger, 3, "c", wait=True)), do.Send)
+    assert refused.message.code == "does_not_fit"  # type: ignore[union-attr]
+    assert "(another)" in refused.message.message  # type: ignore[union-attr]
+    assert "'b'" not in str(refused.message) and "(b)" not in str(refused.message)

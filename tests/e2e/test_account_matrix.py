@@ -102,8 +102,8 @@ def as_user(daemon: DaemonFixture, uid: int, **hello: Any) -> Iterator[Wire]:
         yield client
 
 
-def started() -> DaemonFixture:
-    daemon = DaemonFixture(CONFIG).start()
+def started(config: str = CONFIG) -> DaemonFixture:
+    daemon = DaemonFixture(config).start()
     daemon.folder.chmod(0o755)
     daemon.socket.chmod(0o666)
     return daemon
@@ -371,6 +371,84 @@ def test_who_may_end_the_daemon() -> None:
                 assert act(None, wire, who) == wanted  # type: ignore[arg-type]
         finally:
             daemon.close()
+
+
+# ---------------------------------------------------------------- what is hidden by rules has no name
+
+SECRETIVE = """
+[models.open]
+source = "/x"
+default = true
+preload = true
+[models.ravenous]
+source = "/y"
+aliases = ["hungry"]
+[[rules]]
+accounts = ["uid:65533"]
+models = ["open"]
+may = ["hook", "load", "requests", "shutdown"]
+"""
+NAMES_MODELS = sorted(verb for verb, (args, _, _) in VERBS.items() if "model" in args.__struct_fields__)
+
+
+@pytest.fixture(scope="module")
+def secretive() -> Iterator[DaemonFixture]:
+    daemon = started(SECRETIVE)
+    yield daemon
+    daemon.close()
+
+
+def asked_for(wire: Wire, verb: str, model: str) -> dict[str, Any]:
+    """Ask for a model by a verb, or with a request."""
+    if verb == "request":
+        return answer(wire, {"t": "request", "ref": 900, "op": "chat", "body": QUESTION, "model": model})
+    return answer(wire, {"t": "call", "ref": 900, "verb": verb, "args": {"model": model}})
+
+
+@pytest.mark.parametrize("verb", ["request", *NAMES_MODELS])
+def test_no_refusal_names_a_model_that_rules_hide(secretive: DaemonFixture, verb: str) -> None:
+    """Though the account has every right but to use the model."""
+    with as_user(secretive, STRANGER) as wire:
+        for wrong in ("ravenou", "Ravenous", "hungr", "zzz"):
+            got = asked_for(wire, verb, wrong)
+            assert (got["code"], "there are: open" in got["message"]) == ("no_such_model", True)
+            told = json.dumps(got).replace(f"'{wrong}'", "")
+            assert "ravenous" not in told and "hungry" not in told
+        by_alias, by_name = (asked_for(wire, verb, name) for name in ("hungry", "ravenous"))
+        assert (by_alias["code"], by_name["code"]) == ("not_allowed", "not_allowed")
+        assert "ravenous" not in json.dumps(by_alias)
+    with as_user(secretive, ROOT) as wire:
+        assert asked_for(wire, verb, "ravenou")["hint"] == "did you mean 'ravenous'?", "others are helped"
+
+
+def test_what_happens_to_hidden_models_is_told_to_nobody_else(secretive: DaemonFixture) -> None:
+    with as_user(secretive, STRANGER) as wire, as_user(secretive, ROOT) as root:
+        for one in (wire, root):
+            assert answer(one, {"t": "subscribe", "ref": 900, "topics": ["model"], "credit": 200})["t"] == "accepted"
+            offer = {"t": "hook_offer", "ref": 901, "name": "watcher", "points": ["model"]}
+            assert answer(one, offer)["t"] == "result"
+        with as_user(secretive, ROOT) as other:
+            for model in ("ravenous", "open"):
+                other.call("load", model=model)
+                other.call("unload", model=model)
+            assert set(heard(root)) == {"ravenous", "open"}
+            assert set(heard(wire)) == {"open"}
+            assert wire.call("status")["models"]["total"] == 1
+            for model in ("ravenous", "open"):
+                other.call("load", model=model)
+            assert wire.call("yield")["models"] == ["open"]
+
+
+def heard(wire: Wire) -> list[str]:
+    """Return the models of which it is told, until it has been told by event and hook that the open one is cold."""
+    found, last = [], set()
+    while len(last) < 2:
+        message = wire.receive()
+        change = message["value"].get("change", message["value"])
+        found.append(change["model"])
+        if change["model"] == "open" and change["state"] == "cold":
+            last.add(message["t"])
+    return found
 
 
 # ---------------------------------------------------------------- what is and what is not cannot be told apart

@@ -73,11 +73,16 @@ class Connection:
     number: int
     peer: Peer
     account: str
-    rights: Rights
     client: ClientInfo
     token: str
+    rights_of: Callable[[int], Rights]
     hooks: set[str] = field(default_factory=set)
     """Names that it has offered."""
+
+    @property
+    def rights(self) -> Rights:
+        """Return what it may do now: rules change while it is connected."""
+        return self.rights_of(self.peer.uid)
 
     @property
     def caller(self) -> on.Caller:
@@ -228,7 +233,7 @@ class Front:
         while len(self._tokens) > TOKENS:
             del self._tokens[next(iter(self._tokens))]
         self._numbers += 1
-        connection = Connection(self._numbers, peer, account, self._rights(peer.uid), hello.client, token)
+        connection = Connection(self._numbers, peer, account, hello.client, token, self._rights)
         self.connections[connection.number] = connection
         self._by_route[peer.route] = connection
         ops, topics = list(BODIES), list(TOPICS)
@@ -310,7 +315,7 @@ class Front:
                 self.fail(connection.number, wish.ref, "bad_value", text, at=at)
                 return
         topics = frozenset(wish.topics)
-        one = Subscription(fresh_id(), connection.caller, topics, wish.credit)
+        one = Subscription(fresh_id(), connection.number, lambda: connection.caller, topics, wish.credit)
         if self._subscriptions.add(one):
             self.send(connection.number, Accepted(wish.ref, one.id))
         else:

@@ -11,15 +11,13 @@ from ingled import link
 from ingled.broker.front import Connection
 from ingled.broker.needs import with_changes
 from ingled.core.accounts import Rights, visible
+from ingled.core.naming import SOMEBODY
 from ingled.core.need import Need, changes
 from ingled.core.placement import Decision, Evict, Fits, Resident
 from ingled.core.residency import Model, State
 
 if TYPE_CHECKING:
     from ingled.broker.shell import Shell
-
-SOMEBODY = "(another)"
-"""A model that the one who asks may not see."""
 
 
 class PlanArgs(Struct, frozen=True, forbid_unknown_fields=True):
@@ -75,7 +73,7 @@ def _value(
     word, fits = _word(decision, found, model, changed)
     may_see = set(visible(shell.control.models, rights))
     open_to = [] if fits or found.reason is not None else changes(need, device, there)
-    parts = need.parts
+    parts, why = need.parts, found.reason or getattr(decision, "why", None)
     return {
         "model": model.name,
         "state": model.state.value,
@@ -87,7 +85,7 @@ def _value(
         },
         "fits": fits,
         "decision": word,
-        "why": found.reason or getattr(decision, "why", None),
+        "why": shell.control.names.blot(why, rights) if why else None,
         "evicts": _names(decision.models if isinstance(decision, Evict) else (), may_see),
         "need": {
             "bytes": need.bytes or None,

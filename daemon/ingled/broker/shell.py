@@ -30,10 +30,11 @@ from ingled.broker.timers import Key, Timers
 from ingled.config import Config
 from ingled.core import effects as do
 from ingled.core import events as on
-from ingled.core.accounts import Accounts, forbidden
+from ingled.core.accounts import Accounts
 from ingled.core.control import Control
 from ingled.core.desk import Limits
 from ingled.core.flow import Flow
+from ingled.core.naming import Unusable
 from ingled.core.pipeline import Rule
 from ingled.core.requests import Stage
 from ingled.core.residency import IllegalTransition, Model
@@ -321,16 +322,11 @@ class Shell:
 
     def usable(self, connection: Connection, ref: int, asked: str) -> str | None:
         """Return the model that a call is about; if there is none for this account, the call is answered with that."""
-        names, rights = self.control.names, connection.rights
-        name = names.find(asked)
-        if name is None:
-            text, hint = names.explain(asked)
-            self.front.fail(connection.number, ref, "no_such_model", text, hint, at="args.model")
-        elif not rights.uses(name):
-            text, hint = forbidden(connection.account, name, rights)
-            self.front.fail(connection.number, ref, "not_allowed", text, hint, at="args.model")
-            name = None
-        return name
+        found = self.control.names.usable(asked, connection.account, connection.rights)
+        if isinstance(found, Unusable):
+            self.front.fail(connection.number, ref, *found, at="args.model")
+            return None
+        return found
 
     def _call(self, connection: Connection, call: Call) -> None:
         verbs.answer(self, connection, call)

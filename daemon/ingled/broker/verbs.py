@@ -20,7 +20,7 @@ from ingled.broker.reading import read_args
 from ingled.broker.reload import effective, reload
 from ingled.config import ConfigError
 from ingled.core import events as on
-from ingled.core.accounts import Right, lacking, visible
+from ingled.core.accounts import Right, Rights, lacking, visible
 from ingled.core.requests import Stage
 from ingled.core.residency import Model, State
 from ingled.link import worker_log
@@ -79,7 +79,7 @@ def answer(shell: "Shell", connection: Connection, call: Call) -> None:
 
 def _status(shell: "Shell", connection: Connection, ref: int, args: Nothing) -> None:
     control, front = shell.control, shell.front
-    states = [model.state for model in control.models.values()]
+    states = [control.models[name].state for name in visible(control.models, connection.rights)]
     routers = (front.router, shell.workers.router)
     value = {
         "daemon": {
@@ -134,9 +134,9 @@ def _whoami(shell: "Shell", connection: Connection, ref: int, args: Nothing) -> 
     shell.front.send(connection.number, Result(ref, value))
 
 
-def describe(shell: "Shell", model: Model, inside: bool) -> dict[str, Any]:
+def describe(shell: "Shell", model: Model, rights: Rights) -> dict[str, Any]:
     """Return what is known of a model; what is not known, or is of its inside and not for this caller, is None."""
-    now = shell.loop.time()
+    now, inside = shell.loop.time(), "load" in rights.may
     profile = shell.config.models[model.name]
     worker = shell.workers.of(model.name)
     info = worker.info if worker else None
@@ -176,7 +176,7 @@ def describe(shell: "Shell", model: Model, inside: bool) -> dict[str, Any]:
         "need_source": shell.needs.need(model.name).source,
         "taken_bytes": shell.needs.taken_by(worker) if worker else None,
         "pinned": model.pinned,
-        "waits": None if model.waits is None else model.waits[1],
+        "waits": None if model.waits is None else shell.control.names.blot(model.waits[1], rights),
         "expires_s": _expires(model, now),
     }
 
@@ -194,9 +194,8 @@ def control_default(shell: "Shell") -> str:
 
 
 def _models(shell: "Shell", connection: Connection, ref: int, args: Nothing) -> None:
-    inside = "load" in connection.rights.may
-    models = shell.control.models
-    found = [describe(shell, models[name], inside) for name in visible(models, connection.rights)]
+    models, rights = shell.control.models, connection.rights
+    found = [describe(shell, models[name], rights) for name in visible(models, rights)]
     shell.front.send(connection.number, Result(ref, {"models": found}))
 
 
@@ -206,15 +205,16 @@ def _show(shell: "Shell", connection: Connection, ref: int, args: OneModel) -> N
         return
     model = shell.control.models[name]
     spec = shell.specs[name]
-    inside = "load" in connection.rights.may
+    rights = connection.rights
+    inside = "load" in rights.may
     log = list(model.log or tail(worker_log(shell.config.runtime, name))) if inside else []
     extra = {
         "options": spec.options if inside else None,
         "sampling": spec.sampling,
         "log": log,
-        "story": model.story.lines(shell.loop.time()),
+        "story": [shell.control.names.blot(line, rights) for line in model.story.lines(shell.loop.time())],
     }
-    shell.front.send(connection.number, Result(ref, describe(shell, model, inside) | extra))
+    shell.front.send(connection.number, Result(ref, describe(shell, model, rights) | extra))
 
 
 class RequestsArgs(Struct, frozen=True, forbid_unknown_fields=True):

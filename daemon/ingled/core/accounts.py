@@ -109,10 +109,11 @@ def lacking(right: Right, account: str, what: str) -> tuple[str, str]:
     )
 
 
-def forbidden(account: str, model: str, rights: Rights) -> tuple[str, str]:
-    """Return message and hint for an account that may not use a model."""
+def forbidden(account: str, asked: str | None, rights: Rights) -> tuple[str, str]:
+    """Return message and hint for an account that may not use a model, by the name that it asked for."""
+    model = "the default model" if asked is None else f"model '{asked}'"
     return (
-        f"account {account} may not use model '{model}': {rights.why}",
+        f"account {account} may not use {model}: {rights.why}",
         "`ingle whoami` tells which models you may use",
     )
 

@@ -3,9 +3,8 @@
 from collections.abc import Mapping
 
 from ingled.core import events as on
-from ingled.core.accounts import forbidden
 from ingled.core.desk import Limits
-from ingled.core.naming import Names
+from ingled.core.naming import Names, Unusable
 from ingled.core.outcomes import why_failed
 from ingled.core.passage import Refusal
 from ingled.core.quota import Quotas
@@ -44,11 +43,9 @@ class Admission:
 
     def model(self, now: float, record: Record, wanted: str | None) -> Refusal | None:
         """Settle the model of a request, or say why it cannot be run."""
-        name = self._names.find(wanted)
-        if name is None:
-            return Refusal("no_such_model", *self._names.explain(wanted or ""), at="model")
-        if not record.rights.uses(name):
-            return Refusal("not_allowed", *forbidden(record.account, name, record.rights), at="model")
+        name = self._names.usable(wanted, record.account, record.rights)
+        if isinstance(name, Unusable):
+            return Refusal(*name, at="model")
         model = self._models[name]
         turns = self._requests.turns[name]
         mine, queued = turns.waits(record.account), len(turns.waiting)

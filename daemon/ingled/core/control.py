@@ -48,7 +48,7 @@ class Control:
         self.models = {model.name: model for model in models}
         self.names = Names({model.name: model.aliases for model in models}, default)
         self.limits = limits or Limits()
-        self.desk = Desk(self.models, self.limits, held, made)
+        self.desk = Desk(self.models, self.limits, held, made, self.names.blot)
         self.requests = self.desk.requests
         self.pipeline = Pipeline(rules, self.names, awaited)
         self.admission = Admission(self.models, self.names, self.limits, self.requests, self.desk.quotas)

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from ingled.core import effects as do
 from ingled.core import events as on
+from ingled.core.accounts import Rights
 from ingled.core.chain import hops
 from ingled.core.fairness import FIRST_OF_ALL
 from ingled.core.outcomes import failed, ms, no_such_request, request_event, told
@@ -64,13 +65,16 @@ class Desk:
         limits: Limits,
         held: Callable[[str], int],
         made: Callable[[str], int],
+        blot: Callable[[str, Rights], str],
     ) -> None:
-        """`models` are read only; `held` tells the bytes held of an answer, `made` the tokens it has."""
+        """`models` are read only; `held` tells the bytes held of an answer, `made` the tokens it has; `blot` takes out
+        of a text what an account may not see (`Names`).
+        """
         self.requests = Requests(made)
         self.quotas = Quotas()
         self.limits = limits
         self.models = models
-        self._held, self._made = held, made
+        self._held, self._made, self._blot = held, made, blot
         self.observed: Callable[[float, Record, Failed], list[do.Effect]] = lambda now, record, end: []
         """Tells observers of a request that fails."""
 
@@ -81,7 +85,9 @@ class Desk:
 
     def progress(self, now: float, record: Record, position: int) -> Progress:
         """Return what a queued request waits for; `position` requests wait before it."""
-        return replace(told(self.models[record.model], now), id=record.id, position=position)
+        news = told(self.models[record.model], now)
+        what = news.what if news.what is UNSET else self._blot(news.what, record.rights)
+        return replace(news, id=record.id, position=position, what=what)
 
     def run(self, now: float, record: Record) -> list[do.Effect]:
         """Have the worker of its model, which is ready, run a request."""

@@ -1,13 +1,31 @@
-"""From the name in a request to a model: names, aliases, the default, and the nearest match of a wrong one."""
+"""From the name in a request to a model that its account may use. To an account there are no others. Pure."""
 
+import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from typing import NamedTuple
+
+from ingle.wire.schema import Code
+
+from ingled.core.accounts import Rights, forbidden, visible
+
+SOMEBODY = "(another)"
+"""A model that the one who asks may not see."""
 
 
 def nearest(wanted: str, names: Iterable[str]) -> str | None:
     """Return the known name that looks most like the wanted one, if any does."""
-    found = get_close_matches(wanted[:64].lower(), {name.lower(): name for name in names}, n=1, cutoff=0.5)
-    return {name.lower(): name for name in names}[found[0]] if found else None
+    known = {name.lower(): name for name in names}
+    found = get_close_matches(wanted[:64].lower(), known, n=1, cutoff=0.5)
+    return known[found[0]] if found else None
+
+
+class Unusable(NamedTuple):
+    """Why a name is no model that an account may use."""
+
+    code: Code
+    message: str
+    hint: str
 
 
 class Names:
@@ -33,8 +51,27 @@ class Names:
         """Return all names of what a request may have asked for; of what does not exist, just what it said."""
         return self._all.get(model or self.default, frozenset((model or self.default,)))
 
-    def explain(self, wanted: str) -> tuple[str, str]:
+    def usable(self, wanted: str | None, account: str, rights: Rights) -> str | Unusable:
+        """Return the model that an account means, or why it may not have it."""
+        name = self.find(wanted)
+        if name is None:
+            return Unusable("no_such_model", *self._explain(wanted or "", rights))
+        if not rights.uses(name):
+            return Unusable("not_allowed", *forbidden(account, wanted, rights))
+        return name
+
+    def blot(self, text: str, rights: Rights) -> str:
+        """Return a text for people without the names of models that an account may not see."""
+        hidden = [name for name in self._own if not rights.uses(name)]
+        if not hidden:
+            return text
+        words = "|".join(re.escape(name) for name in sorted(hidden, key=len, reverse=True))
+        return re.sub(rf"(?<![\w.:/-])(?:{words})(?![\w/-])", SOMEBODY, text)
+
+    def _explain(self, wanted: str, rights: Rights) -> tuple[str, str]:
         """Return message and hint for a name that does not exist."""
-        near = nearest(wanted, self._models)
-        message = f"model '{wanted[:64]}' does not exist; there are: {', '.join(self._own)}"
-        return message, f"did you mean '{near}'?" if near else "see `ingle models`"
+        seen = visible(self._own, rights)
+        near = nearest(wanted, (name for name, model in self._models.items() if model in seen))
+        there = f"there are: {', '.join(seen)}" if seen else "there is none that you may use"
+        hint = f"did you mean '{near}'?" if near else "see `ingle models`"
+        return f"model '{wanted[:64]}' does not exist; {there}", hint

@@ -4,7 +4,7 @@ from ingle.wire.schema import Code, Failed, Progress, Usage
 from msgspec import UNSET, UnsetType
 
 from ingled.core import effects as do
-from ingled.core.naming import Names
+from ingled.core.naming import Unusable
 from ingled.core.requests import Record
 from ingled.core.residency import Model, State
 
@@ -44,9 +44,9 @@ def refuse(
     return do.Send(conn, Failed(code, message, hint, fault, ref=ref, at=at, retry_after_ms=after))
 
 
-def no_such_model(conn: int, ref: int, names: Names, asked: str) -> do.Send:
-    """Return the refusal of a call for a model that there is not."""
-    return refuse(conn, ref, "no_such_model", *names.explain(asked), at="args.model")
+def unusable(conn: int, ref: int, why: Unusable) -> do.Send:
+    """Return the refusal of a call for a model that there is not, or not for this account."""
+    return refuse(conn, ref, *why, at="args.model")
 
 
 def no_such_request(conn: int, ref: int, id: str) -> do.Send:

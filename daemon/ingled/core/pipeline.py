@@ -100,9 +100,8 @@ class Pipeline:
         if rule.order is not None:
             offer = replace(offer, order=rule.order)
         provider = f"conn:{caller.conn}"
-        entry = Entry(
-            offer, provider, caller.account, caller.conn, f"client {e.client}", placed=rule.order is not None
-        )  # fmt: skip
+        label, placed = f"client {e.client}", rule.order is not None
+        entry = Entry(offer, provider, caller.account, caller.conn, caller.rights, label, placed=placed)
         taken = self.registry.entries.get(entry.key)
         if taken is not None and taken.provider != provider:
             text = f"hook '{offer.name}' is offered already by another connection of account {caller.account}"
@@ -155,6 +154,7 @@ class Pipeline:
             one
             for one in self.registry.entries.values()
             if "model" in one.offer.points
+            and one.rights.uses(change["model"])
             and not one.out_of_order(now)
             and (not one.offer.select.models or not names.isdisjoint(one.offer.select.models))
         ]

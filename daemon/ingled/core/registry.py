@@ -7,6 +7,8 @@ from typing import Any, get_args
 
 from ingle.wire.hook_schema import HookOffer, Point
 
+from ingled.core.accounts import MEMBER, Rights
+
 TRIP_AFTER = 5
 """Failures in a row after which a hook is not called for a while."""
 TRIP_S = 30.0
@@ -73,6 +75,8 @@ class Entry:
     account: str | None = None
     """Of the connection that offers it; None for a plugin."""
     conn: int | None = None
+    rights: Rights = MEMBER
+    """Of the account that offers it."""
     label: str = "plugin"
     source: str = ""
     broken: str = ""

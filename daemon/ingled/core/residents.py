@@ -8,8 +8,9 @@ from ingle.wire.schema import Phase, Result
 
 from ingled.core import effects as do
 from ingled.core import events as on
-from ingled.core.accounts import forbidden
-from ingled.core.outcomes import no_such_model, refuse
+from ingled.core.accounts import visible
+from ingled.core.naming import Unusable
+from ingled.core.outcomes import unusable
 from ingled.core.placement import CheapestBack, Decision, Device, Evict, Fits, Never, Policy, Resident, Wait
 from ingled.core.residency import Cause, Model, State
 
@@ -195,9 +196,9 @@ class Residents:
 
     def pin(self, e: on.PinAsked) -> list[do.Effect]:
         """Keep a model from being put out, or no longer."""
-        name = self._workers.names.find(e.model)
-        if name is None:
-            return [no_such_model(e.caller.conn, e.ref, self._workers.names, e.model)]
+        name = self._workers.names.usable(e.model, e.caller.account, e.caller.rights)
+        if isinstance(name, Unusable):
+            return [unusable(e.caller.conn, e.ref, name)]
         model = self.models[name]
         model.pinned = e.pinned
         out: list[do.Effect] = []
@@ -208,11 +209,9 @@ class Residents:
 
     def hint(self, e: on.WantAsked) -> list[do.Effect]:
         """Load a model that somebody will probably ask, unless a busy one would have to wait for that."""
-        name = self._workers.names.find(e.model)
-        if name is None:
-            return [no_such_model(e.caller.conn, e.ref, self._workers.names, e.model)]
-        if not e.caller.rights.uses(name):
-            return [refuse(e.caller.conn, e.ref, "not_allowed", *forbidden(e.caller.account, name, e.caller.rights))]
+        name = self._workers.names.usable(e.model, e.caller.account, e.caller.rights)
+        if isinstance(name, Unusable):
+            return [unusable(e.caller.conn, e.ref, name)]
         model = self.models[name]
         out: list[do.Effect] = []
         why = None
@@ -229,6 +228,7 @@ class Residents:
             left = max(0.0, left - (e.now - model.since))
         eta = round(left * 1000) if model.loads or model.state is State.READY else None
         in_time = None if eta is None else why is None and left <= e.within_s
+        why = None if why is None else self._workers.names.blot(why, e.caller.rights)
         value = {"model": name, "state": model.state.value, "eta_ms": eta, "in_time": in_time, "why": why}
         return [*out, do.Send(e.caller.conn, Result(e.ref, value))]
 
@@ -240,6 +240,6 @@ class Residents:
             if e.need is not None and freed >= e.need:
                 break
             out += self._put_out(e.now, model, "gives its memory back")
-            gone.append(model.name)
+            gone += visible([model.name], e.caller.rights)
             freed += model.terms.need
         return [*out, do.Send(e.caller.conn, Result(e.ref, {"models": gone, "bytes": freed}))]

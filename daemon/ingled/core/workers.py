@@ -4,15 +4,18 @@
 """
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
-from ingle.wire.schema import Result
+from ingle.wire.schema import Progress, Result
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from ingled.core import effects as do
 from ingled.core import events as on
+from ingled.core.accounts import Rights
 from ingled.core.desk import Desk
-from ingled.core.naming import Names
-from ingled.core.outcomes import failed, no_such_model, refuse, told, why_failed
+from ingled.core.naming import Names, Unusable
+from ingled.core.outcomes import failed, refuse, told, unusable, why_failed
 from ingled.core.pipeline import Pipeline
 from ingled.core.placement import Device, Never
 from ingled.core.requests import Stage
@@ -24,6 +27,15 @@ RESTART_S = (0.0, 1.0, 2.0, 4.0, 8.0)
 
 NURSERY_SHARE = 60
 """Percent of a load that the start of the engine takes, where the nursery has to do it first."""
+
+
+class Loading(NamedTuple):
+    """A call of `load` that waits."""
+
+    model: str
+    conn: int
+    ref: int
+    rights: Rights
 
 
 class Workers:
@@ -46,25 +58,32 @@ class Workers:
         self.residents = Residents(self, device, patience_s=patience_s)
         self.draining = False
         """The daemon shuts down: no worker is started but for requests that wait."""
-        self._loads: list[tuple[str, int, int]] = []
-        """Calls of `load` that wait: model, connection, ref."""
+        self._loads: list[Loading] = []
 
     def waited_for(self, name: str) -> bool:
         """Return whether somebody waits for a model."""
-        return any(load[0] == name for load in self._loads) or bool(self.requests.turns[name].waiting)
+        return any(load.model == name for load in self._loads) or bool(self.requests.turns[name].waiting)
 
     def connection_gone(self, conn: int) -> None:
         """Forget the calls of `load` of a connection."""
-        self._loads = [load for load in self._loads if load[1] != conn]
+        self._loads = [load for load in self._loads if load.conn != conn]
 
     def refuse_waiting(self, now: float, model: Model, never: Never) -> list[do.Effect]:
         """Tell all who wait for a model that it does not fit."""
         out: list[do.Effect] = [do.Log("warning", f"model '{model.name}' is not loaded: {never.why}")]
         for record in self.requests.waiting(model.name):
-            out += self.desk.end(now, record, failed(record.id, "does_not_fit", never.why, never.hint, "model"))
-        mine = [load for load in self._loads if load[0] == model.name]
-        self._loads = [load for load in self._loads if load[0] != model.name]
-        return out + [refuse(conn, ref, "does_not_fit", never.why, never.hint) for _, conn, ref in mine]
+            why, hint = (self.names.blot(text, record.rights) for text in (never.why, never.hint))
+            out += self.desk.end(now, record, failed(record.id, "does_not_fit", why, hint, "model"))
+        for one in self._take_loads(model.name):
+            why, hint = (self.names.blot(text, one.rights) for text in (never.why, never.hint))
+            out.append(refuse(one.conn, one.ref, "does_not_fit", why, hint))
+        return out
+
+    def _take_loads(self, name: str) -> list[Loading]:
+        """Return the calls of `load` that wait for a model; they wait no longer."""
+        mine = [load for load in self._loads if load.model == name]
+        self._loads = [load for load in self._loads if load.model != name]
+        return mine
 
     def start(self, now: float, model: Model) -> list[do.Effect]:
         """Have a worker started for a model that has none."""
@@ -83,9 +102,9 @@ class Workers:
 
     def load(self, e: on.LoadAsked) -> list[do.Effect]:
         """Start a model that somebody asks for, and answer now or when it is there."""
-        name = self.names.find(e.model)
-        if name is None:
-            return [no_such_model(e.caller.conn, e.ref, self.names, e.model)]
+        name = self.names.usable(e.model, e.caller.account, e.caller.rights)
+        if isinstance(name, Unusable):
+            return [unusable(e.caller.conn, e.ref, name)]
         if self.draining:
             return [refuse(e.caller.conn, e.ref, "draining", "the daemon is shutting down", "try again later")]
         model = self.models[name]
@@ -94,7 +113,7 @@ class Workers:
             self.residents.want(e.now, model, hint=True)
         elif model.state is State.STOPPING:
             model.wanted_again = True
-        call = (name, e.caller.conn, e.ref)
+        call = Loading(name, e.caller.conn, e.ref, e.caller.rights)
         self._loads.append(call)
         out = self.residents.place(e.now)
         if call in self._loads and (not e.wait or model.state is State.READY):
@@ -105,9 +124,9 @@ class Workers:
     def unload(self, e: on.UnloadAsked) -> list[do.Effect]:
         """Stop a model's worker; its requests end only by force."""
         conn, ref = e.caller.conn, e.ref
-        name = self.names.find(e.model)
-        if name is None:
-            return [no_such_model(conn, ref, self.names, e.model)]
+        name = self.names.usable(e.model, e.caller.account, e.caller.rights)
+        if isinstance(name, Unusable):
+            return [unusable(conn, ref, name)]
         model = self.models[name]
         busy = self.requests.running(name) + self.requests.waiting(name)
         if busy and not e.force:
@@ -134,12 +153,11 @@ class Workers:
 
     def _answer_loads(self, name: str, model: Model) -> list[do.Effect]:
         """Answer the calls of `load` that wait for this model."""
-        mine = [load for load in self._loads if load[0] == name]
-        self._loads = [load for load in self._loads if load[0] != name]
+        mine = self._take_loads(name)
         if model.state is State.FAILED:
-            return [refuse(conn, ref, *why_failed(model)) for _, conn, ref in mine]
+            return [refuse(one.conn, one.ref, *why_failed(model)) for one in mine]
         value = {"model": name, "state": model.state.value}
-        return [do.Send(conn, Result(ref, value)) for _, conn, ref in mine]
+        return [do.Send(one.conn, Result(one.ref, value)) for one in mine]
 
     def forked(self, e: on.WorkerForked) -> list[do.Effect]:
         """The nursery has forked a worker; one that nobody waits for is told to go."""
@@ -211,8 +229,12 @@ class Workers:
         queued = [(self.requests.records[one.id], i) for one, i in self.requests.turns[model.name].positions()]
         return [
             *(do.Send(r.conn, self.desk.progress(now, r, i)) for r, i in queued if r.conn is not None),
-            *(do.Send(conn, replace(news, ref=ref)) for name, conn, ref in self._loads if name == model.name),
+            *(do.Send(one.conn, self._news(news, one)) for one in self._loads if one.model == model.name),
         ]
+
+    def _news(self, news: Progress, one: Loading) -> Progress:
+        what = news.what if news.what is UNSET else self.names.blot(news.what, one.rights)
+        return replace(news, ref=one.ref, what=what)
 
     def ready(self, e: on.WorkerReady) -> list[do.Effect]:
         """A worker can run requests: those that waited are given to it."""
