@@ -6,10 +6,10 @@ import pytest
 from ingle.wire.schema import Accepted, Done, Failed, Progress, Result
 from ingled.core import effects as do
 from ingled.core import events as on
-from ingled.core.accounts import ADMIN
+from ingled.core.accounts import ADMIN, Rights
 from ingled.core.control import Control
 from ingled.core.desk import Limits
-from ingled.core.requests import Record
+from ingled.core.requests import Record, Stage
 from ingled.core.residency import IllegalTransition, Model, State
 from msgspec import UNSET, Raw
 
@@ -338,6 +338,7 @@ def test_a_request_of_an_earlier_broker_goes_on_where_its_client_is() -> None:
     core = control()
     core.handle(on.WorkerAttached(1.0, "ember", "50", 50))
     record = Record("r9", "uid:1000", None, "ember", "chat", Raw(b""), True, False, 0, 0, 0.5, worker="50")
+    record.stage = Stage.RUNNING
     effects = core.handle(on.RequestAdopted(1.0, record, 40, [1, 2]))
     assert only(effects, do.AdoptStream) == [do.AdoptStream(record, 40, [1, 2])]
     assert only(effects, do.SetTimer) == [do.SetTimer(("grace", "r9"), 31.0)]
@@ -354,6 +355,7 @@ def test_a_deadline_that_passed_before_the_adoption_waits_for_the_text_from_befo
     core = control()
     core.handle(on.WorkerAttached(9.0, "ember", "50", 50))
     record = Record("r9", "uid:1000", None, "ember", "chat", Raw(b""), True, False, 0, 0, 0.5, worker="50")
+    record.stage = Stage.RUNNING
     record.deadline_at = 2.0
     effects = core.handle(on.RequestAdopted(9.0, record, 0, []))
     assert do.SetTimer(("deadline", "r9"), 10.0) in only(effects, do.SetTimer)
@@ -565,3 +567,58 @@ def test_settings_that_changed_hold_for_what_comes_next() -> None:
     assert refusals(core.handle(request("r3"))) == []
     assert refusals(core.handle(request("r4"))) == ["queue_full"]
     assert core.desk.limits.keep_s == 7.0
+
+
+def left_behind(stage: Stage = Stage.QUEUED) -> Record:
+    """A request that no worker held when an earlier daemon ended."""
+    return Record("r9", "uid:1000", None, "ember", "chat", Raw(b""), True, False, 0, 0, 0.5, stage=stage)
+
+
+def test_what_no_worker_holds_is_kept_before_its_client_knows_and_while_it_waits() -> None:
+    core = control()
+    effects = core.handle(request())
+    kept = only(effects, do.KeepWaiting)
+    assert [keep.record.id for keep in kept] == ["r1"]
+    accepted = next(e for e in only(effects, do.Send) if isinstance(e.message, Accepted))
+    assert effects.index(kept[0]) < effects.index(accepted)
+    make_ready(core)
+    assert only(core.handle(request("r2", BOB)), do.KeepWaiting) == [], "a worker has it"
+    effects = core.handle(on.WorkerGone(3.0, "ember", 50, "exit status 1"))
+    assert [keep.record.id for keep in only(effects, do.KeepWaiting)] == ["r1", "r2"]
+
+
+def test_a_request_that_waited_under_an_earlier_daemon_has_its_model_loaded() -> None:
+    core = control()
+    effects = core.handle(on.RequestAdopted(1.0, left_behind(), 0, []))
+    assert only(effects, do.StartWorker) == [do.StartWorker("ember")]
+    assert [keep.record.id for keep in only(effects, do.KeepWaiting)] == ["r9"]
+    assert only(core.handle(on.AttachAsked(1.5, ALICE, 3, "r9", 0, 8)), do.AttachStream)
+    assert [run.record.id for run in only(make_ready(core), do.RunRequest)] == ["r9"]
+
+
+def test_a_request_that_waited_goes_on_behind_its_text_with_a_model_that_is_ready() -> None:
+    core = control()
+    make_ready(core)
+    text = [(4, 2, b"..")]
+    effects = core.handle(on.RequestAdopted(3.0, left_behind(), 4, [1, 2], text))
+    assert only(effects, do.ReplayText) == [do.ReplayText("r9", text)]
+    kinds = [type(effect) for effect in effects if isinstance(effect, do.AdoptStream | do.ReplayText | do.HoldRequest)]
+    assert kinds == [do.AdoptStream, do.ReplayText, do.HoldRequest], "the worker is told of text that is there"
+    assert only(effects, do.BeginRequest) == [do.BeginRequest("50", "r9", 0)]
+
+
+def test_a_request_for_a_model_that_is_there_no_more_is_not_taken_over() -> None:
+    record = left_behind()
+    record.model = "ash"
+    assert control().handle(on.RequestAdopted(1.0, record, 0, [])) == []
+
+
+def test_a_request_that_was_with_its_hooks_is_admitted_anew() -> None:
+    core = control()
+    record = left_behind(Stage.FILTERING)
+    record.model = "ash"
+    assert ends(core.handle(on.RequestAdopted(1.0, record, 0, []))) == [("r9", "no_such_model")]
+    record = left_behind(Stage.FILTERING)
+    record.model, record.rights = "coal", Rights(models=("ember",))
+    other = control()
+    assert ends(other.handle(on.RequestAdopted(1.0, record, 0, []))) == [("r9", "not_allowed")]

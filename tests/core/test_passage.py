@@ -325,6 +325,37 @@ def test_a_hook_of_a_client_that_died_with_the_daemon_has_failed_and_no_other_co
     assert isinstance(end(out), Failed)
 
 
+def left_behind(record: Record) -> Record:
+    """What the next daemon learns of a request that was with its hooks."""
+    held = Held(record.id, record.op, record.body, record.stream, pack(record), 0, [], waits=True)
+    return unpack(held, None, filtering=True)
+
+
+def test_a_request_that_was_with_plugins_when_the_daemon_died_passes_all_of_them_again() -> None:
+    daemon = core(hook("router", "request"), hook("guard", "prompt"))
+    kept = only(daemon.handle(ask()), do.KeepWaiting)[0].record
+    daemon.handle(moved("router", model=None))
+    fresh = core(awaited=(MAIN,))
+    assert called(fresh.handle(on.RequestAdopted(3.0, left_behind(kept), 0, []))) == []
+    out = fresh.handle(on.PluginsOffered(4.0, MAIN, (hook("router", "request"), hook("guard", "prompt"))))
+    assert called(out) == [(MAIN, "request", ("router",))]
+    assert called(fresh.handle(moved("router", model=None))) == [(MAIN, "prompt", ("guard",))]
+    (run,) = only(fresh.handle(replied("guard")), do.RunRequest)
+    assert [one["name"] for one in run.record.ran] == ["router", "guard"], "each is told once"
+
+
+def test_a_hook_of_a_client_at_which_a_request_was_when_the_daemon_died_has_failed() -> None:
+    for on_error, ended in (("refuse", True), ("skip", False)):
+        daemon = core()
+        daemon.handle(offered("mine", "prompt", on_error=on_error))
+        kept = only(daemon.handle(ask()), do.KeepWaiting)[0].record
+        out = core().handle(on.RequestAdopted(3.0, left_behind(kept), 0, []))
+        if ended:
+            assert (end(out).code, end(out).fault) == ("hook_failed", "hook:mine")  # type: ignore[union-attr]
+        else:
+            assert only(out, do.RunRequest)
+
+
 # ---------------------------------------------------------------- what hooks may say of a request
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import psutil
 import pytest
 from ingle import Client
+from ingled.broker.waiting_room import WaitingRoom
 from ingled.testing import DaemonFixture, Wire
 from ingled.testing_link import group_members
 
@@ -180,22 +181,119 @@ def test_without_a_new_broker_everything_ends_and_leaves_nothing(daemon: DaemonF
     wait_for(lambda: not any(psutil.pid_exists(pid) for pid in pids), 60)
     runtime = Path(f"{daemon.socket}.d")
     assert list((runtime / "workers").iterdir()) == []
-    assert {path.name for path in runtime.iterdir()} == {"ingled.lock", "logs", "workers", "hosts"}
+    left = {path.name for path in runtime.iterdir()} - {"waiting"}  # which is elsewhere, if this is on a disk
+    assert left == {"ingled.lock", "logs", "workers", "hosts"}
     assert not daemon.socket.exists()
     daemon.start()
     with Wire(daemon.socket) as client:
         assert client.read(client.ask("anew"))[0] == "anew"
 
 
-def test_requests_that_wait_for_a_model_are_asked_again_by_the_client() -> None:
-    config = '[models.late]\nsource = "builtin:ember"\necho = {load_ms = 2000}'
-    with DaemonFixture(config) as daemon, Client(str(daemon.socket), timeout=60) as client:
+LATE = """
+[daemon]
+adopt_grace = 5
+[models.late]
+source = "builtin:ember"
+echo = {load_ms = 2000, delay_ms = 1}
+"""
+
+
+def states(client: Wire) -> dict[str, str]:
+    return {one["id"]: one["state"] for one in client.call("requests")["requests"]}
+
+
+def read_on(daemon: DaemonFixture, id: str) -> tuple[str, dict[str, Any]]:
+    """Attach to a request of an earlier daemon and read it to its end, which must come."""
+    with Wire(daemon.socket) as other:
+        other.send({"t": "attach", "ref": 1, "id": id, "offset": 0, "credit": 100})
+        assert other.until("accepted", "failed")[-1]["t"] == "accepted"
+        return other.read(id)
+
+
+def end_broker(daemon: DaemonFixture, how: str) -> None:
+    """End the daemon as a crash, an upgrade or a restart does, and start the next."""
+    first = daemon.process
+    assert first is not None
+    if how == "replace":
+        with daemon.log.open("ab") as out:
+            daemon.process = subprocess.Popen(
+                [*daemon.command, "--replace"], stdout=out, stderr=out, env=daemon.environ, cwd=daemon.folder
+            )
+        assert first.wait(60) == 0
+        wait_for(lambda: daemon.log.read_text().count("listening at") == 2)
+    else:
+        first.send_signal(signal.SIGKILL if how == "kill" else signal.SIGUSR1)
+        first.wait(60)
+        daemon.start()
+
+
+@pytest.mark.parametrize("how", ["kill", "restart", "replace"])
+def test_requests_that_wait_for_a_load_outlive_the_daemon(how: str) -> None:
+    with DaemonFixture(LATE) as daemon, Client(str(daemon.socket), timeout=60) as client:
         stream = client.chat("one two", stream=True)
+        reader = Wire(daemon.socket)
+        ids = [reader.ask("three four", detach=detach) for detach in (True, False)]
+        wait_for(lambda: len(found := states(reader)) == 3 and set(found.values()) == {"queued"})
+        end_broker(daemon, how)
+        for id in ids:
+            text, end = read_on(daemon, id)
+            assert (text, end["t"]) == ("three four", "done")
+        assert "".join(delta.text for delta in stream) == "one two"
         with Wire(daemon.socket) as other:
-            wait_for(lambda: other.call("status")["requests"]["queued"] == 1)
+            assert other.call("status")["requests"]["done_total"] == 3, "none was asked twice"
+        reader.close()
+
+
+def test_a_request_whose_worker_died_outlives_the_daemon_that_dies_before_the_next_is_there() -> None:
+    text = words(600)
+    with DaemonFixture(LATE) as daemon:
+        client = Wire(daemon.socket)
+        ids = [client.ask(text, credit=3, detach=detach, body={"max_tokens": 600}) for detach in (True, False)]
+        with Wire(daemon.socket) as other:
+            wait_for(lambda: all(one["offset"] > 10 for one in other.call("requests")["requests"]))
+            os.kill(model_of(other)["pid"], signal.SIGKILL)
+            wait_for(lambda: set(states(other).values()) == {"queued"})
+            assert model_of(other)["state"] != "ready"
         kill_broker(daemon)
         daemon.start()
-        assert "".join(delta.text for delta in stream) == "one two"
+        for id in ids:
+            got, end = read_on(daemon, id)
+            assert (got, end["t"], end["resumed"]) == (text, "done", 1)
+        client.close()
+
+
+@pytest.mark.parametrize("on_error", ["skip", "refuse"])
+def test_requests_that_are_with_a_client_s_hook_go_on_without_it_or_end_as_it_says(on_error: str) -> None:
+    with DaemonFixture(CONFIG) as daemon:
+        provider, client = Wire(daemon.socket), Wire(daemon.socket)
+        offer = {"t": "hook_offer", "ref": 5, "name": "mine", "points": ["prompt"], "deadline_ms": 60_000}
+        provider.send(offer | {"on_error": on_error})
+        provider.until("result")
+        id = client.ask("one two", detach=True)
+        provider.until("hook_call")
+        kill_broker(daemon)
+        daemon.start()
+        text, end = read_on(daemon, id)
+        if on_error == "skip":
+            assert (text, end["t"]) == ("one two", "done")
+        else:
+            assert (text, end["code"], end["fault"]) == ("", "hook_failed", "hook:mine")
+        provider.close()
+        client.close()
+
+
+def test_what_has_waited_leaves_no_trace(daemon: DaemonFixture) -> None:
+    room = WaitingRoom(Path(f"{daemon.socket}.d"))
+    canary = "canary-in-the-mine"
+    with Wire(daemon.socket) as client:
+        id = client.ask(canary)
+        assert canary.encode() in room.path.read_bytes(), "it waits for its model"
+        assert room.path.stat().st_mode & 0o777 == 0o600
+        client.read(id)
+        assert room.path.read_bytes() == b""
+    daemon.stop()
+    assert not room.path.exists()
+    room.close(remove=False)
 
 
 @pytest.mark.parametrize("detach", [True, False])

@@ -1,4 +1,7 @@
-"""What a request carries with it to its worker, so that a new broker can take it over. Private to one release."""
+"""What a request takes along, to its worker or the waiting room, so that a new broker can take it over.
+
+Private to one release.
+"""
 
 from typing import Any
 
@@ -6,6 +9,8 @@ import msgspec
 from ingle.wire.hook_schema import HookOffer
 from msgspec import Raw, Struct
 
+from ingled.broker.waiting_room import Waits
+from ingled.core.flow import Stream
 from ingled.core.registry import Entry
 from ingled.core.requests import Record, Stage
 from ingled.link import Held
@@ -71,20 +76,30 @@ def _hook(entry: Entry) -> Hook:
     return Hook(entry.offer, entry.provider, entry.account, entry.label)
 
 
-def unpack(held: Held, worker: str) -> Record:
-    """Return the record of a request that a worker holds. Raises ValueError for another release's."""
+def waits(record: Record, stream: Stream) -> Waits:
+    """Return what a new broker needs of a request that no worker holds."""
+    made = stream.of_engine
+    offset = made[0][0] if made else stream.made
+    held = Held(record.id, record.op, record.body, record.stream, pack(record), offset, stream.tokens, waits=True)
+    return Waits(record.account, held, list(made), record.stage is Stage.FILTERING)
+
+
+def unpack(held: Held, worker: str | None, *, filtering: bool = False) -> Record:
+    """Return the record of a request that a worker holds, or nobody. Raises ValueError for another release's."""
     carried = _decode(held.record)
     fields = {name: getattr(carried, name) for name in Carried.__struct_fields__}
     fields["handlers"] = [hook.entry() for hook in carried.handlers]
     met = [hook.entry() for hook in carried.met]
     fields["met"] = {entry.key: entry for entry in met}
+    if filtering:  # its hooks begin anew
+        fields |= {"ran": [], "states": {}, "handlers": [], "hooked": False}
     return Record(
         id=held.id,
         conn=None,
         op=held.op,
         body=Raw(bytes(held.body)),
         stream=held.stream,
-        stage=Stage.QUEUED if held.waits else Stage.RUNNING,
+        stage=Stage.FILTERING if filtering else Stage.QUEUED if held.waits else Stage.RUNNING,
         worker=worker,
         **fields,
     )

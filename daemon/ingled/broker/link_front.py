@@ -6,7 +6,7 @@ import hmac
 import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -212,7 +212,7 @@ class LinkFront:
                 if worker is not None:
                     self._dispatch(on.EngineDied(now, worker.model, worker.pid, self._why(message.reason)))
             case link.Chunks():
-                self._chunks(message)
+                self.take_text(message.pieces)
             case link.Alive():
                 self._lease(peer)
             case link.Ended():
@@ -371,10 +371,11 @@ class LinkFront:
     def _lease(self, peer: Peer) -> None:
         self.router.send(peer, link.encode(self._lease_terms))
 
-    def _chunks(self, message: link.Chunks) -> None:
+    def take_text(self, pieces: Sequence[link.Piece]) -> None:
+        """Take what has been made of answers, to readers and handlers."""
         sends: Sends = []
         handled: list[tuple[str, str]] = []
-        for piece in message.pieces:
+        for piece in pieces:
             text = self._flow.chunk(piece.id, piece.offset, piece.size, piece.tokens, piece.payload, sends)
             if text is not None:
                 handled.append((piece.id, text))

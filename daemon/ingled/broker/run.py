@@ -12,6 +12,7 @@ import shutil
 import signal
 import socket
 import time
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -167,6 +168,7 @@ async def _serve(config: Config, place: Place, secret: str, inherited: int | Non
     await shell.needs.close()
     shell.front.router.close()
     shell.workers.router.close()
+    shell.waiting_room.close(remove=not shell.handed_over)
     if scrape is not None:
         scrape.close()
     gate.close()
@@ -263,11 +265,24 @@ async def _adopt(shell: Shell) -> None:
         kill_group(int(name))
     if nursery and shell.workers.nursery is None:
         log.error("the nursery of an earlier broker does not answer: killing it")
-    if expected:
+    await _adopt_waiting(shell)
+    if expected or shell.control.requests.records:
         log.info("adopted %d workers and %d requests", len(expected), len(shell.control.requests.records))
     if not nursery or shell.workers.nursery is None:
         shell.nursery.start()
     shell.hosts.begin(hosts)
+
+
+async def _adopt_waiting(shell: Shell) -> None:
+    """Take over what waited when an earlier broker ended, once it is known who asked for it."""
+    left = shell.waiting_room.take_over()
+    known = {uid: shell.loop.create_future() for uid in {one.uid for one in left}}
+    for uid, future in known.items():
+        shell.people.meet(uid, partial(future.set_result, None))
+    if known:
+        await asyncio.wait(known.values(), timeout=ADOPT_S)
+    for one in left:
+        shell.adopt_waiting(one)
 
 
 async def _watch_silence(shell: Shell, seconds: float) -> None:

@@ -27,6 +27,7 @@ from ingled.broker.place import Place
 from ingled.broker.reload import Files
 from ingled.broker.subscriptions import Subscriptions
 from ingled.broker.timers import Key, Timers
+from ingled.broker.waiting_room import WaitingRoom, Waits
 from ingled.config import Config
 from ingled.core import effects as do
 from ingled.core import events as on
@@ -170,6 +171,7 @@ class Shell:
                 loop, config.runtime, config.engine, own_socket, self._nursery_was_ready, self._nursery_failed
             )
         self.needs = Needs(config, self.specs, loop, self.workers, self.control.models, self.dispatch)
+        self.waiting_room = WaitingRoom(config.runtime)
         self.on_model: Callable[[], None] = lambda: None
         """Is called when a model has another state."""
 
@@ -234,6 +236,7 @@ class Shell:
                     isinstance(effect, do.HoldRequest),
                 )
                 self.workers.run(effect.worker, run)
+                self.waiting_room.leave(record.id)
             case do.BeginRequest():
                 self.workers.begin(effect.worker, effect.id, effect.priority)
             case do.AbortRequest():
@@ -242,15 +245,23 @@ class Shell:
                 self.workers.release(effect.worker, effect.id)
             case do.AdoptStream():
                 record = effect.record
-                worker = record.worker or ""
-                self.flow.adopt(record.id, record.account, worker, record.detach, effect.offset, effect.tokens)
+                self.flow.adopt(record.id, record.account, record.worker, record.detach, effect.offset, effect.tokens)
+            case do.KeepWaiting():
+                record = effect.record
+                if record.worker is None and (there := self.flow.streams.get(record.id)) is not None:
+                    self.waiting_room.enter(carried.waits(record, there))
+            case do.ReplayText():
+                pieces = [link.Piece(effect.id, at, size, [], message) for at, size, message in effect.text]
+                self.workers.take_text(pieces)
             case do.CloseStream():
                 self._measure(effect)
+                self.waiting_room.leave(effect.id)
                 sends, ended = self.flow.close(effect.id, _encode(effect.end))
                 self.front.send_all(sends)
                 if ended:
                     self._delivered(effect.id)
             case do.CutStream():
+                self.waiting_room.leave(effect.id)
                 reader = self.flow.cut(effect.id)
                 if reader is not None and effect.end is not None:
                     self.front.send(reader, effect.end)
@@ -296,6 +307,20 @@ class Shell:
                 self.drained.set()
             case _:
                 assert_never(effect)
+
+    def adopt_waiting(self, one: Waits) -> None:
+        """Take over a request that no worker held when an earlier daemon ended."""
+        id = one.held.id
+        if id in self.flow.streams:  # it had just been given to a worker
+            return
+        try:
+            record = carried.unpack(one.held, None, filtering=one.filtering)
+        except ValueError as error:
+            log.error("request %s of an earlier daemon cannot be taken over: %s", id, error, extra=about(request=id))
+            return
+        record.rights = self.people.rights(one.uid)
+        held = one.held
+        self.dispatch(on.RequestAdopted(self.loop.time(), record, held.offset, list(held.tokens), one.text))
 
     def _measure(self, effect: do.CloseStream) -> None:
         record = self.control.requests.records.get(effect.id)

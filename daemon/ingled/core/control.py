@@ -116,7 +116,7 @@ class Control:
             case on.EngineDied():
                 return self.workers.engine_died(event)
             case on.RequestAdopted():
-                return self.desk.adopted(event)
+                return self._adopted(event)
             case on.RequestsMissed():
                 return self.desk.missed(event)
             case on.WorkerGone():
@@ -196,7 +196,7 @@ class Control:
         filtered = self.passage.arrives(e.now, record, e.model)
         if filtered is not None:
             self.requests.add(record)
-            return [*opened, accepted, *filtered]
+            return [*opened, do.KeepWaiting(record), accepted, *filtered]
         refusal = self.admission.model(e.now, record, e.model)
         if refusal is not None:
             return [_refuse(e, refusal)]
@@ -217,7 +217,7 @@ class Control:
             return [*first, given, *told, event]
         record.waited = True
         self.requests.move(record, Stage.QUEUED)
-        held = self.desk.hold(record) if model.state is State.READY else []
+        held = self.desk.hold(record) if model.state is State.READY else [do.KeepWaiting(record)]
         out = [*first, *held, *told]
         if model.state in (State.COLD, State.FAILED) and model.restart_at is None:
             self.residents.want(now, model)
@@ -228,6 +228,22 @@ class Control:
             position = self.requests.turns[model.name].position(record)
             out.append(do.Send(record.conn, self.desk.progress(now, record, position)))
         out.append(request_event(record))
+        return out
+
+    def _adopted(self, e: on.RequestAdopted) -> list[do.Effect]:
+        """Take over a request of an earlier daemon; one that no worker holds waits for its model or hooks again."""
+        record, filtering = e.record, e.record.stage is Stage.FILTERING
+        out = self.desk.adopted(e)
+        if not out or record.worker is not None:
+            return out
+        out.append(do.KeepWaiting(record))
+        if filtering:
+            return [*out, *self.passage.adopted(e.now, record)]
+        model = self.models[record.model]
+        if model.state is State.READY:
+            out += self.desk.hold(record)
+        elif model.state in (State.COLD, State.FAILED) and model.restart_at is None:
+            self.residents.want(e.now, model)
         return out
 
 

@@ -188,6 +188,8 @@ class Desk:
             taken = failed(record.id, "conflict", "another connection reads this request now", "attach again", "client")
             out.append(do.Send(record.conn, taken))
         record.conn = e.caller.conn
+        if record.account == e.caller.account:
+            record.rights = e.caller.rights  # a record that was taken over knows them not
         out.append(do.ClearTimer(("grace", e.id)))
         out.append(do.AttachStream(e.id, e.caller.conn, e.ref, e.offset, e.credit))
         return out
@@ -304,7 +306,7 @@ class Desk:
             return self.end(now, record, failed(record.id, "worker_died", message, "ask differently", "worker"))
         record.waited = True
         self.requests.move(record, Stage.QUEUED)
-        out: list[do.Effect] = [request_event(record)]
+        out: list[do.Effect] = [do.KeepWaiting(record), request_event(record)]
         if record.conn is not None:
             out.append(do.Send(record.conn, self.progress(now, record, 0)))
         return out
@@ -312,15 +314,19 @@ class Desk:
     def adopted(self, e: on.RequestAdopted) -> list[do.Effect]:
         """Take over a request; its client has as long to come back as it was given, and a little longer."""
         record = e.record
-        if record.id in self.requests.records or record.model not in self.models or record.worker is None:
+        stage = record.stage
+        if record.id in self.requests.records or (record.model not in self.models and stage is not Stage.FILTERING):
             return []
-        waits, record.stage, record.conn = record.stage is Stage.QUEUED, Stage.FILTERING, None
+        record.stage, record.conn = Stage.FILTERING, None
         self.requests.add(record)
-        self.requests.move(record, Stage.QUEUED if waits else Stage.RUNNING)
-        record.run_at = record.run_at or (0.0 if waits else e.now)
+        if stage is not Stage.FILTERING:
+            self.requests.move(record, stage)
+        record.run_at = record.run_at or (e.now if stage is Stage.RUNNING else 0.0)
         out: list[do.Effect] = [do.AdoptStream(record, e.offset, e.tokens)]
         if record.watched:
             out.append(do.OpenStages(record, hops(record.handlers)))
+        if e.text:
+            out.append(do.ReplayText(record.id, e.text))
         if record.deadline_at is not None:
             at = max(record.deadline_at, e.now + ADOPTED_TEXT_S)
             out.append(do.SetTimer(("deadline", record.id), at))

@@ -46,6 +46,13 @@ class HoldRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class KeepWaiting:
+    """Keep a request that no worker holds for the daemon that may come after this one, until it runs or is over."""
+
+    record: Record
+
+
+@dataclass(frozen=True, slots=True)
 class BeginRequest:
     """Have a worker run a request that it holds."""
 
@@ -72,11 +79,19 @@ class ReleaseRequest:
 
 @dataclass(frozen=True, slots=True)
 class AdoptStream:
-    """Make the stream of a request that a worker runs already; nobody reads it yet."""
+    """Make the stream of a request that was accepted by an earlier daemon; nobody reads it yet."""
 
     record: Record
     offset: int
     tokens: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayText:
+    """Take text that an earlier daemon had of an answer; offset, size and message of each chunk."""
+
+    id: str
+    text: list[tuple[int, int, bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,10 +254,12 @@ Effect = (
     | OpenStream
     | RunRequest
     | HoldRequest
+    | KeepWaiting
     | BeginRequest
     | AbortRequest
     | ReleaseRequest
     | AdoptStream
+    | ReplayText
     | CloseStream
     | CutStream
     | DetachStream

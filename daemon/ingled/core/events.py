@@ -4,7 +4,7 @@ Events are facts in the past. Each carries `now` (monotonic seconds), so that th
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ingle.wire.hook_schema import HookOffer, HookResult, Point
@@ -230,12 +230,14 @@ class EngineDied:
 
 @dataclass(frozen=True, slots=True)
 class RequestAdopted:
-    """A worker of an earlier broker holds this request, as that broker had accepted it."""
+    """An earlier broker had accepted this request; a worker holds it, or it waits for one, or for its hooks."""
 
     now: float
     record: Record
     offset: int
     tokens: list[int]
+    text: list[tuple[int, int, bytes]] = field(default_factory=list)
+    """Where no worker holds it, what one had made from `offset` on: offset, size and message of each chunk."""
 
 
 @dataclass(frozen=True, slots=True)

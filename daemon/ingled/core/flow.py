@@ -121,8 +121,8 @@ class Flow:
         """Begin a stream."""
         self.streams[id] = Stream(id, account, conn, credit, keep)
 
-    def adopt(self, id: str, account: str, worker: str, keep: bool, offset: int, tokens: list[int]) -> None:
-        """Take over a stream that a worker runs already; what it holds from `offset` on follows as chunks."""
+    def adopt(self, id: str, account: str, worker: str | None, keep: bool, offset: int, tokens: list[int]) -> None:
+        """Take over a stream of an earlier broker; what is held of it from `offset` on follows as chunks."""
         stream = self.streams[id] = Stream(id, account, None, 0, keep, worker)
         stream.end = stream.made = offset
         stream.tokens = tokens

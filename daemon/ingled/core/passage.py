@@ -69,6 +69,23 @@ class Passage:
         effects, outcome = filtered
         return [request_event(record), *effects, *self._decided(now, record, "request", outcome)]
 
+    def enters(self, now: float, record: Record) -> list[do.Effect]:
+        """Have a request that has been accepted already begin its way."""
+        wanted = record.model or None
+        shown = self.arrives(now, record, wanted)
+        return self.admitted(now, record, wanted) if shown is None else shown
+
+    def adopted(self, now: float, record: Record) -> list[do.Effect]:
+        """Have a request begin its way again that was with its hooks when an earlier daemon ended.
+
+        Plugins are there again. Clients that offer hooks are not, and at such a hook it has failed.
+        """
+        met, record.met = record.met, {}
+        lost = next((one for one in met.values() if one.account is not None and one.refuses), None)
+        if lost is not None:
+            return self._end(now, record, "hook_failed", "failed", lost.name, "its client went with the daemon")
+        return self.enters(now, record)
+
     def _request(self, now: float, record: Record, wanted: str | None) -> hooks.Step | None:
         """Show a request to the `request` hooks that it has not met yet; None when there are none."""
         before = set(record.met)
@@ -85,9 +102,7 @@ class Passage:
         parked, self._parked = self._parked, []
         for record in parked:
             if self.desk.requests.records.get(record.id) is record and record.stage is Stage.FILTERING:
-                wanted = record.model or None
-                more = self.arrives(e.now, record, wanted)
-                out += self.admitted(e.now, record, wanted) if more is None else more
+                out += self.enters(e.now, record)
         ended, self._ended = self._ended, []
         for end in ended:
             out += self.stages_ended(changed(end, now=e.now))
@@ -109,7 +124,7 @@ class Passage:
         if not entries:
             return self._give(now, record, accepted)
         self.desk.requests.move(record, Stage.FILTERING)
-        out = [accepted] if accepted else []
+        out = [do.KeepWaiting(record), accepted] if accepted else []
         value = {"messages": hooks.messages(record)}
         effects, outcome = self.pipeline.start(now, record, "prompt", value, entries)
         return [*out, request_event(record), *effects, *self._decided(now, record, "prompt", outcome)]

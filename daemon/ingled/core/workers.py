@@ -286,6 +286,7 @@ class Workers:
         for record in self.requests.records.values():
             if record.worker == str(e.pid) and record.stage is not Stage.RUNNING:
                 record.worker = None  # there is nobody left to release it
+                out += [do.KeepWaiting(record)] if record.stage is Stage.QUEUED else []
         running = self.requests.running(e.model)
         crashed = model.state is not State.STOPPING or model.dying
         if crashed:

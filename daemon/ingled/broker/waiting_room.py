@@ -1,0 +1,200 @@
+"""Requests that no worker holds yet, in a file in memory, so that they outlive a daemon that is killed or replaced.
+
+They wait for a load, for memory or for a hook; whoever is given to a worker leaves. Each change is one record behind
+the others, so that it costs one write, and whatever was written before a death can be read. Prompts never come to a
+disk: the file is in the runtime folder only where that is memory, as below /run, and else in /dev/shm.
+"""
+
+import hashlib
+import logging
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from ingled.link import Held
+
+log = logging.getLogger(__name__)
+
+MOST_BYTES = 64 << 20
+"""Most bytes of requests in it; those beyond are only in the daemon, and their clients ask them again after a death."""
+FILE_BYTES = 2 * MOST_BYTES
+"""Size at which the file is written anew with those that are still there."""
+LIVES = 3
+"""How many daemons a request outlives: it may be what kills them."""
+HEAD = 4
+"""Bytes before each record: its length."""
+SHARED = Path("/dev/shm")
+
+
+class Waits(Struct, frozen=True):
+    """A request in the room."""
+
+    account: str
+    held: Held
+    text: list[tuple[int, int, bytes]]
+    """What an earlier worker made of its answer, and its reader has not confirmed: offset, size and message of each
+    chunk.
+    """
+    filtering: bool
+    """It was with its hooks, and goes its whole way past them again."""
+    lives: int = 0
+    """How many daemons it has outlived."""
+
+    @property
+    def uid(self) -> int:
+        """Return whose it is."""
+        return int(self.account.removeprefix("uid:"))
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Waits | str).decode
+
+
+class WaitingRoom:
+    """The file, and who is in it."""
+
+    def __init__(self, runtime: Path) -> None:
+        """Open it; where that cannot be, nobody is kept, and the log says why."""
+        self._sizes: dict[str, int] = {}
+        self._lives: dict[str, int] = {}
+        self._bytes = self._end = 0
+        self.path = runtime / "waiting"
+        if not _in_memory(runtime):
+            name = hashlib.sha256(str(runtime.resolve()).encode()).hexdigest()[:16]
+            self.path = SHARED / f"ingle-{os.geteuid()}-{name}"
+        self._fd: int | None = None
+        try:
+            self._fd = _open(self.path)
+        except OSError as error:
+            log.warning("requests that wait are lost if the daemon dies: %s: %s", self.path, error.strerror or error)
+
+    def enter(self, one: Waits) -> None:
+        """Keep a request, or keep it as it is by now."""
+        id = one.held.id
+        self._remove(id)
+        data = _encode(msgspec.structs.replace(one, lives=self._lives.get(id, 0)))
+        if self._fd is not None and self._bytes + len(data) <= MOST_BYTES and self._append(data):
+            self._sizes[id] = len(data)
+            self._bytes += len(data)
+
+    def leave(self, id: str) -> None:
+        """A worker has it, or it is over; nothing happens when it is not here."""
+        self._lives.pop(id, None)
+        self._remove(id)
+
+    def _remove(self, id: str) -> None:
+        size = self._sizes.pop(id, None)
+        if size is None or self._fd is None:
+            return
+        self._bytes -= size
+        if not self._sizes:
+            self._cut(0)
+        else:
+            self._append(_encode(id))
+
+    def take_over(self) -> list[Waits]:
+        """Return whom an earlier daemon has left here; those that are to stay enter again."""
+        found = {one.held.id: one for one in self._read()}
+        self._cut(0)
+        out = []
+        for id, one in found.items():
+            if one.lives >= LIVES:
+                log.error(
+                    "request %s has outlived %d daemons while it waited: it may be the cause, and ends", id, LIVES
+                )
+            else:
+                self._lives[id] = one.lives + 1
+                out.append(one)
+        return out
+
+    def close(self, *, remove: bool) -> None:
+        """Let go of the file; `remove`: nobody comes after this daemon."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+            if remove:
+                self.path.unlink(missing_ok=True)
+
+    def _read(self) -> Iterator[Waits]:
+        """Return those who have entered and not left, oldest first; what is cut off at the end is left out."""
+        found: dict[str, Waits] = {}
+        for data in self._records():
+            try:
+                record = _decode(data)
+            except ValueError as error:  # another release's
+                log.error("%s has a request that cannot be read: %s", self.path, error)
+                continue
+            if isinstance(record, str):
+                found.pop(record, None)
+            else:
+                found[record.held.id] = record
+        yield from found.values()
+
+    def _records(self) -> Iterator[bytes]:
+        if self._fd is None:
+            return
+        at = 0
+        while len(head := os.pread(self._fd, HEAD, at)) == HEAD:
+            size = int.from_bytes(head, "big")
+            data = os.pread(self._fd, size, at + HEAD)
+            if len(data) < size:
+                return
+            at += HEAD + size
+            yield data
+
+    def _append(self, data: bytes) -> bool:
+        """Write a record at the end; what could be written of it in part only is cut off again."""
+        assert self._fd is not None, "it is open"
+        if self._end > FILE_BYTES:
+            self._write_anew()
+        record = len(data).to_bytes(HEAD, "big") + data
+        try:
+            written = os.pwrite(self._fd, record, self._end)
+        except OSError as error:
+            log.error("%s: %s; a request is not kept for the next daemon", self.path, error.strerror)
+            written = 0
+        if written < len(record):
+            self._cut(self._end)
+            return False
+        self._end += written
+        return True
+
+    def _write_anew(self) -> None:
+        """Leave out of the file what has no meaning any more."""
+        assert self._fd is not None, "it is open"
+        there = list(self._read())
+        self._cut(0)
+        for one in there:
+            data = _encode(one)
+            record = len(data).to_bytes(HEAD, "big") + data
+            self._end += os.pwrite(self._fd, record, self._end)
+
+    def _cut(self, size: int) -> None:
+        if self._fd is not None:
+            os.ftruncate(self._fd, size)
+            self._end = size
+
+
+def _open(path: Path) -> int:
+    """Open our own file of mode 0600, made if it is not there. Raises OSError when it is a link or somebody else's."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    about = os.fstat(fd)
+    if not stat.S_ISREG(about.st_mode) or about.st_uid != os.geteuid() or about.st_mode & 0o077:
+        os.close(fd)
+        raise PermissionError(f"it is not a file of uid {os.geteuid()} alone")
+    return fd
+
+
+def _in_memory(folder: Path) -> bool:
+    """Return whether a folder is on a file system that is memory."""
+    device = os.stat(folder).st_dev
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        fields = line.split()
+        if fields[2] == wanted:
+            return fields[fields.index("-") + 1] in ("tmpfs", "ramfs")
+    return False
