@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         Refused,
         Unreachable,
     )
-    from ingle.results import Answer, Delta, Event, Model, Progress, RequestInfo, Status
+    from ingle.results import Answer, Delta, Embeddings, Event, Model, Progress, RequestInfo, Status
 
 __version__ = "0.1.0"
 
@@ -32,6 +32,7 @@ __all__ = [
     "Client",
     "DaemonFailed",
     "Delta",
+    "Embeddings",
     "Event",
     "Events",
     "IngleError",
@@ -50,7 +51,7 @@ __all__ = [
 
 _HOMES = {
     "client": ("Client", "Events", "Stream"),
-    "results": ("Answer", "Delta", "Event", "Model", "Progress", "RequestInfo", "Status"),
+    "results": ("Answer", "Delta", "Embeddings", "Event", "Model", "Progress", "RequestInfo", "Status"),
 }
 
 

@@ -16,8 +16,8 @@ from ingle.asking import parts, turns
 from ingle.async_line import AsyncLine
 from ingle.errors import IngleError, from_failed
 from ingle.line import ENDS
-from ingle.options import Messages, Op, Options
-from ingle.results import Answer, Delta, Event, Model, Progress, RequestInfo, Status, Transcript, Who, read
+from ingle.options import Around, Messages, Op, Options
+from ingle.results import Answer, Delta, Embeddings, Event, Model, Progress, RequestInfo, Status, Transcript, Who, read
 from ingle.wire.codec import Message
 
 OnProgress = Callable[[Progress], None]
@@ -125,6 +125,20 @@ class Client:
     ) -> "Coroutine[Any, Any, Answer] | Stream":
         """Go on with a text: awaited as a whole, or with `stream=True` piece by piece."""
         return self._ask("complete", {"prompt": prompt}, stream, on_progress, options)
+
+    async def embed(
+        self,
+        texts: Sequence[str],
+        *,
+        dimensions: int | None = None,
+        on_progress: OnProgress | None = None,
+        **options: Unpack[Around],
+    ) -> Embeddings:
+        """Return a vector for each text; `dimensions` cuts them short, where the model was made for that."""
+        body, around = parts({"input": list(texts)}, {"dimensions": dimensions, **options})
+        ref = self._line.session.request("embed", body, stream=False, **around)
+        async with Stream(self._line, ref, on_progress) as answering:
+            return await answering.embeddings()
 
     def attach(self, id: str, offset: int | None = None, *, on_progress: OnProgress | None = None) -> "Stream":
         """Take over the stream of a request, such as a detached one: from an offset on, or as much as the daemon
@@ -283,6 +297,14 @@ class Stream(_Leaving):
         async for _ in self:
             pass
         return self.answer
+
+    async def embeddings(self) -> Embeddings:
+        """Read to the end of a request for vectors, and return them. Raises ValueError for another request."""
+        async for _ in self:
+            pass
+        if self._said.embeddings is None:
+            raise ValueError("this request was answered with text: await read()")
+        return self._said.embeddings
 
     def cancel(self) -> None:
         """Ask the daemon to end the request; reading on then raises Cancelled, unless it was just done."""

@@ -13,8 +13,8 @@ from typing import Any, Literal, Self, Unpack, overload
 from ingle.asking import parts, turns
 from ingle.errors import from_failed
 from ingle.line import Line
-from ingle.options import Messages, Op, Options
-from ingle.results import Answer, Delta, Event, Model, Progress, RequestInfo, Status, Transcript, Who, read
+from ingle.options import Around, Messages, Op, Options
+from ingle.results import Answer, Delta, Embeddings, Event, Model, Progress, RequestInfo, Status, Transcript, Who, read
 
 OnProgress = Callable[[Progress], None]
 
@@ -110,6 +110,19 @@ class Client:
     ) -> "Answer | Stream":
         """Go on with a text, without a chat template: as a whole, or with `stream=True` piece by piece."""
         return self._ask("complete", {"prompt": prompt}, stream, on_progress, options)
+
+    def embed(
+        self,
+        texts: Sequence[str],
+        *,
+        dimensions: int | None = None,
+        on_progress: OnProgress | None = None,
+        **options: Unpack[Around],
+    ) -> Embeddings:
+        """Return a vector for each text; `dimensions` cuts them short, where the model was made for that."""
+        body, around = parts({"input": list(texts)}, {"dimensions": dimensions, **options})
+        with Stream(self._line, self._line.request("embed", body, stream=False, **around), on_progress) as answering:
+            return answering.embeddings()
 
     def attach(self, id: str, offset: int | None = None, *, on_progress: OnProgress | None = None) -> "Stream":
         """Take over the stream of a request, such as a detached one: from an offset on, or as much as the daemon
@@ -242,6 +255,14 @@ class Stream:
         while not self._ended:
             self._step()
         return self.answer
+
+    def embeddings(self) -> Embeddings:
+        """Read to the end of a request for vectors, and return them. Raises ValueError for another request."""
+        while not self._ended:
+            self._step()
+        if self._said.embeddings is None:
+            raise ValueError("this request was answered with text: call read()")
+        return self._said.embeddings
 
     def cancel(self) -> None:
         """Ask the daemon to end the request; reading on then raises Cancelled, unless it was just done."""

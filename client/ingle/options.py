@@ -7,8 +7,8 @@ Messages = str | Sequence[Mapping[str, Any]]
 """A conversation: one user's text, or turns such as `{"role": "user", "content": "hi"}`."""
 
 
-class Options(TypedDict, total=False):
-    """Keyword arguments of `chat` and `complete`; what is absent is the model's default."""
+class Around(TypedDict, total=False):
+    """Keyword arguments of every request."""
 
     model: str | None
     """Name of a model; without it the daemon's default."""
@@ -24,6 +24,11 @@ class Options(TypedDict, total=False):
     """What a tool offers beside the messages: items of `kind`, `text` and perhaps `name`, for hooks to use."""
     trace: bool
     """The answer's `hooks` say what each of them was shown and made of it."""
+
+
+class Options(Around, total=False):
+    """Keyword arguments of `chat` and `complete`; what is absent is the model's default."""
+
     max_tokens: int
     temperature: float
     top_p: float
@@ -40,4 +45,4 @@ class Options(TypedDict, total=False):
     response_format: dict[str, Any]
 
 
-Op = Literal["chat", "complete"]
+Op = Literal["chat", "complete", "embed"]

@@ -45,6 +45,18 @@ class Answer(Struct, frozen=True):
     """How many times a worker had to be replaced under way."""
 
 
+class Embeddings(Struct, frozen=True):
+    """The vectors of some texts, in their order."""
+
+    id: str
+    vectors: list[list[float]]
+    usage: Usage
+    ms: Timings
+    model: ModelRef
+    hooks: list[dict[str, Any]]
+    resumed: int = 0
+
+
 class Progress(Struct, frozen=True):
     """What an accepted request waits for."""
 
@@ -70,6 +82,8 @@ class Model(Struct, frozen=True, kw_only=True):
     state: str
     aliases: list[str] = []
     default: bool = False
+    ops: list[str] = []
+    """What it can be asked."""
     engine: str | None = None
     source: str | None = None
     license: str | None = None
@@ -185,6 +199,7 @@ class Transcript:
         """Where it begins; None: where its first chunk does."""
         self.id: str | None = None
         self.answer: Answer | None = None
+        self.embeddings: Embeddings | None = None
         self._on_progress = on_progress
         self._text: list[str] = []
         self._reasoning: list[str] = []
@@ -209,6 +224,8 @@ class Transcript:
                 self.id = message["id"]
             case "progress" if self._on_progress is not None:
                 self._on_progress(read(message, Progress))
+            case "done" if "vectors" in (result := message.get("result") or {}):
+                self.embeddings = read(message | result, Embeddings)
             case "done":
                 self.answer = self._end(message)
             case "failed":

@@ -15,7 +15,7 @@ from ingle.address import runtime_dir
 from ingle.bytesize import parse
 from ingle.wire.hook_schema import Select
 from ingle.wire.limits import HOOK_DEADLINE_MS
-from ingle.wire.schema import Sampling
+from ingle.wire.schema import TEXT_OPS, Sampling
 from msgspec import Meta, Struct
 
 from ingled import layers
@@ -87,6 +87,8 @@ class Model(Struct, frozen=True, forbid_unknown_fields=True):
     concurrency: Annotated[int, Meta(ge=1, le=65536)] | None = None
     """Answers of full length for which the KV cache has room, where `kv_cache` says nothing."""
     tensor_parallel: Annotated[int, Meta(ge=1, le=1024)] | None = None
+    runner: Literal["generate", "pooling"] | None = None
+    """What it makes: text, or with `pooling` vectors of texts (op `embed`)."""
     front: Literal["auto", "core", "async"] = "auto"
     """How the worker asks vLLM: its engine core directly where it can, always, or never (then through `AsyncLLM`)."""
     engine: dict[str, Any] = {}
@@ -110,6 +112,11 @@ class Model(Struct, frozen=True, forbid_unknown_fields=True):
     sampling: Sampling = Sampling()
     echo: dict[str, Any] = {}
     """Options of the echo engine, for tests."""
+
+    @property
+    def ops(self) -> tuple[str, ...]:
+        """Return what it can be asked."""
+        return ("embed",) if self.runner == "pooling" else TEXT_OPS
 
 
 class Plugin(Struct, frozen=True, forbid_unknown_fields=True):
@@ -168,6 +175,7 @@ FIELDS = {
     "max_sequences": "max_num_seqs",
     "kv_cache": "kv_cache_memory_bytes",
     "tensor_parallel": "tensor_parallel_size",
+    "runner": "runner",
 }
 """Our names of launch options and the fields of `AsyncEngineArgs` that they set."""
 
@@ -409,11 +417,15 @@ def _model(model: Model, at: str, file: Path | None) -> Model:
     if model.memory is not None:
         _size(model.memory, f"{at}.memory")
     for key in model.engine:
+        if key == "runner":
+            raise ConfigError(f"{at}.engine.runner: say {at}.runner, so that the daemon knows what the model makes")
         if key in RESERVED:
             raise ConfigError(f"{at}.engine.{key}: the daemon sets this itself; remove it")
         ours = next((ours for ours, theirs in FIELDS.items() if theirs == key), None)
         if ours is not None and getattr(model, ours) is not None:
             raise ConfigError(f"{at}.engine.{key}: {at}.{ours} sets the same; keep one of them")
+    if model.runner == "pooling" and model.front == "core":
+        raise ConfigError(f"{at}.front is 'core': a model with runner = 'pooling' is asked through AsyncLLM; remove it")
     if model.kv_cache is not None:
         if model.concurrency is not None:
             raise ConfigError(f"{at}.concurrency: {at}.kv_cache sets the size of the KV cache; keep one of them")

@@ -15,7 +15,7 @@ import msgspec
 from ingle.wire.hook_schema import HookCall, HookOffer, HookReply, OnError, Select
 from msgspec import Raw, Struct
 
-VERSION = 2
+VERSION = 3
 """Of these messages; a peer that speaks another is told to stop."""
 
 SECRET_FILE = "link.secret"
@@ -254,6 +254,8 @@ class Ended(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag=
     first_ms: float = 0.0
     stop: str | None = None
     result: dict[str, Any] | None = None
+    vectors: bytes = b""
+    """Of `embed`: the list of vectors as the client gets it, packed."""
 
 
 class RunFailed(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="run_failed"):
@@ -384,7 +386,7 @@ class Lease(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag=
 
 
 class Run(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="run"):
-    """Run a request. `body` is a packed `ChatBody` or `CompleteBody`."""
+    """Run a request. `body` is packed, one of `ingle.wire.schema.BODIES`."""
 
     id: str
     op: str

@@ -108,7 +108,7 @@ def test_a_bad_body_is_named(fields: dict[str, Any], code: str, at: str, words: 
 
 
 def test_ops_that_are_reserved_or_unknown_are_told_apart() -> None:
-    assert (body_refusal("embed").code, body_refusal("sing").code) == ("unsupported", "bad_value")
+    assert (body_refusal("score").code, body_refusal("sing").code) == ("unsupported", "bad_value")
     assert body_refusal("complete").at == "body.prompt"
 
 

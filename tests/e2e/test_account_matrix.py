@@ -31,6 +31,9 @@ default = true
 preload = true
 [models.kept]
 source = "/y"
+[models.vectors]
+source = "/z"
+runner = "pooling"
 [hooks.auditor]
 account = "uid:{TRUSTED}"
 scope_all = true
@@ -163,6 +166,10 @@ def hello(at: World, wire: Wire, who: str) -> str:
 
 def request(at: World, wire: Wire, who: str) -> str:
     return code(answer(wire, {"t": "request", "ref": 900, "op": "chat", "body": QUESTION, "model": "kept"}))
+
+
+def embed(at: World, wire: Wire, who: str) -> str:
+    return code(answer(wire, {"t": "request", "ref": 900, "op": "embed", "body": {"input": ["x"]}, "model": "vectors"}))
 
 
 def credit(at: World, wire: Wire, who: str) -> str:
@@ -314,6 +321,7 @@ MODEL = ("yes", "not_allowed", "yes", "yes")
 TABLE: dict[str, tuple[Act, tuple[str, str, str, str]]] = {
     "hello": (hello, ("resumed", "a session of its own", "a session of its own", "a session of its own")),
     "request": (request, MODEL),
+    "request: embed": (embed, MODEL),
     "credit": (credit, NOBODY),
     "cancel": (cancel, HIDDEN),
     "cancel: of a subscription": (cancel_subscription, ("no_such_request",) * 4),
@@ -327,7 +335,7 @@ TABLE: dict[str, tuple[Act, tuple[str, str, str, str]]] = {
     "hook_reply": (hook_reply, NOBODY),
     "call status": (verb("status"), FREE),
     "call whoami": (whoami, ("itself",) * 4),
-    "call models": (models, ("open kept", "open", "open kept", "open kept")),
+    "call models": (models, ("open kept vectors", "open", "open kept vectors", "open kept vectors")),
     "call show": (show, ("outside", "not_allowed", "inside", "inside")),
     "call requests": (verb("requests"), ("the owner's", "yes", "yes", "yes")),
     "call requests: all": (verb("requests", all=True), ("not_allowed", "not_allowed", "the owner's", "the owner's")),

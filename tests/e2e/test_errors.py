@@ -24,7 +24,10 @@ USER = {"role": "user", "content": "hi"}
         ({"op": "chat", "body": {"messages": [USER], "max_tokens": "5"}}, "bad_value", "body.max_tokens"),
         ({"op": "chat", "body": {"messages": [USER]}, "colour": 1}, "unknown_field", "colour"),
         ({"op": "chat", "body": {"messages": [USER]}, "credit": 9999}, "bad_value", "credit"),
-        ({"op": "embed", "body": {}}, "unsupported", "op"),
+        ({"op": "score", "body": {}}, "unsupported", "op"),
+        ({"op": "embed", "body": {"input": ["x"]}}, "unsupported", "op"),
+        ({"op": "embed", "body": {"input": []}}, "bad_value", "body.input"),
+        ({"op": "embed", "body": {"input": ["x", ""]}}, "bad_value", "body.input[1]"),
         ({"op": "chat", "body": {"x": "y" * FRAME_BYTES}}, "too_large", None),
     ],
 )

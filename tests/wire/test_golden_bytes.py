@@ -3,6 +3,7 @@
 Both readers are held to the same bytes: the client's `codec` (msgpack) and the daemon's `schema` (msgspec).
 """
 
+from array import array
 from typing import Any, get_args
 
 import msgspec
@@ -10,6 +11,7 @@ import pytest
 from ingle.wire import codec
 from ingle.wire import hook_schema as h
 from ingle.wire import schema as s
+from ingled.worker import vectors
 from msgspec import Raw, Struct
 
 BODY = Raw(msgspec.msgpack.encode({"messages": [{"role": "user", "content": "hi"}], "max_tokens": 5}))
@@ -31,6 +33,12 @@ GOLDEN: dict[str, tuple[Struct, str]] = {
         "72a7636f6e74656e74a26869aa6d61785f746f6b656e7305a56d6f64656ca5656d626572a673747265616dc3a66372656469"
         "7408ab646561646c696e655f6d73c0a6646574616368c2a867726163655f6d7300a87072696f7269747900a7636f6e746578"
         "7490a57472616365c2",
+    ),
+    "request_embed": (
+        s.Request(4, "embed", Raw(msgspec.msgpack.encode({"input": ["a", "b"]})), "mini", stream=False),
+        "8da174a772657175657374a372656604a26f70a5656d626564a4626f647981a5696e70757492a161a162a56d6f64656ca46d"
+        "696e69a673747265616dc2a663726564697410ab646561646c696e655f6d73c0a6646574616368c2a867726163655f6d7300"
+        "a87072696f7269747900a7636f6e7465787490a57472616365c2",
     ),
     "request_detached": (
         s.Request(2, "chat", BODY, stream=False, deadline_ms=9000, detach=True, grace_ms=500, priority=-1),
@@ -231,6 +239,19 @@ GOLDEN: dict[str, tuple[Struct, str]] = {
         "61756c74a6686f6f6b3a61a26964a461623263a5686f6f6b739182a46e616d65a161a776657264696374a6726566757365",
     ),
 }
+
+
+def test_vectors_travel_as_floats_of_four_bytes() -> None:
+    result = {"vectors": Raw(vectors.pack([array("f", [0.5, -2.0]), array("f", [0.1, 3.0])]))}
+    done = s.Done("ab2c", "stop", s.Usage(3, 0, 0), s.Timings(0, 0, 0, 0), s.ModelRef("mini"), [], result=result)
+    golden = (
+        "88a174a4646f6e65a26964a461623263a666696e697368a473746f70a5757361676583a670726f6d707403a663616368656400aa"
+        "636f6d706c6574696f6e00a26d7384a671756575656400a46c6f616400a5666972737400a5746f74616c00a56d6f64656c81a46e"
+        "616d65a46d696e69a5686f6f6b7390a6726573756c7481a7766563746f7273dd00000002dd00000002ca3f000000cac0000000dd"
+        "00000002ca3dcccccdca40400000"
+    )
+    assert msgspec.msgpack.encode(done).hex() == golden
+    assert codec.unpack(bytes.fromhex(golden))["result"]["vectors"] == [[0.5, -2.0], [pytest.approx(0.1), 3.0]]
 
 
 @pytest.mark.parametrize("name", GOLDEN)

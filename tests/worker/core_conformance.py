@@ -22,10 +22,9 @@ from ingled.link import Spec
 from ingled.models.builtin import EMBER_OPTIONS
 from ingled.testing_model import write
 from ingled.worker import core_client
-from ingled.worker.async_client import AsyncClient
+from ingled.worker.async_client import AsyncClient, Counter
 from ingled.worker.engine import Answer, Delta, EngineDead, EngineRefused, Request
 from ingled.worker.vllm_config import engine_config, use_folder
-from ingled.worker.vllm_engine import Counter
 from ingled.worker.vllm_requests import Prepared, Requests
 from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
 from vllm.v1.engine.async_llm import AsyncLLM
@@ -187,7 +186,13 @@ async def main(folder: Path) -> None:
     spec = Spec("babble", "vllm", str(write(folder / "model")), EMBER_OPTIONS)
     config = engine_config(spec)
     os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
-    engine = await asyncio.to_thread(AsyncLLM.from_vllm_config, config, stat_loggers=[Counter], disable_log_stats=True)
+    counters: list[Counter] = []
+
+    def count(config: Any, index: int = 0) -> Counter:
+        counters.append(Counter(config, index))
+        return counters[-1]
+
+    engine = await asyncio.to_thread(AsyncLLM.from_vllm_config, config, stat_loggers=[count], disable_log_stats=True)
     obstacle = core_client.obstacle(engine)
     assert obstacle is None, obstacle
     requests = Given(spec, engine)
@@ -203,7 +208,7 @@ async def main(folder: Path) -> None:
     assert (idle.running, idle.waiting, core._running) == (0, 0, {}), idle
     for task in list(core._tasks):  # both would read the outputs
         task.cancel()
-    through = AsyncClient(engine, requests)
+    through = AsyncClient(engine, requests, counters[-1])
     found["async"] = await run_all(through, requests, wanted) | await others(through)
     assert core_client.obstacle(engine) is not None, "AsyncLLM reads the outputs now"
     print(json.dumps({"wanted": list(wanted), **found}), flush=True)

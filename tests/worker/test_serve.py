@@ -212,7 +212,12 @@ def test_stats_come_while_there_is_work_and_once_after(broker: LinkBroker, start
 
 @pytest.mark.parametrize(
     ("op", "body", "code"),
-    [("embed", {}, "bad_value"), ("chat", {"messages": 3}, "bad_value"), ("complete", {"prompt": ""}, "bad_value")],
+    [
+        ("score", {}, "bad_value"),
+        ("embed", {"input": []}, "bad_value"),
+        ("chat", {"messages": 3}, "bad_value"),
+        ("complete", {"prompt": ""}, "bad_value"),
+    ],
 )
 def test_a_bad_body_is_refused_by_field(broker: LinkBroker, start: Start, op: str, body: Any, code: str) -> None:
     start()

@@ -8,6 +8,7 @@ from ingle.cli.grammar import Usage, Verb, parse
 
 VERBS = (
     "ask",
+    "embed",
     "attach",
     "ps",
     "models",

@@ -6,7 +6,7 @@ from ingle.cli.grammar import JSON, Given, Option, Verb
 from ingle.cli.output import print_json, print_line, table, text_of
 from ingle.line import Line
 
-HEADINGS = ("NAME", "STATE", "CONTEXT", "ALIASES", "SOURCE")
+HEADINGS = ("NAME", "STATE", "OPS", "CONTEXT", "ALIASES", "SOURCE")
 
 
 def run(given: Given) -> int:
@@ -26,8 +26,8 @@ def run(given: Given) -> int:
 
 def _row(model: dict[str, Any]) -> tuple[str, ...]:
     name = model["name"] + (" (default)" if model.get("default") else "")
-    aliases = ", ".join(model.get("aliases") or ())
-    return name, model["state"], text_of(model.get("context")), text_of(aliases), text_of(model.get("source"))
+    ops, aliases = (text_of(", ".join(model.get(key) or ())) for key in ("ops", "aliases"))
+    return name, model["state"], ops, text_of(model.get("context")), aliases, text_of(model.get("source"))
 
 
 VERB = Verb(
@@ -35,8 +35,8 @@ VERB = Verb(
     "list the models that can be asked",
     run,
     """
-    Prints a line for each model that the daemon's configuration names, warm or cold: its name, state, longest
-    context in tokens, other names, and where its weights are.
+    Prints a line for each model that the daemon's configuration names, warm or cold: its name, state, what it
+    can be asked, longest context in tokens, other names, and where its weights are.
     """,
     options=(Option(("--names",), "Print only the names, one a line."), JSON),
     examples=(("ingle models", "What is there?"),),

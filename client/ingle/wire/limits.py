@@ -6,7 +6,7 @@ TYPE_CHECKING = False  # the real one costs 10 ms: `import typing`
 if TYPE_CHECKING:
     from typing import Final
 
-PROTOCOL: Final = (1, 4)
+PROTOCOL: Final = (1, 5)
 """The newest protocol that this code speaks: (major, minor)."""
 
 FRAME_BYTES: Final = 4 << 20
@@ -51,3 +51,6 @@ HOOKS: Final = 64
 
 CONTEXT_ITEMS: Final = 64
 """Most items of context that come with a request."""
+
+EMBED_INPUTS: Final = 2048
+"""Most texts that one request makes vectors of."""

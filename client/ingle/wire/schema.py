@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from ingle.wire.hook_schema import HookCall, HookEnd, HookOffer, HookReply, HookWithdraw
-from ingle.wire.limits import CONTEXT_ITEMS, CREDIT, DEFAULT_CREDIT, MAX_REF, STRING
+from ingle.wire.limits import CONTEXT_ITEMS, CREDIT, DEFAULT_CREDIT, EMBED_INPUTS, MAX_REF, STRING
 
 Ref = Annotated[int, Meta(ge=0, le=MAX_REF)]
 Name = Annotated[str, Meta(min_length=1, max_length=STRING)]
@@ -17,7 +17,7 @@ Credit = Annotated[int, Meta(ge=0, le=CREDIT)]
 Offset = Annotated[int, Meta(ge=0)]
 Millis = Annotated[int, Meta(ge=0, le=86_400_000)]
 
-Op = Literal["chat", "complete"]
+Op = Literal["chat", "complete", "embed"]
 Finish = Literal["stop", "length", "repetition", "content_filter"]
 """`content_filter`: a hook answered, or stopped the answer."""
 Phase = Literal["queued", "loading", "evicting", "waking", "prefill"]
@@ -208,8 +208,27 @@ class CompleteBody(Sampling, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     prompt: Annotated[str, Meta(min_length=1)]
 
 
-Body = ChatBody | CompleteBody
-BODIES: dict[str, type[ChatBody] | type[CompleteBody]] = {"chat": ChatBody, "complete": CompleteBody}
+class EmbedOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Options of embeddings; None means the model's default."""
+
+    dimensions: Annotated[int, Meta(ge=1)] | None = None
+    """Length of the vectors, for models that were made to be cut short (Matryoshka)."""
+
+
+class EmbedBody(EmbedOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Body of `op = "embed"`: each text becomes a vector."""
+
+    input: Annotated[list[Annotated[str, Meta(min_length=1)]], Meta(min_length=1, max_length=EMBED_INPUTS)]
+
+
+Body = ChatBody | CompleteBody | EmbedBody
+BODIES: dict[str, type[ChatBody] | type[CompleteBody] | type[EmbedBody]] = {
+    "chat": ChatBody,
+    "complete": CompleteBody,
+    "embed": EmbedBody,
+}
+TEXT_OPS: tuple[str, ...] = ("chat", "complete")
+"""Those that are answered with text, which can come in chunks; the others come whole, in `done.result`."""
 
 # ---------------------------------------------------------------- daemon -> client
 

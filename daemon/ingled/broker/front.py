@@ -21,6 +21,7 @@ from ingle.wire.limits import (
 )
 from ingle.wire.schema import (
     BODIES,
+    TEXT_OPS,
     Accepted,
     Attach,
     Bye,
@@ -254,7 +255,7 @@ class Front:
                 op=request.op,
                 model=request.model,
                 body=request.body.copy(),
-                stream=request.stream,
+                stream=request.stream and request.op in TEXT_OPS,
                 credit=request.credit,
                 deadline_ms=request.deadline_ms,
                 detach=request.detach,

@@ -218,7 +218,9 @@ class LinkFront:
             case link.Ended():
                 m = message
                 self._dispatch(
-                    on.RunEnded(now, m.id, m.finish, m.prompt, m.cached, m.completion, m.first_ms, m.stop, m.result)
+                    on.RunEnded(
+                        now, m.id, m.finish, m.prompt, m.cached, m.completion, m.first_ms, m.stop, m.result, m.vectors
+                    )
                 )
             case link.Freed():
                 self._dispatch(on.PlaceFreed(now, message.id, message.prompt, message.completion))

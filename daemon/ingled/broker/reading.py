@@ -6,10 +6,10 @@ from typing import Any, get_args
 import msgspec
 from ingle.wire.codec import Unreadable, check_depth
 from ingle.wire.limits import FRAME_BYTES, SCHEMA_BYTES
-from ingle.wire.schema import BODIES, Body, Code, Failed, FromClient, Request
+from ingle.wire.schema import BODIES, Body, Code, EmbedBody, Failed, FromClient, Request
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-RESERVED_OPS = frozenset({"embed", "score", "tokens", "render"})
+RESERVED_OPS = frozenset({"score", "tokens", "render"})
 
 VALUE_BYTES = 64 << 10
 """Messages larger than this are not searched for the wrong value."""
@@ -84,7 +84,7 @@ def read_args(ref: int, args: Raw, kind: type[Struct]) -> Any:
 
 
 def _wrong_format(body: Body) -> str | None:
-    form = body.response_format
+    form = None if isinstance(body, EmbedBody) else body.response_format
     if form is None:
         return None
     if (form.type == "json_schema") != (form.json_schema is not None):

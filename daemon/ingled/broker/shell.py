@@ -90,6 +90,7 @@ class Shell:
                 tuple(model.aliases),
                 model.license,
                 model.revision,
+                model.ops,
                 terms=config.terms(name),
                 ttl=model.ttl,
                 comes_back=model.comes_back,

@@ -146,6 +146,7 @@ def describe(shell: "Shell", model: Model, rights: Rights) -> dict[str, Any]:
         "name": model.name,
         "aliases": list(model.aliases),
         "default": model.name == control_default(shell),
+        "ops": list(model.ops),
         "state": model.state.value,
         "engine": info.engine if info else shell.config.engine,
         "source": shell.specs[model.name].source,

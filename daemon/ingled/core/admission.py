@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from ingled.core import events as on
+from ingled.core.accounts import visible
 from ingled.core.desk import Limits
 from ingled.core.naming import Names, Unusable
 from ingled.core.outcomes import why_failed
@@ -47,6 +48,8 @@ class Admission:
         if isinstance(name, Unusable):
             return Refusal(*name, at="model")
         model = self._models[name]
+        if record.op not in model.ops:
+            return self._other_op(record, model)
         turns = self._requests.turns[name]
         mine, queued = turns.waits(record.account), len(turns.waiting)
         # Nobody is kept out by the queue of others: who has less than an equal part of it may come in.
@@ -60,6 +63,14 @@ class Admission:
             return Refusal(*why_failed(model), retry=model.retry_at - now)
         record.model = name
         return None
+
+    def _other_op(self, record: Record, model: Model) -> Refusal:
+        """Say what the model can be asked instead, and which others of the account's can be asked this."""
+        able = [name for name in visible(self._models, record.rights) if record.op in self._models[name].ops]
+        what = "makes vectors of texts" if "embed" in model.ops else "makes text"
+        text = f"model '{model.name}' {what}: it takes op {' and '.join(model.ops)}, not {record.op}"
+        hint = f"ask {' or '.join(able[:3])}" if able else "no model that you may use takes it"
+        return Refusal("unsupported", text, hint, at="op")
 
 
 def _in_words(seconds: float) -> str:

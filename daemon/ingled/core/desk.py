@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from ingle.wire.limits import OPEN_REQUESTS
 from ingle.wire.schema import Code, Done, Failed, Finish, ModelRef, Progress, Result, Timings, Usage
-from msgspec import UNSET
+from msgspec import UNSET, Raw
 from msgspec.structs import replace
 
 from ingled.core import effects as do
@@ -257,7 +257,7 @@ class Desk:
         )
         ref = ModelRef(model.name, model.revision, model.license)
         stop = UNSET if e.stop is None else e.stop
-        result = UNSET if e.result is None else e.result
+        result = {"vectors": Raw(e.vectors)} if e.vectors else UNSET if e.result is None else e.result
         return record, Done(e.id, finish, usage, times, ref, [], stop, result, record.resumed)
 
     def freed(self, e: on.PlaceFreed) -> list[do.Effect]:

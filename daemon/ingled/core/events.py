@@ -302,6 +302,8 @@ class RunEnded:
     first_ms: float
     stop: str | None
     result: dict[str, Any] | None
+    vectors: bytes = b""
+    """Of an embedding, as the client gets them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -160,6 +160,9 @@ class Passage:
             return self._end(now, record, "refused_by_hook", "refused the request", outcome.hook, outcome.reason)
         if outcome.kind == "failed":
             return self._end(now, record, "hook_failed", "failed", outcome.hook, outcome.reason)
+        if outcome.kind == "answered" and not record.textual:
+            why = "it would answer in the model's place, and with text: vectors were asked for"
+            return self._end(now, record, "refused_by_hook", "refused the request", outcome.hook, why)
         if outcome.kind == "answered":
             return self._answered(now, record, outcome.value["text"])
         match point:
@@ -236,7 +239,7 @@ class Passage:
             return self.desk.end(e.now, record, end)
         if record.stopped is not None:
             record.worker = None  # it was told to end it, and has forgotten it
-        if record.watched and end.result is not UNSET:
+        if record.watched and record.textual and end.result is not UNSET:
             return [do.FeedText(record.id, end.result["text"]), *self._over(e.now, record, end)]
         return self._over(e.now, record, end)
 
@@ -287,7 +290,7 @@ class Passage:
         assert record.end is not None, "the engine is done"
         done = record.end
         out: list[do.Effect] = []
-        if done.result is not UNSET:
+        if record.textual and done.result is not UNSET:
             # What no hook has seen does not go out: where one may have changed the text, only that does.
             handled = any(not one.offer.trial for one in record.handlers)
             bare = handled or record.guarded or text != done.result["text"]

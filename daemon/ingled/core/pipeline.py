@@ -66,8 +66,10 @@ class Pipeline:
         """Return the hooks that a request meets at a point.
 
         One that it has met before and that is gone is among them, as broken. What stands for a plugin that cannot run
-        and may be skipped is met once, at whatever point that is.
+        and may be skipped is met once, at whatever point that is. Vectors are no text: nobody looks at them.
         """
+        if not record.textual and point in ("chunk", "answer"):
+            return []
         found: list[Entry] = []
         if self.registry.any_at(point):
             who = Who(record.account, record.origin, record.tags)
@@ -318,10 +320,18 @@ def about(record: Record) -> Value:
 
 # ---------------------------------------------------------------- bodies as hooks see them
 
+CONTENT = ("messages", "prompt", "input")
+"""What of a body is not an option."""
+
 
 def messages(record: Record) -> list[Value]:
-    """Return the messages of a request; the prompt of a completion is one with the role `prompt`."""
+    """Return the messages of a request.
+
+    The prompt of a completion is one with the role `prompt`; each text to embed is one with the role `input`.
+    """
     body = _decode(record.body)
+    if record.op == "embed":
+        return [{"role": "input", "content": text} for text in body["input"]]
     if record.op == "complete":
         return [{"role": "prompt", "content": body["prompt"]}]
     return [{**message, "content": _plain(message["content"])} for message in body["messages"]]
@@ -336,14 +346,18 @@ def with_messages(record: Record, changed: Any) -> Raw:
     body = _decode(record.body)
     if record.op == "complete":
         body["prompt"] = "\n\n".join(message["content"] for message in changed)
+    elif record.op == "embed":
+        if len(changed) != len(body["input"]):
+            raise ValueError(f"it made {len(changed)} texts of {len(body['input'])}, and each is to have its vector")
+        body["input"] = [message["content"] for message in changed]
     else:
         body["messages"] = changed
     return _checked(record.op, body)
 
 
 def options(record: Record) -> Value:
-    """Return the sampling options of a request."""
-    return {key: value for key, value in _decode(record.body).items() if key not in ("messages", "prompt")}
+    """Return the options of a request: of sampling, or of embeddings."""
+    return {key: value for key, value in _decode(record.body).items() if key not in CONTENT}
 
 
 def with_options(record: Record, request: Any) -> tuple[str | None, Raw]:
@@ -352,7 +366,7 @@ def with_options(record: Record, request: Any) -> tuple[str | None, Raw]:
     if not isinstance(model, str | None):
         raise TypeError("model is no name")
     body = _decode(record.body)
-    kept = {key: body[key] for key in ("messages", "prompt") if key in body}
+    kept = {key: body[key] for key in CONTENT if key in body}
     return model, _checked(record.op, {**request["options"], **kept})
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from ingle.wire.schema import Done
+from ingle.wire.schema import TEXT_OPS, Done
 from msgspec import Raw
 
 from ingled.core.accounts import MEMBER, Rights
@@ -105,6 +105,11 @@ class Record:
     def prompt_guess(self) -> int:
         """Return the tokens of its prompt, before anybody has counted them."""
         return len(self.body) // BYTES_PER_TOKEN
+
+    @property
+    def textual(self) -> bool:
+        """Its answer is text, which hooks may see and change."""
+        return self.op in TEXT_OPS
 
     @property
     def open(self) -> bool:

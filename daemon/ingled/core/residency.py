@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from dataclasses import replace as changed
 from enum import Enum
 
-from ingle.wire.schema import Phase
+from ingle.wire.schema import TEXT_OPS, Phase
 
 from ingled.core.placement import Terms, Uses
 from ingled.core.story import Story
@@ -82,6 +82,8 @@ class Model:
     aliases: tuple[str, ...] = ()
     license: str | None = None
     revision: str | None = None
+    ops: tuple[str, ...] = TEXT_OPS
+    """What it can be asked."""
     state: State = State.COLD
     worker: str | None = None
     pid: int | None = None

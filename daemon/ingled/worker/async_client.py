@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from vllm.v1.engine.exceptions import EngineDeadError
+from vllm.v1.metrics.loggers import StatLoggerBase
 
 from ingled.worker.engine import Delta, End, Load, Request
 from ingled.worker.generated import Generated
@@ -15,21 +16,16 @@ from ingled.worker.vllm_requests import Prepared, Requests, translate
 from ingled.worker.vllm_values import readable
 
 
-class AsyncClient:
-    """Runs requests; a task for each, woken for each of its deltas."""
+class Counter(StatLoggerBase):  # type: ignore[misc]
+    """Adds up what AsyncLLM tells after each step of the engine; `CoreClient` counts by itself."""
 
-    def __init__(self, engine: Any, requests: Requests) -> None:
-        self._engine = engine
-        self._requests = requests
-        self._preparing: set[str] = set()
-        self._aborted: set[str] = set()
+    def __init__(self, vllm_config: Any, engine_index: int = 0) -> None:
         self._now = Load()
 
-    async def start(self) -> None:
-        """Do nothing: AsyncLLM begins with its first request."""
-
-    def record(self, scheduler_stats: Any, iteration_stats: Any) -> None:
-        """Add what vLLM tells of one step."""
+    def record(
+        self, scheduler_stats: Any, iteration_stats: Any, mm_cache_stats: Any = None, engine_idx: int = 0
+    ) -> None:
+        """Add one step."""
         if scheduler_stats is not None:
             self._now = replace(
                 self._now,
@@ -45,15 +41,40 @@ class AsyncClient:
                 completion_tokens=self._now.completion_tokens + iteration_stats.num_generation_tokens,
             )
 
+    def log_engine_initialized(self) -> None:
+        """Do nothing: loading is reported by the engine."""
+
     def forget(self) -> None:
         """Count from zero."""
         self._now = Load()
 
-    def load_now(self) -> Load:
+    def load_now(self, engine: Any) -> Load:
         """Return the last step's counts; vLLM tells nothing of an abort, nor while it is idle."""
-        if self._engine.output_processor.get_num_unfinished_requests() == 0:
+        if engine.output_processor.get_num_unfinished_requests() == 0:
             return replace(self._now, running=0, waiting=0, kv_use=0.0)
         return self._now
+
+
+class AsyncClient:
+    """Runs requests; a task for each, woken for each of its deltas."""
+
+    def __init__(self, engine: Any, requests: Requests, counter: Counter) -> None:
+        self._engine = engine
+        self._requests = requests
+        self._counter = counter
+        self._preparing: set[str] = set()
+        self._aborted: set[str] = set()
+
+    async def start(self) -> None:
+        """Do nothing: AsyncLLM begins with its first request."""
+
+    def forget(self) -> None:
+        """Count from zero."""
+        self._counter.forget()
+
+    def load_now(self) -> Load:
+        """Return the last step's counts."""
+        return self._counter.load_now(self._engine)
 
     def run(self, request: Request, news: Callable[[], None]) -> Generated:
         """Begin to answer."""
@@ -90,8 +111,8 @@ class AsyncClient:
                 made += len(answer.token_ids)
                 cached = output.num_cached_tokens or cached
                 delta = Delta(answer.text, list(answer.token_ids))
-                if request.body.logprobs and answer.logprobs:
-                    delta.logprobs = readable(answer.logprobs, delta.tokens, request.body.top_logprobs)
+                if request.logprobs is not None and answer.logprobs:
+                    delta.logprobs = readable(answer.logprobs, delta.tokens, request.logprobs)
                 if output.finished:
                     if answer.finish_reason == "error":
                         raise failed("EngineCore ended the answer with an error")

@@ -117,7 +117,7 @@ class CoreAnswer:
         delta = Delta(self._text.get_next_output_text(finish is not None, True), tokens)
         if self._logprobs is not None and tokens:
             positions = self._logprobs.logprobs[-len(tokens) :]
-            delta.logprobs = readable(positions, tokens, self._request.body.top_logprobs)
+            delta.logprobs = readable(positions, tokens, self._request.logprobs or 0)
         if finish is not None:
             delta.end = End(finish, self._prompt, self._cached, self._count, self._first_ms, self._stop)
         return delta
@@ -226,9 +226,6 @@ class CoreClient:
         if id is not None and self._running.pop(id, None) is not None and tell:
             self._spawn(self._stop([id]))
 
-    def record(self, scheduler_stats: Any, iteration_stats: Any) -> None:
-        """Do nothing: AsyncLLM tells nothing here."""
-
     def forget(self) -> None:
         """Count from zero."""
         self._prompt_tokens = self._cached_tokens = self._completion_tokens = 0
@@ -254,7 +251,8 @@ class CoreClient:
             )
             self._inputs.assign_request_id(one)
             text = plain(IncrementalDetokenizer.from_new_request(self._tokenizer, one))
-            logprobs = LogprobsProcessor.from_new_request(self._tokenizer, one) if request.body.logprobs else None
+            wanted = request.logprobs is not None
+            logprobs = LogprobsProcessor.from_new_request(self._tokenizer, one) if wanted else None
             if answer.begin(prepared, one, text, logprobs):
                 self._running[one.request_id] = answer
                 await self._core.add_request_async(one)

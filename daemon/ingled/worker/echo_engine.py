@@ -2,13 +2,16 @@
 
 It answers a chat with the words of the last user message and a completion with those of the prompt, one token a
 word, again and again where more tokens are wanted. Token ids are positions in the answer. Like vLLM it merges what
-is not pulled, counts tokens, refuses what is too long, and stops at stop strings.
+is not pulled, counts tokens, refuses what is too long, and stops at stop strings. Its vectors count the
+letters of a text.
 """
 
 import asyncio
+import math
 import os
 import re
 import time
+from array import array
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator
 from functools import partial
@@ -16,10 +19,11 @@ from itertools import cycle, islice
 from typing import Any, Literal
 
 import msgspec
-from ingle.wire.schema import ChatBody, CompleteBody, Sampling
+from ingle.wire.schema import Body, ChatBody, CompleteBody, EmbedBody, Sampling
 from msgspec import Struct
 
 from ingled.link import Estimate, Info, Planned, Spec
+from ingled.worker import vectors
 from ingled.worker.engine import (
     Delta,
     End,
@@ -34,6 +38,7 @@ from ingled.worker.engine import (
 )
 from ingled.worker.generated import Generated
 
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
 REMEMBERED = 64
 """Prompts of one salt that the simulated prefix cache keeps."""
 
@@ -158,12 +163,29 @@ class EchoEngine:
             return None
         return sum(1 for _ in prompt_words(request.body)), answer.made
 
+    async def _embed(self, body: EmbedBody) -> Delta:
+        """Return unit vectors that tell how often each letter is in a text: `dimensions` of them, else 26."""
+        size = body.dimensions or len(LETTERS)
+        vectors.check_room(len(body.input), size)
+        counts = [len(words_of(text)) for text in body.input]
+        for index, count in enumerate(counts):
+            if count > self._context:
+                raise vectors.text_too_long(index, count, self._context)
+        await asyncio.sleep(self._options.delay_ms / 1000 * sum(counts))
+        self._totals[0] += sum(counts)
+        return Delta(
+            end=End("stop", sum(counts), 0, 0), vectors=vectors.pack([letters(text, size) for text in body.input])
+        )
+
     async def deltas(self, request: Request, news: Callable[[], None] = lambda: None) -> AsyncGenerator[Delta, None]:
         """Answer with the words of the question."""
         started = time.monotonic()
         if self._options.fail == "refuse":
             raise EngineRefused("bad_value", "the echo engine was told to refuse", "ask another model")
         body = request.body
+        if isinstance(body, EmbedBody):
+            yield await self._embed(body)
+            return
         prompt = list(prompt_words(body))
         words, finish, stop = self._plan(body, len(prompt))
         cached = self._remember(request.salt, prompt)
@@ -253,6 +275,13 @@ class EchoEngine:
         return min(longest, len(prompt) - 1)  # as in vLLM, the last token of a prompt is always computed
 
 
+def letters(text: str, size: int) -> "array[float]":
+    """Return a vector of length one that tells of which letters a text has how many."""
+    counts = [text.lower().count(letter) for letter in LETTERS[:size]] + [0] * (size - len(LETTERS))
+    length = math.sqrt(sum(count * count for count in counts)) or 1.0
+    return array("f", [count / length for count in counts])
+
+
 def question(body: ChatBody | CompleteBody) -> str:
     """Return the text that is echoed."""
     if isinstance(body, CompleteBody):
@@ -261,10 +290,14 @@ def question(body: ChatBody | CompleteBody) -> str:
     return _text(asked[-1].content)
 
 
-def prompt_words(body: ChatBody | CompleteBody) -> Iterator[str]:
+def prompt_words(body: Body) -> Iterator[str]:
     """Yield the tokens of the prompt: the words, and the role before each message of a chat."""
     if isinstance(body, CompleteBody):
         yield from words_of(body.prompt)
+        return
+    if isinstance(body, EmbedBody):
+        for text in body.input:
+            yield from words_of(text)
         return
     for message in body.messages:
         yield f"<{message.role}>"

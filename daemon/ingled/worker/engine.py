@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from ingle.wire.schema import ChatBody, CompleteBody
+from ingle.wire.schema import Body, Sampling
 
 from ingled.link import Info
 
@@ -22,7 +22,7 @@ class Request:
     """A request as the engine sees it."""
 
     id: str
-    body: ChatBody | CompleteBody
+    body: Body
     stream: bool = True
     """False: only the whole answer is wanted, in one `Delta`."""
     salt: str = ""
@@ -33,6 +33,12 @@ class Request:
     """Tokens that an earlier engine produced: the answer goes on behind them, and they count as its own."""
     offset: int = 0
     """Bytes of the answer's text that have been sent; the first `Delta` begins there."""
+
+    @property
+    def logprobs(self) -> int | None:
+        """Return how many alternatives to each token are wanted; None: no logprobs at all."""
+        body = self.body
+        return body.top_logprobs if isinstance(body, Sampling) and body.logprobs else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,8 @@ class Delta:
     logprobs: list[dict[str, Any]] | None = None
     """For each token `{token, logprob, top: [{token, logprob}]}`, where asked for."""
     end: End | None = None
+    vectors: bytes = b""
+    """Of an embedding, all of them as the client gets them (`worker.vectors`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +122,7 @@ class Answer(Protocol):
 
 
 class Engine(Protocol):
-    """A model that generates text."""
+    """A model that generates text, or makes vectors of texts."""
 
     async def load(self, report: Report) -> Info:
         """Load the model. Raises LoadError."""

@@ -258,8 +258,10 @@ class Worker:
             return
         finish, stop = ("abort", None) if stream.aborted else (end.finish, end.stop)
         counts = (end.prompt, end.cached, end.completion)
-        result = None if stream.streams or finish == "abort" else _result(last)
-        self._over(stream, link.Ended(stream.id, finish, *counts, round(end.first_ms, 3), stop, result))
+        whole = not (stream.streams or finish == "abort" or last.vectors)
+        result = _result(last) if whole else None
+        ended = link.Ended(stream.id, finish, *counts, round(end.first_ms, 3), stop, result, last.vectors)
+        self._over(stream, ended)
 
     def _refuse(self, stream: Stream, error: EngineRefused) -> None:
         failed = link.RunFailed(stream.id, error.code, error.message, error.hint, error.fault, error.at)

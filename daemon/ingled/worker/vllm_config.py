@@ -41,13 +41,20 @@ def engine_config(spec: Spec) -> Any:
     share = None if on_cpu else options.get("gpu_memory_utilization")
     by_hand = os.environ.get("VLLM_CPU_KVCACHE_SPACE") if on_cpu else share
     if options.get("kv_cache_memory_bytes") is None and by_hand:
-        return AsyncEngineArgs(**options).create_engine_config()
+        return _made(options)
     if not on_cpu:
         options.setdefault("gpu_memory_utilization", GPU_SHARE)
-    config = AsyncEngineArgs(**options).create_engine_config()
+    config = _made(options)
     if options.get("kv_cache_memory_bytes") is None:
         options["kv_cache_memory_bytes"] = kv_bytes(config, spec.concurrency)
-        config = AsyncEngineArgs(**options).create_engine_config()
+        config = _made(options)
+    return config
+
+
+def _made(options: dict[str, Any]) -> Any:
+    config = AsyncEngineArgs(**options).create_engine_config()
+    if config.model_config.runner_type == "pooling" and options.get("runner") != "pooling":
+        raise LoadError('the model makes no text: with runner = "pooling" in its profile it may make vectors of texts')
     return config
 
 

@@ -15,19 +15,19 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from ingle.wire.schema import ChatBody, ChatMessage, CompleteBody
+from ingle.wire.schema import Body, ChatBody, ChatMessage, CompleteBody, EmbedBody
 from vllm.platforms import current_platform
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
-from vllm.v1.metrics.loggers import StatLoggerBase
 from vllm.version import __version__
 
 from ingled.link import Info, Spec
 from ingled.worker import core_client, log_tail
-from ingled.worker.async_client import AsyncClient
+from ingled.worker.async_client import AsyncClient, Counter
 from ingled.worker.core_client import CoreClient
 from ingled.worker.engine import Answer, EngineDead, EngineRefused, Load, LoadError, Report, Request
 from ingled.worker.group import die_with_parent
+from ingled.worker.pooling_client import PoolingClient
 from ingled.worker.vllm_config import engine_config, use_folder
 from ingled.worker.vllm_errors import one_line
 from ingled.worker.vllm_probe import NAME, give_back
@@ -39,23 +39,6 @@ POLL_S = 0.25
 T = TypeVar("T")
 
 
-class Counter(StatLoggerBase):  # type: ignore[misc]
-    """Hands on what AsyncLLM tells after each step of the engine."""
-
-    def __init__(self, vllm_config: Any, engine_index: int = 0) -> None:
-        self.client: AsyncClient | None = None
-
-    def record(
-        self, scheduler_stats: Any, iteration_stats: Any, mm_cache_stats: Any = None, engine_idx: int = 0
-    ) -> None:
-        """Add one step."""
-        if self.client is not None:
-            self.client.record(scheduler_stats, iteration_stats)
-
-    def log_engine_initialized(self) -> None:
-        """Do nothing: loading is reported by the engine."""
-
-
 class VllmEngine:
     """Implements `ingled.worker.engine.Engine`."""
 
@@ -63,15 +46,15 @@ class VllmEngine:
         self._spec = spec
         self._folder = folder
         self._log = log_file
-        self._counter: Counter | None = None
+        self._counter: Counter
         self._engine: Any = None
         self._requests: Requests
-        self._client: AsyncClient | CoreClient
+        self._client: AsyncClient | CoreClient | PoolingClient
         # EngineCore dies with the *thread* that forked it (PR_SET_PDEATHSIG): this one lives as long as the engine.
         self._thread = ThreadPoolExecutor(1, "engine")
 
     async def load(self, report: Report) -> Info:
-        """Start EngineCore and generate one token."""
+        """Start EngineCore and ask it something small."""
         use_folder(self._folder)
         die_with_parent()
         seen = self._log.stat().st_size if self._log else 0
@@ -119,26 +102,34 @@ class VllmEngine:
         self._counter = Counter(vllm_config, engine_index)
         return self._counter
 
-    def _choose(self) -> AsyncClient | CoreClient:
+    def _choose(self) -> AsyncClient | CoreClient | PoolingClient:
         """Return how the engine is asked: as the profile says, or the cheaper way where this vLLM has it."""
+        if self._pools:
+            return PoolingClient(self._engine, self._requests, self._counter)
         wanted = self._spec.front
         why = None if wanted == "async" else core_client.obstacle(self._engine)
         if wanted == "core" and why is not None:
             raise LoadError(f'front = "core" cannot be had: {why}; leave it out, and AsyncLLM is used')
         if wanted == "async" or why is not None:
             log.info("requests go through AsyncLLM: %s", why or "the profile says so")
-            client = AsyncClient(self._engine, self._requests)
-            if self._counter is not None:
-                self._counter.client = client
-            return client
+            return AsyncClient(self._engine, self._requests, self._counter)
         return CoreClient(self._engine, self._requests)
 
+    @property
+    def _pools(self) -> bool:
+        """The model makes vectors of texts."""
+        return bool(self._engine.vllm_config.model_config.runner_type == "pooling")
+
     async def _warm(self) -> None:
-        """Generate one token: what a first request pays for is paid before `Ready`, and a broken model shows."""
-        hello = ChatBody(messages=[ChatMessage(role="user", content="Hello")])
-        with contextlib.suppress(EngineRefused):  # a model may have no chat template
-            await self._requests.render(hello, "")
-        body = CompleteBody(prompt="Hello", max_tokens=1, temperature=0.0, ignore_eos=True)
+        """Ask something small: what a first request pays for is paid before `Ready`, and a broken model shows."""
+        body: Body
+        if self._pools:
+            what, body = "vector", EmbedBody(input=["Hello"])
+        else:
+            hello = ChatBody(messages=[ChatMessage(role="user", content="Hello")])
+            with contextlib.suppress(EngineRefused):  # a model may have no chat template
+                await self._requests.render(hello, "")
+            what, body = "token", CompleteBody(prompt="Hello", max_tokens=1, temperature=0.0, ignore_eos=True)
         news = asyncio.Event()
         answer = self.run(Request("warm", body, stream=False, salt="warm"), news.set)
         try:
@@ -146,10 +137,10 @@ class VllmEngine:
                 await news.wait()
                 news.clear()
         except EngineRefused as error:
-            raise LoadError(f"the first token failed: {error.message}") from error
+            raise LoadError(f"the first {what} failed: {error.message}") from error
         except EngineDead as error:
             lines = log_tail.read_lines(self._log) if self._log else []
-            raise LoadError(f"the engine died at its first token: {log_tail.root_cause(lines) or error}") from error
+            raise LoadError(f"the engine died at its first {what}: {log_tail.root_cause(lines) or error}") from error
         self._client.forget()
 
     async def _settle(self) -> tuple[int, int]:
@@ -173,7 +164,7 @@ class VllmEngine:
             taken_bytes=device_bytes,
             weights_bytes=sum(file.stat().st_size for file in Path(self._spec.source).glob("*.safetensors")),
             # AsyncLLM does not tell that an answer is done before it is taken: a paused reader would keep its place.
-            max_running=config.scheduler_config.max_num_seqs if isinstance(self._client, CoreClient) else 0,
+            max_running=0 if isinstance(self._client, AsyncClient) else config.scheduler_config.max_num_seqs,
             device="cpu" if current_platform.is_cpu() else current_platform.get_device_name(),
         )
 

@@ -2,8 +2,6 @@
 
 import re
 
-from ingle.wire.schema import ChatBody, CompleteBody
-
 from ingled.worker.engine import EngineRefused
 
 
@@ -24,11 +22,9 @@ def _pydantic(detail: dict[str, object]) -> str:
     return " ".join(f"{where}: {text}".split() if where else text.split())
 
 
-def unrendered(error: Exception, body: ChatBody | CompleteBody) -> EngineRefused:
-    """Return the refusal of a prompt that could not be made into tokens."""
+def unrendered_chat(error: Exception) -> EngineRefused:
+    """Return the refusal of messages that could not be made into tokens."""
     text = one_line(error)
-    if not isinstance(body, ChatBody):
-        return EngineRefused("bad_value", text, "correct the prompt", at="body.prompt")
     if "chat template" in text.lower():
         hint = "use op 'complete', or give the profile a chat_template"
         return EngineRefused("unsupported", f"the model has no chat template: {text}", hint)

@@ -154,7 +154,7 @@ def _activations(config: Any) -> int:
     hidden = int(model.get_hidden_size())
     inner = int(getattr(text, "intermediate_size", 0) or 4 * hidden)
     layer = scheduler.max_num_batched_tokens * (3 * inner + 4 * hidden) * model.dtype.itemsize
-    choice = scheduler.max_num_seqs * model.get_vocab_size() * 4 * 4
+    choice = 0 if model.runner_type == "pooling" else scheduler.max_num_seqs * model.get_vocab_size() * 4 * 4
     return int(max(layer, choice))
 
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import msgspec
-from ingle.wire.schema import ChatBody, CompleteBody, Sampling
+from ingle.wire.schema import Body, ChatBody, CompleteBody, EmbedBody, Sampling
 from vllm import exceptions
 from vllm.exceptions import VLLMValidationError
 from vllm.renderers.inputs.preprocess import parse_model_prompt
@@ -26,7 +26,7 @@ from ingled.worker.engine import (
     answer_too_long,
     prompt_too_long,
 )
-from ingled.worker.vllm_errors import failed, one_line, unrendered
+from ingled.worker.vllm_errors import failed, one_line, unrendered_chat
 from ingled.worker.vllm_values import named
 
 _GRACEFUL: type[Exception] | tuple[()] = getattr(exceptions, "GracefulHTTPError", ())  # not in 0.26
@@ -57,17 +57,21 @@ class Requests:
         self._model = model
         self._renderer = engine.renderer
         self._tokenizer = engine.renderer.get_tokenizer()
-        self._context = model.max_model_len
+        self.context = int(model.max_model_len)
+        """Longest prompt plus answer, in tokens."""
         self._eos = eos_of(model, self._tokenizer)
         self._defaults = model.get_diff_sampling_param() | named(msgspec.convert(spec.sampling, Sampling))
 
     async def prepare(self, request: Request) -> Prepared:
         """Render, and check the length. Raises EngineRefused."""
-        prompt = await self.render(request.body, request.salt)
+        body = request.body
+        if isinstance(body, EmbedBody):
+            raise EngineRefused("unsupported", "this model makes text, not vectors", "ask another one", at="op")
+        prompt = await self.render(body, request.salt)
         tokens = len(prompt["prompt_token_ids"])
-        params = self._sampling(request, tokens)
+        params = self._sampling(request, body, tokens)
         if request.tokens:
-            return self._go_on(request, prompt, params)
+            return self._go_on(request, body, prompt, params)
         return Prepared(prompt, params, tokens)
 
     def text_of(self, params: Any, prompt: list[int], id: str) -> Any:
@@ -75,9 +79,9 @@ class Requests:
         told = SimpleNamespace(sampling_params=params, prompt_token_ids=prompt, prompt_embeds=None, request_id=id)
         return IncrementalDetokenizer.from_new_request(self._tokenizer, told)
 
-    def _go_on(self, request: Request, prompt: Any, params: Any) -> Prepared:
+    def _go_on(self, request: Request, body: Sampling, prompt: Any, params: Any) -> Prepared:
         """Go on behind the tokens of an engine that died: with them as prompt, and their text made again."""
-        body, before = request.body, list(request.tokens)
+        before = list(request.tokens)
         if params.structured_outputs is not None or params.presence_penalty or params.frequency_penalty:
             text = "its engine died, and the state of its grammar or penalties died with it"
             raise EngineRefused("worker_died", text, "ask again", fault="worker")
@@ -98,32 +102,39 @@ class Requests:
         """Return the prompt as vLLM's `EngineInput`, however long it is. Raises EngineRefused."""
         renderer = self._renderer
         extras = {"cache_salt": salt} if salt else None
+        if isinstance(body, CompleteBody):
+            return (await self.render_texts([body.prompt], salt, "body.prompt"))[0]
         try:
             # No limit here: vLLM would count no further than it, and the refusal names both numbers.
-            if isinstance(body, ChatBody):
-                limit = replace(renderer.default_chat_tok_params, max_total_tokens=None)
-                chat = [msgspec.to_builtins(message) for message in body.messages]
-                for message in chat:
-                    if message["name"] is None:
-                        del message["name"]
-                how = ChatParams(chat_template_kwargs={"add_generation_prompt": True})
-                _, prompts = await renderer.render_chat_async([chat], how, limit, prompt_extras=extras)
-            else:
-                limit = replace(renderer.default_cmpl_tok_params, max_total_tokens=None)
-                parsed = parse_model_prompt(self._model, body.prompt)
-                prompts = await renderer.render_cmpl_async([parsed], limit, prompt_extras=extras)
+            limit = replace(renderer.default_chat_tok_params, max_total_tokens=None)
+            chat = [msgspec.to_builtins(message) for message in body.messages]
+            for message in chat:
+                if message["name"] is None:
+                    del message["name"]
+            how = ChatParams(chat_template_kwargs={"add_generation_prompt": True})
+            _, prompts = await renderer.render_chat_async([chat], how, limit, prompt_extras=extras)
         except Exception as error:
-            raise unrendered(error, body) from error
+            raise unrendered_chat(error) from error
         return prompts[0]
 
-    def _sampling(self, request: Request, prompt: int) -> Any:
+    async def render_texts(self, texts: list[str], salt: str, at: str) -> list[Any]:
+        """Return texts as vLLM's `EngineInput`s, however long they are. Raises EngineRefused, for the field `at`."""
+        renderer = self._renderer
+        extras = {"cache_salt": salt} if salt else None
+        try:
+            limit = replace(renderer.default_cmpl_tok_params, max_total_tokens=None)
+            parsed = [parse_model_prompt(self._model, text) for text in texts]
+            return list(await renderer.render_cmpl_async(parsed, limit, prompt_extras=extras))
+        except Exception as error:
+            raise EngineRefused("bad_value", one_line(error), "correct the text", at=at) from error
+
+    def _sampling(self, request: Request, body: ChatBody | CompleteBody, prompt: int) -> Any:
         """Return what the request wants, over the profile's defaults, over the model's own."""
-        body = request.body
-        if prompt >= self._context:
-            raise prompt_too_long(prompt, self._context)
-        room = self._context - prompt
+        if prompt >= self.context:
+            raise prompt_too_long(prompt, self.context)
+        room = self.context - prompt
         if body.max_tokens is not None and body.max_tokens > room:
-            raise answer_too_long(body.max_tokens, prompt, self._context)
+            raise answer_too_long(body.max_tokens, prompt, self.context)
         wanted = dict(self._defaults)
         wanted |= named(body)
         wanted["max_tokens"] = min(wanted.get("max_tokens") or room, room)
@@ -136,7 +147,7 @@ class Requests:
             raise translate(error, body) from error
 
 
-def translate(error: Exception, body: Sampling) -> Exception:
+def translate(error: Exception, body: Body) -> Exception:
     """Return what an error of vLLM is to the one who asked."""
     match error:
         case EngineRefused() | EngineDead():
@@ -149,9 +160,11 @@ def translate(error: Exception, body: Sampling) -> Exception:
         return EngineRefused("queue_full", one_line(error), "try again later", fault="worker")
     if isinstance(error, _CLIENT | ValueError | TypeError):
         parameter = getattr(error, "parameter", None)
-        at = f"body.{parameter}" if parameter in Sampling.__struct_fields__ else None
-        if at is None and body.response_format is not None:
+        at = f"body.{parameter}" if parameter in body.__struct_fields__ else None
+        if at is None and isinstance(body, Sampling) and body.response_format is not None:
             at = "body.response_format"
+        if at is None and isinstance(body, EmbedBody) and body.dimensions is not None:
+            at = "body.dimensions"
         return EngineRefused("bad_value", one_line(error), "correct the request", at=at)
     return failed(f"{type(error).__name__}: {one_line(error)}")
 
