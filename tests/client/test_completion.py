@@ -75,9 +75,24 @@ def test_bash_runs_nothing_and_quotes(ingle: Any, daemon: Any, bin: dict[str, st
     assert complete_in_bash("ingle hook ", bin, script) == ["run"]
     assert complete_in_bash("ingle hook run --dea", bin, script) == ["--deadline-ms"]
     assert complete_in_bash("ingle hooks t", bin, script) == ["test", "trace"]
+    assert complete_in_bash("ingle config ", bin, script) == ["show", "check"]
+    assert complete_in_bash("ingle config show --eff", bin, script) == ["--effective"]
+    assert complete_in_bash("ingle config show ", bin, script) == [""]
     daemon.hook_list = [{"name": name} for name in ("redact", "$(pwned)", "shout")]
     assert unquoted(complete_in_bash("ingle hooks test ", bin, script)) == ["redact", "$(pwned)", "shout"]
     assert complete_in_bash("ingle completion b", bin, script) == ["bash"]
+
+
+def test_bash_completes_files_where_a_file_is_meant(ingle: Any, bin: dict[str, str], folder: Path) -> None:
+    script = ingle("completion", "bash").stdout
+    (folder / "new.toml").touch()
+    lines = f"""{script}
+    cd {folder}; COMP_LINE='ingle config check ne' COMP_POINT=21 COMP_WORDS=(ingle config check ne) COMP_CWORD=3
+    compopt() {{ :; }}  # which works only while bash itself completes
+    _ingle; printf '%s\\n' "${{COMPREPLY[@]}}"
+    """
+    ran = subprocess.run([shell_or_skip("bash"), "--norc", "-c", lines], env=bin, capture_output=True, text=True)
+    assert (ran.stdout, ran.stderr) == ("new.toml\n", "")
 
 
 def test_fish_runs_nothing(ingle: Any, bin: dict[str, str]) -> None:
@@ -95,6 +110,7 @@ def test_fish_runs_nothing(ingle: Any, bin: dict[str, str]) -> None:
     assert complete("ingle models --na") == ["--names"]
     assert complete("ingle hook ") == ["run"]
     assert complete("ingle hooks ") == ["test", "trace"]
+    assert set(complete("ingle config ")) == {"show", "check"}
 
 
 def typed_in_zsh(zsh: str, environment: dict[str, str], script: Path, keys: str, wanted: str) -> str:
@@ -128,6 +144,7 @@ def test_zsh_runs_nothing_and_quotes(ingle: Any, bin: dict[str, str], folder: Pa
         (r"ingle ask -m \$\(ec" + "\t", r"\$\(echo\$\{IFS\}pwned\>\&2\)"),
         ("ingle models --na\t", "models --names"),
         ("ingle show \t", "31mred"),
+        ("ingle config ch\t", "config check"),
     ):
         seen = typed_in_zsh(zsh, bin, script, keys, wanted)
         assert "\npwned" not in seen

@@ -45,6 +45,14 @@ _ingle() {{
                 elif (( last == 3 )) && [[ ${{words[2]}} == test ]]; then
                     mapfile -t names < <(ingle hooks --names 2>/dev/null)
                 fi ;;
+            config)
+                if (( last == 2 )); then
+                    names=(show check)
+                elif (( last == 3 )) && [[ ${{words[2]}} == check ]]; then
+                    compopt -o filenames
+                    mapfile -t COMPREPLY < <(compgen -f -- "${{COMP_WORDS[COMP_CWORD]}}")
+                    return
+                fi ;;
             hook)
                 names=(run)
                 if (( last > 2 )); then
@@ -95,6 +103,13 @@ _ingle() {{
                     names=(test trace)
                 elif (( CURRENT == 4 )) && [[ ${{words[3]}} == test ]]; then
                     names=("${{(@f)$(ingle hooks --names 2>/dev/null)}}")
+                fi ;;
+            config)
+                if (( CURRENT == 3 )); then
+                    names=(show check)
+                elif (( CURRENT == 4 )) && [[ ${{words[3]}} == check ]]; then
+                    _files
+                    return
                 fi ;;
             hook)
                 if (( CURRENT > 3 )); then
@@ -171,6 +186,8 @@ def _fish() -> str:
     lines.append(f"{seen} completion' -a 'bash zsh fish'")
     lines.append(f"{seen} hooks; and not __fish_seen_subcommand_from test trace' -a 'test trace'")
     lines.append(f"{seen} hooks; and __fish_seen_subcommand_from test' -a '(ingle hooks --names 2>/dev/null)'")
+    lines.append(f"{seen} config; and not __fish_seen_subcommand_from show check' -a 'show check'")
+    lines.append(f"{seen} config; and __fish_seen_subcommand_from check' -F")
     lines.append(f"{seen} hook; and not __fish_seen_subcommand_from run' -a run")
     lines.append(f"{seen} hook; and __fish_seen_subcommand_from run' -F")
     return "\n".join(lines) + "\n"
