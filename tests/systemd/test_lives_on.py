@@ -75,3 +75,28 @@ def test_a_daemon_that_dies_again_and_again_is_given_up(box: Any) -> None:
     assert box.show("NRestarts") == "5"
     assert box.show("Result", "ingled.socket") in ("service-start-limit-hit", "success")
     assert "Start request repeated too quickly" in box.journal("-u", "ingled")
+
+
+LOADS_LATE = """
+[models.slow]
+source = "builtin:ember"
+preload = true
+[models.late]
+source = "builtin:ember"
+echo = {load_ms = 3000}
+"""
+
+
+def test_what_waits_for_a_load_outlives_a_restart_and_a_crash(box: Any) -> None:
+    box.write("/etc/ingle/ingled.toml", LOADS_LATE)
+    box.run("systemctl", "start", "ingled")
+    for end in (("systemctl", "restart", "ingled"), ("systemctl", "kill", "-s", "KILL", "ingled")):
+        pid = box.show("MainPID")
+        id = box.out("ingle", "ask", "--detach", "-m", "late", "one two three")
+        assert {one["id"]: one["state"] for one in box.json("requests")["requests"]}[id] == "queued"
+        assert "one two three" in box.out("cat", "/run/ingle/ingle.sock.d/waiting"), "in memory, below /run"
+        box.run(*end)
+        assert box.out("ingle", "attach", id) == "one two three"
+        assert box.show("MainPID") != pid
+        box.run("ingle", "unload", "late")
+    assert box.out("cat", "/run/ingle/ingle.sock.d/waiting") == ""
