@@ -75,3 +75,26 @@ def test_in_any_time_no_more_is_let_in_than_the_limit_and_one_request(
             quotas.pay(now, "a", tokens)
             used, largest = used + tokens, max(largest, tokens)
     assert used <= most + now * most / 60 + largest + 1e-6
+
+
+def test_what_was_used_of_a_limit_goes_on_after_a_restart() -> None:
+    rights = Rights(tokens_per_minute=600, tokens_per_day=86_400)
+    before = Quotas()
+    for account in ("a", "b"):
+        assert before.wait(100, account, rights) is None
+    before.pay(100, "a", 1200)
+    assert before.payments == 2, "a minute's and a day's"
+    kept = before.kept(110)
+    assert kept == [("a", "minute", 600, -500.0), ("a", "day", 86_400, 86_400 - 1190)], "who has all is left out"
+    after = Quotas()
+    after.restore(7.0, kept, 20.0)
+    limit, seconds = after.wait(7.0, "a", rights) or ("", 0.0)
+    assert (limit, round(seconds, 1)) == ("600 tokens per minute", 30.1)
+    assert after.wait(7.0, "b", rights) is None
+    assert after.left(37.1, "a") == {"minute": 1, "day": 86_400 - 1190 + 50}
+    more = Quotas()
+    more.restore(7.0, kept, 20.0)
+    assert more.wait(7.0, "a", Rights()) is None, "there is no limit any more"
+    odd = Quotas()
+    odd.restore(0.0, [("a", "year", 5, 1.0), ("a", "day", 0, 1.0)], 0.0)
+    assert odd.buckets == {}

@@ -3,6 +3,8 @@
 import grp
 import os
 import pwd
+import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -165,3 +167,23 @@ def test_limits_of_requests_and_tokens_refuse_with_the_time_to_wait() -> None:
         told = other.call("whoami")
         assert (told["tokens_left"], told["open_requests"]) == ({"minute": 0, "day": None}, 1)
         root.read(root.ask("others go on"))
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGUSR1], ids=lambda how: how.name)
+def test_what_was_used_of_a_limit_outlives_the_daemon(how: signal.Signals) -> None:
+    with ruled('[[rules]]\naccounts = ["uid:65534"]\ntokens_per_day = 40\n') as daemon:
+        with somebody_else(daemon) as other:
+            other.read(other.ask("x " * 100))
+            left = other.call("whoami")["tokens_left"]
+            assert left == {"minute": None, "day": 0}
+        book = daemon.folder / "state" / "ledger.json"
+        deadline = time.monotonic() + 60
+        while how is signal.SIGKILL and not (book.exists() and "uid:65534" in book.read_text()):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert daemon.process is not None
+        daemon.process.send_signal(how)
+        daemon.process.wait(60)
+        daemon.start()
+        with somebody_else(daemon) as other, pytest.raises(RuntimeError, match=r"over_limit.*40 tokens per day"):
+            other.ask("again")

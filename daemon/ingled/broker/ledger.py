@@ -1,4 +1,5 @@
-"""The ledger: what models really took and how long they loaded, kept over restarts in the state folder.
+"""The ledger: what models really took and how long they loaded, and what is left of the limits of accounts. Kept over
+restarts in the state folder.
 
 One JSON file, replaced as a whole. A file that cannot be read is set aside under another name and reported, never
 deleted; the daemon goes on with an empty one.
@@ -48,9 +49,22 @@ class Entry(Struct, frozen=True):
     """When it was loaded last, in seconds since 1970."""
 
 
+Left = tuple[str, str, Annotated[int, Meta(ge=1)], float]
+"""Account, period, limit of tokens, and what is left of it."""
+
+
+class Limits(Struct, frozen=True):
+    """What was left of the limits of accounts at some time."""
+
+    at: float = 0.0
+    """In seconds since 1970: the machine may have been started again meanwhile."""
+    left: list[Left] = []
+
+
 class _File(Struct, frozen=True):
     version: int
     entries: dict[str, Entry]
+    limits: Limits = Limits()
 
 
 def key(digest: str, revision: str | None, options: Mapping[str, Any], device: str, engine: str) -> str:
@@ -63,12 +77,13 @@ def key(digest: str, revision: str | None, options: Mapping[str, Any], device: s
 
 
 class Ledger:
-    """All entries, in memory and in the file."""
+    """All of it, in memory and in the file."""
 
     def __init__(self, folder: Path, loop: asyncio.AbstractEventLoop) -> None:
         self._path, self._loop = folder / FILE, loop
         self.problem = ""
         """What was wrong with the file, and where it is now."""
+        self.limits = Limits()
         self.entries = self._read()
         self._writing: asyncio.Future[None] | None = None
         self._dirty = False
@@ -84,6 +99,7 @@ class Ledger:
             self.problem = f"{self._path} cannot be read ({error}){self._set_aside()}"
             log.error("%s; what models take is learned anew", self.problem)
             return {}
+        self.limits = found.limits
         return found.entries
 
     def _set_aside(self) -> str:
@@ -115,6 +131,11 @@ class Ledger:
         self._save()
         return True
 
+    def spent(self, left: list[Left]) -> None:
+        """Write down what is left of the limits of accounts."""
+        self.limits = Limits(round(time.time(), 3), left)
+        self._save()
+
     def _save(self) -> None:
         self._dirty = True
         if self._writing is None:
@@ -123,7 +144,7 @@ class Ledger:
 
     def _packed(self) -> bytes:
         self._dirty = False
-        return msgspec.json.format(msgspec.json.encode(_File(VERSION, self.entries)), indent=1)
+        return msgspec.json.format(msgspec.json.encode(_File(VERSION, self.entries, self.limits)), indent=1)
 
     def _write(self, data: bytes) -> None:
         """Replace the file; runs in a thread, one at a time."""

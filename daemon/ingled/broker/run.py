@@ -20,6 +20,7 @@ import zmq
 
 from ingled import link
 from ingled.broker import service
+from ingled.broker.allowances import Allowances
 from ingled.broker.gate import Gate
 from ingled.broker.listen import CannotListen, listen, lock, private_folder
 from ingled.broker.place import Place
@@ -149,6 +150,8 @@ async def _serve(config: Config, place: Place, secret: str, inherited: int | Non
     readiness = Readiness(models.values(), warm)
     shell.on_model = readiness.changed
     telling = tasks.start(readiness.keep_telling())
+    allowances = Allowances(shell.control.desk.quotas, shell.needs.ledger, loop)
+    tasks.start(allowances.keep_writing())
     tasks.start(_watch_silence(shell, config.daemon.stuck))
     if (limit := service.watchdog_s()) is not None:
         tasks.start(_feed_watchdog(limit / 3))
@@ -161,6 +164,7 @@ async def _serve(config: Config, place: Place, secret: str, inherited: int | Non
     await _drain(shell, shell.config.daemon.drain)
     tasks.cancel()
     if inherited is not None:
+    allowances.write()
         shell.front.router.close()  # who comes from now on is answered by the next daemon
     if not shell.handed_over:
         service.notify("STATUS=stopping workers and nursery", f"EXTEND_TIMEOUT_USEC={3 * STOP_S * 1e6:.0f}")

@@ -4,6 +4,7 @@ A request is let in while the account has something left, and pays for prompt an
 than there was waits until that is paid off. So nobody has to guess the length of an answer beforehand.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from ingled.core.accounts import Rights
@@ -36,6 +37,8 @@ class Quotas:
     """The buckets of all accounts that have limits."""
 
     buckets: dict[tuple[str, str], Bucket] = field(default_factory=dict)
+    payments: int = 0
+    """How often something was taken: while it is the same, there is nothing new to keep."""
 
     def wait(self, now: float, account: str, rights: Rights) -> tuple[str, float] | None:
         """Return which limit an account has used up, and for how many seconds yet; None if it may go on."""
@@ -60,6 +63,20 @@ class Quotas:
             if bucket is not None:
                 bucket.fill(now)
                 bucket.left -= tokens
+                self.payments += 1
+
+    def kept(self, now: float) -> list[tuple[str, str, int, float]]:
+        """Return what a daemon that comes later needs: account, period, limit, and what is left of it, if not all."""
+        for bucket in self.buckets.values():
+            bucket.fill(now)
+        found = [(*key, one.most, one.left) for key, one in self.buckets.items()]
+        return [(account, period, most, left) for account, period, most, left in found if left < most]
+
+    def restore(self, now: float, kept: Iterable[tuple[str, str, int, float]], seconds: float) -> None:
+        """Go on with what was left so many seconds ago."""
+        for account, period, most, left in kept:
+            if period in PERIODS and most > 0:
+                self.buckets[account, period] = Bucket(most, PERIODS[period], left, now - seconds)
 
     def left(self, now: float, account: str) -> dict[str, int | None]:
         """Return the tokens left by period; None where there is no limit."""
