@@ -2,17 +2,18 @@
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.metrics.loggers import StatLoggerBase
 
+from ingled.worker.ahead import Ahead
 from ingled.worker.engine import Delta, End, Load, Request
 from ingled.worker.generated import Generated
 from ingled.worker.vllm_errors import failed
-from ingled.worker.vllm_requests import Prepared, Requests, translate
+from ingled.worker.vllm_requests import Prepared, translate
 from ingled.worker.vllm_values import readable
 
 
@@ -24,6 +25,10 @@ class Counter(StatLoggerBase):  # type: ignore[misc]
 
     def record(
         self, scheduler_stats: Any, iteration_stats: Any, mm_cache_stats: Any = None, engine_idx: int = 0
+        self.metrics: EngineMetrics | None = None
+        """vLLM's own counters, where they are wanted."""
+        self.ended: Callable[[Any], None] = lambda stats: None
+        """Is called with vLLM's statistics of each request that it is done with."""
     ) -> None:
         """Add one step."""
         if scheduler_stats is not None:
@@ -40,6 +45,8 @@ class Counter(StatLoggerBase):  # type: ignore[misc]
                 prompt_tokens=self._now.prompt_tokens + iteration_stats.num_prompt_tokens,
                 completion_tokens=self._now.completion_tokens + iteration_stats.num_generation_tokens,
             )
+            for one in iteration_stats.finished_requests:
+                self.ended(one)
 
     def log_engine_initialized(self) -> None:
         """Do nothing: loading is reported by the engine."""
@@ -58,8 +65,21 @@ class Counter(StatLoggerBase):  # type: ignore[misc]
 class AsyncClient:
     """Runs requests; a task for each, woken for each of its deltas."""
 
-    def __init__(self, engine: Any, requests: Requests, counter: Counter) -> None:
+    def __init__(self, engine: Any, requests: Ahead[Prepared], counter: Counter) -> None:
+        counter.ended = self._ended
         self._engine = engine
+@dataclass(slots=True)
+class Asked:
+    """A request that vLLM has, or will have."""
+
+    news: Callable[[], None]
+    prompt: int = 0
+    made: int = 0
+    """Tokens that an earlier engine made of its answer."""
+    counts: tuple[int, int] | None = None
+    """Tokens of prompt and answer, once vLLM is done."""
+
+
         self._requests = requests
         self._counter = counter
         self._preparing: set[str] = set()
@@ -69,6 +89,7 @@ class AsyncClient:
         """Do nothing: AsyncLLM begins with its first request."""
 
     def forget(self) -> None:
+        self._asked: dict[str, Asked] = {}
         """Count from zero."""
         self._counter.forget()
 
@@ -78,9 +99,25 @@ class AsyncClient:
 
     def run(self, request: Request, news: Callable[[], None]) -> Generated:
         """Begin to answer."""
-        return Generated(self._deltas(request), partial(self._abort, request.id), news)
+        asked = self._asked[request.id] = Asked(news)
+        return Generated(self._deltas(request, asked), partial(self._abort, request.id), news, lambda: asked.counts)
 
-    async def _deltas(self, request: Request) -> AsyncGenerator[Delta, None]:
+    def _ended(self, stats: Any) -> None:
+        """Note that vLLM is done with a request, of which what it made may not have been pulled yet."""
+        asked = self._asked.get(getattr(stats, "request_id", None) or "")
+        if asked is not None and asked.counts is None:
+            asked.counts = (asked.prompt, asked.made + stats.num_generation_tokens)
+            asked.news()
+
+    async def _deltas(self, request: Request, asked: Asked) -> AsyncGenerator[Delta, None]:
+        try:
+            async with aclosing(self._prepared(request, asked)) as deltas:
+                async for delta in deltas:
+                    yield delta
+        finally:
+            del self._asked[request.id]
+
+    async def _prepared(self, request: Request, asked: Asked) -> AsyncGenerator[Delta, None]:
         self._preparing.add(request.id)
         try:
             prepared = await self._requests.prepare(request)
@@ -98,6 +135,7 @@ class AsyncClient:
                 if prepared.text is not None:
                     _put_text(prepared, prepared.text, delta)
                 yield delta
+        asked.prompt, asked.made = prepared.tokens, 0 if prepared.text is None else prepared.text.count
                 if delta.end is not None:
                     return
 

@@ -19,11 +19,12 @@ from vllm.v1.engine.detokenizer import FastIncrementalDetokenizer, IncrementalDe
 from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.engine.logprobs import LogprobsProcessor
 
+from ingled.worker.ahead import Ahead
 from ingled.worker.engine import Delta, End, EngineDead, Load, Request
 from ingled.worker.plain_text import PlainText
 from ingled.worker.vllm_errors import failed
 from ingled.worker.vllm_names import CORE_USES, absent
-from ingled.worker.vllm_requests import Prepared, Requests, translate
+from ingled.worker.vllm_requests import Prepared, translate
 from ingled.worker.vllm_values import readable
 
 log = logging.getLogger(__name__)
@@ -196,7 +197,7 @@ class CoreAnswer:
 class CoreClient:
     """Runs requests; one task reads for all of them."""
 
-    def __init__(self, engine: Any, requests: Requests) -> None:
+    def __init__(self, engine: Any, requests: Ahead[Prepared]) -> None:
         self._engine = engine
         self._core = engine.engine_core
         self._inputs = engine.input_processor
@@ -223,7 +224,11 @@ class CoreClient:
     def drop(self, answer: CoreAnswer, tell: bool = True) -> None:
         """Take no more outputs of an answer; `tell`: the core is to stop making them."""
         id, answer.id = answer.id, None
-        if id is not None and self._running.pop(id, None) is not None and tell:
+        if id is None or self._running.pop(id, None) is None:
+            return
+        if self.metrics is not None:
+            self.metrics.forget(id)
+        if tell:
             self._spawn(self._stop([id]))
 
     def forget(self) -> None:

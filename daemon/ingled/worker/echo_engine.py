@@ -158,6 +158,12 @@ class EchoEngine:
         return Generated(self.deltas(request, news), partial(self.abort, request.id), news, counts)
 
     def _counts(self, request: Request) -> tuple[int, int] | None:
+    def hold(self, request: Request) -> None:
+        """Do nothing: there is nothing to prepare."""
+
+    def forget(self, id: str) -> None:
+        """Do nothing."""
+
         answer = self._running.get(request.id)
         if answer is None or answer.made < len(answer.words):
             return None

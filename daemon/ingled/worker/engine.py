@@ -135,6 +135,14 @@ class Engine(Protocol):
         """
         ...
 
+    def hold(self, request: Request) -> None:
+        """Be told of a request that will be run later, when there is a place for it."""
+        ...
+
+    def forget(self, id: str) -> None:
+        """Be told that a request which was to be run later will not be."""
+        ...
+
     def load_now(self) -> Load:
         """Return how busy the engine is."""
         ...

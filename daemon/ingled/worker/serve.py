@@ -189,14 +189,16 @@ class Worker:
                         self._advance(stream)
             case link.Abort():
                 for request_id in message.ids:
-                    aborted = self._streams.pop(request_id, None)
+                    aborted = self._drop(request_id)
                     if aborted is not None and aborted.answer is not None and aborted.end is None:
                         aborted.abort()
                         aborted.answer.abort()
                         self._advance(aborted)
             case link.Release():
                 for request_id in message.ids:
-                    self._streams.pop(request_id, None)
+                    self._drop(request_id)
+            case link.Measure():
+                self._uplink.send(link.Measured(message.ref, self._engine.families()))
             case link.Stop():
                 self.leave(ASKED)
             case _:
@@ -222,9 +224,17 @@ class Worker:
         if message.waits:
             stream.request = request
         else:
+            self._engine.hold(request)
             self._begin(stream, request)
 
     def _begin(self, stream: Stream, request: Request) -> None:
+    def _drop(self, id: str) -> Stream | None:
+        """Forget a request, which may be held for later."""
+        stream = self._streams.pop(id, None)
+        if stream is not None and stream.request is not None:
+            self._engine.forget(id)
+        return stream
+
         stream.request = None
         self._open += 1
         stream.answer = self._engine.run(request, partial(self._advance, stream))

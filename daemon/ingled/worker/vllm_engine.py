@@ -23,6 +23,7 @@ from vllm.version import __version__
 
 from ingled.link import Info, Spec
 from ingled.worker import core_client, log_tail
+from ingled.worker.ahead import Ahead
 from ingled.worker.async_client import AsyncClient, Counter
 from ingled.worker.core_client import CoreClient
 from ingled.worker.engine import Answer, EngineDead, EngineRefused, Load, LoadError, Report, Request
@@ -30,8 +31,12 @@ from ingled.worker.group import die_with_parent
 from ingled.worker.pooling_client import PoolingClient
 from ingled.worker.vllm_config import engine_config, use_folder
 from ingled.worker.vllm_errors import one_line
+from ingled.worker.vllm_names import END_USES, METRIC_USES, absent
 from ingled.worker.vllm_probe import NAME, give_back
-from ingled.worker.vllm_requests import Requests
+from ingled.worker.vllm_requests import Prepared, Requests
+
+if TYPE_CHECKING:
+    from ingled.worker.vllm_metrics import EngineMetrics
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +54,7 @@ class VllmEngine:
         self._counter: Counter
         self._engine: Any = None
         self._requests: Requests
+        self._ahead: Ahead[Prepared]
         self._client: AsyncClient | CoreClient | PoolingClient
         # EngineCore dies with the *thread* that forked it (PR_SET_PDEATHSIG): this one lives as long as the engine.
         self._thread = ThreadPoolExecutor(1, "engine")
@@ -75,6 +81,7 @@ class VllmEngine:
         self._requests = Requests(self._spec, self._engine)
         self._client = self._choose()
         await self._client.start()
+        self._ahead = Ahead(self._requests.prepare)
         report("warming", 95)
         await self._warm()
         give_back()
@@ -112,8 +119,13 @@ class VllmEngine:
             raise LoadError(f'front = "core" cannot be had: {why}; leave it out, and AsyncLLM is used')
         if wanted == "async" or why is not None:
             log.info("requests go through AsyncLLM: %s", why or "the profile says so")
-            return AsyncClient(self._engine, self._requests, self._counter)
-        return CoreClient(self._engine, self._requests)
+            return AsyncClient(self._engine, self._ahead, self._counter)
+        return CoreClient(self._engine, self._ahead)
+
+    @property
+    def _tells_ends(self) -> bool:
+        """It is known that an answer is done before it is taken: else a paused reader would keep its place."""
+        return not isinstance(self._client, AsyncClient) or not absent(END_USES)
 
     @property
     def _pools(self) -> bool:
@@ -163,8 +175,7 @@ class VllmEngine:
             kv_bytes=kv_bytes,
             taken_bytes=device_bytes,
             weights_bytes=sum(file.stat().st_size for file in Path(self._spec.source).glob("*.safetensors")),
-            # AsyncLLM does not tell that an answer is done before it is taken: a paused reader would keep its place.
-            max_running=0 if isinstance(self._client, AsyncClient) else config.scheduler_config.max_num_seqs,
+            max_running=config.scheduler_config.max_num_seqs if self._tells_ends else 0,
             device="cpu" if current_platform.is_cpu() else current_platform.get_device_name(),
         )
 
@@ -175,6 +186,15 @@ class VllmEngine:
     def load_now(self) -> Load:
         """Return the last step's counts."""
         return Load() if self._engine is None else self._client.load_now()
+    def hold(self, request: Request) -> None:
+        """Render it already, when there is time."""
+        if not self._pools:
+            self._ahead.add(request)
+
+    def forget(self, id: str) -> None:
+        """Render it no more."""
+        self._ahead.forget(id)
+
 
     async def health(self, deadline: float) -> None:
         """Ask EngineCore anything; it answers between two steps."""

@@ -135,6 +135,25 @@ CORE_USES: tuple[str, ...] = (
 """What `core_client` uses beside: inner names. Where one is missing, requests go through `async_client`."""
 
 PLAIN_USES: tuple[str, ...] = (
+END_USES: tuple[str, ...] = ("vllm.v1.metrics.stats:FinishedRequestStats(request_id, num_generation_tokens)",)
+"""By these `async_client` knows which answers are done: where one is missing, AsyncLLM gets all requests at once."""
+
+METRIC_USES: tuple[str, ...] = (
+    "vllm.v1.metrics.loggers:PrometheusStatLogger(vllm_config, engine_indexes)",
+    "vllm.v1.metrics.loggers:PrometheusStatLogger.record(scheduler_stats, iteration_stats)",
+    "vllm.v1.metrics.stats:RequestStateStats(arrival_time, num_generation_tokens)",
+    "vllm.v1.metrics.stats:IterationStats.update_from_output(output, engine_core_timestamp, is_prefilling, req_stats, "
+    "lora_states, lora_name)",
+    "vllm.v1.metrics.stats:IterationStats.update_from_finished_request(finish_reason, request_id, num_prompt_tokens, "
+    "max_tokens_param, req_stats, num_cached_tokens)",
+    "vllm.v1.engine.output_processor:LoRARequestStates(log_stats)",
+    "vllm.v1.engine.parallel_sampling:ParentRequest.observe_finished_request(parent_req, iteration_stats, "
+    "num_generation_tokens)",
+    "vllm.v1.engine:EngineCoreRequest(request_id, arrival_time, prompt_token_ids, sampling_params)",
+    "vllm.v1.engine:EngineCoreOutputs(outputs, scheduler_stats, timestamp)",
+)
+"""What `vllm_metrics` uses: where one is missing, there are no metrics of vLLM's own."""
+
     "vllm.v1.engine.detokenizer:FastIncrementalDetokenizer.stop",
     "vllm.v1.engine.detokenizer:FastIncrementalDetokenizer.include_stop_str_in_output",
     "vllm.v1.engine.detokenizer:FastIncrementalDetokenizer.spaces_between_special_tokens",

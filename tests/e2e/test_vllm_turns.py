@@ -1,0 +1,59 @@
+"""Turns on the real engine, whichever way it is asked: who waits is held back, and a slow reader keeps no place."""
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from ingled.testing import DaemonFixture, Wire
+from ingled.testing_model import profile
+
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module", params=["core", "async"])
+def daemon(request: pytest.FixtureRequest) -> Iterator[DaemonFixture]:
+    with tempfile.TemporaryDirectory(prefix="ingle-model-") as folder:
+        config = profile(Path(folder), "tiny").replace("max_sequences = 64", "max_sequences = 1")
+        with DaemonFixture(config + f'front = "{request.param}"\n', engine="vllm") as running:
+            with Wire(running.socket) as client:
+                client.call("load", model="tiny")
+            yield running
+
+
+def until(check: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not check():
+        assert time.monotonic() < deadline, "it did not come true"
+        time.sleep(0.005)
+
+
+def exactly(tokens: int) -> dict[str, object]:
+    return {"max_tokens": tokens, "temperature": 0, "ignore_eos": True}
+
+
+def test_an_answer_that_is_done_keeps_no_place_though_nobody_reads_it(daemon: DaemonFixture) -> None:
+    with Wire(daemon.socket) as slow, Wire(daemon.socket) as quick:
+        unread = [slow.ask("hello", credit=0, body=exactly(20)) for _ in range(4)]
+        for tokens in (1, 5, 9):
+            end = quick.read(quick.ask("hello", body=exactly(tokens)))[1]
+            assert (end["t"], end["usage"]["completion"]) == ("done", tokens)
+        for id in unread:
+            slow.send({"t": "credit", "id": id, "n": 100, "ack": 0})
+            assert slow.read(id)[1]["usage"]["completion"] == 20
+        assert quick.call("status")["requests"]["running"] == 0
+
+
+def test_who_has_no_place_waits_outside_the_engine(daemon: DaemonFixture) -> None:
+    with Wire(daemon.socket) as client, Wire(daemon.socket) as other:
+        long = client.ask("hello", credit=0, detach=True, body=exactly(6000))
+        until(lambda: other.call("status")["requests"]["running"] == 1)
+        for _ in range(4):  # of which the engine has one ahead of time
+            client.ask("hello", body=exactly(1))
+        late = other.ask("hello", priority=-1, body=exactly(1))  # as root, it may go before others
+        waiting = other.call("status")["requests"]["queued"]
+        assert waiting >= 3, "the engine has one place, and one request ahead"
+        other.send({"t": "cancel", "ref": 9, "id": long})
+        assert other.read(late)[1]["t"] == "done"
+        until(lambda: other.call("status")["requests"]["queued"] == 0)
