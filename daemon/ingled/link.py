@@ -326,6 +326,24 @@ class Planned(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", ta
     """Where the model would be, if that is a GPU."""
 
 
+class Family(Struct, frozen=True, forbid_unknown_fields=True):
+    """A metric of an engine, as Prometheus knows it."""
+
+    name: str
+    kind: str
+    """`counter`, `gauge`, `histogram` and so on."""
+    help: str
+    samples: list[tuple[str, dict[str, str], float]]
+    """Name, labels and value of each."""
+
+
+class Measured(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="measured"):
+    """What the engine has counted, by its own names."""
+
+    ref: int
+    families: list[Family]
+
+
 # ---------------------------------------------------------------- hook host -> broker
 
 
@@ -383,6 +401,8 @@ class Lease(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag=
     grace: float
     stuck: float = 60.0
     """Seconds after which an engine that answers nothing is dead."""
+    metrics: bool = False
+    """Workers: have the engine count for Prometheus."""
 
 
 class Run(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="run"):
@@ -439,6 +459,12 @@ class Start(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag=
     spec: Spec
 
 
+class Measure(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="measure"):
+    """Worker: say what the engine has counted."""
+
+    ref: int
+
+
 class Kill(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="kill"):
     """Nursery: end the process group of this worker."""
 
@@ -471,11 +497,12 @@ FromPeer = (
     | Forked
     | Exited
     | Planned
+    | Measured
     | Offers
     | HookReplies
     | Stale
 )
-ToPeer = Who | Lease | Run | Begin | Credit | Abort | Release | Start | Kill | Plan | Stop | Setup | HookCalls
+ToPeer = Who | Lease | Run | Begin | Credit | Abort | Release | Measure | Start | Kill | Plan | Stop | Setup | HookCalls
 
 _encode = msgspec.msgpack.Encoder().encode
 _from_peer = msgspec.msgpack.Decoder(FromPeer)

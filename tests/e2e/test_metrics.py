@@ -1,15 +1,19 @@
 """Metrics as Prometheus gets them: from a unix socket or a loopback port, true, and without a word of anybody's."""
 
 import json
+import os
 import re
+import signal
 import socket
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 from ingled.testing import DaemonFixture, Wire
+from ingled.testing_model import profile
 from prometheus_client.parser import text_string_to_metric_families
 
 MODELS = '[models.echo]\nsource = "/x"\ndefault = true\n[models.bad]\nsource = "/y"\necho = {fail = "refuse"}\n'
@@ -104,3 +108,69 @@ def test_the_dashboard_asks_for_what_there_is(place: Path) -> None:
         served |= {f"{name}_total" for name in served}
     assert len(asked) > 12
     assert asked - labels <= served
+
+
+def test_what_engines_count_is_passed_on_with_the_model_as_a_label(place: Path) -> None:
+    models = '[models.one]\nsource = "/x"\ndefault = true\n[models.two]\nsource = "/y"\n'
+    with DaemonFixture(f'[daemon]\nmetrics = "{place}"\n' + models) as daemon, Wire(daemon.socket) as client:
+        assert b"echo:" not in fetch(place)[1], "nothing is loaded"
+        usage = client.read(client.ask("a b c"))[1]["usage"]
+        client.call("load", model="two")
+        body = fetch(place)[1]
+        assert body.count(b"# TYPE echo:tokens_total counter") == 1, "a metric has one heading, whoever counts it"
+        assert of(body, "echo:tokens_total", of="answer", model="one") == usage["completion"]
+        assert of(body, "echo:tokens_total", of="prompt", model="two") == 0
+        stopped = next(one["pid"] for one in client.call("models")["models"] if one["name"] == "two")
+        os.kill(stopped, signal.SIGSTOP)
+        try:
+            told = samples(fetch(place)[1])  # who does not answer is left out, and keeps nobody
+        finally:
+            os.kill(stopped, signal.SIGCONT)
+        assert {dict(labels)["model"] for name, labels in told if name == "echo:tokens_total"} == {"one"}
+        assert told["ingle_model_state", frozenset({"model": "two", "state": "ready"}.items())] == 1
+
+
+@pytest.mark.vllm
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("front", ["core", "async"])
+def test_vllm_s_own_metrics_pass_through_whichever_way_it_is_asked(place: Path, front: str) -> None:
+    config = f'[daemon]\nmetrics = "{place}"\n' + profile(place.parent / "model", "tiny") + f'front = "{front}"\n'
+    with DaemonFixture(config, engine="vllm") as daemon, Wire(daemon.socket) as client:
+        client.call("load", model="tiny")
+        ended = [client.read(client.ask("hello", body={"max_tokens": n, "ignore_eos": True})) for n in (1, 7, 20)]
+        prompts = sum(end["usage"]["prompt"] for _, end in ended)
+        broken_off = client.ask("hello", body={"max_tokens": 4000, "ignore_eos": True})
+        client.until("chunk")
+        client.send({"t": "cancel", "ref": 99, "id": broken_off})
+        client.until("failed")
+        who = {"model": "tiny", "model_name": "tiny", "engine": "0"}
+        body = fetch(place)[1]
+        for name in ("vllm:e2e_request_latency_seconds", "vllm:request_decode_time_seconds", "vllm:request_params_n"):
+            assert of(body, f"{name}_count", **who) == 3
+        assert of(body, "vllm:time_to_first_token_seconds_count", **who) == 4
+        assert of(body, "vllm:request_success_total", **who, finished_reason="length") == 3
+        assert of(body, "vllm:request_prompt_tokens_sum", **who) == prompts
+        assert of(body, "vllm:request_generation_tokens_sum", **who) == 1 + 7 + 20
+        assert of(body, "vllm:generation_tokens_total", **who) > 1 + 7 + 20
+        assert of(body, "vllm:inter_token_latency_seconds_count", **who) >= 0 + 6 + 19
+        assert of(body, "vllm:prefix_cache_queries_total", **who) >= prompts
+        deadline = time.monotonic() + 60  # the core says nothing of an abort: that nothing runs is known here
+        while of(fetch(place)[1], "vllm:num_requests_running", **who):
+            assert time.monotonic() < deadline
+        assert b"hello" not in body
+
+
+@pytest.mark.vllm
+@pytest.mark.timeout(600)
+def test_stop_strings_are_ends_for_vllm_s_metrics_too(place: Path) -> None:
+    """The core does not know of them: the worker ends the request there."""
+    config = f'[daemon]\nmetrics = "{place}"\n' + profile(place.parent / "model", "tiny") + 'front = "core"\n'
+    with DaemonFixture(config, engine="vllm") as daemon, Wire(daemon.socket) as client:
+        greedy = {"temperature": 0, "ignore_eos": True, "max_tokens": 40}
+        text, _ = client.read(client.ask("hello", body=dict(greedy)))
+        _, end = client.read(client.ask("hello", body=greedy | {"stop": text[4:8]}))
+        assert end["finish"] == "stop"
+        who = {"model": "tiny", "model_name": "tiny", "engine": "0"}
+        body = fetch(place)[1]
+        assert of(body, "vllm:request_success_total", **who, finished_reason="stop") == 1
+        assert of(body, "vllm:request_success_total", **who, finished_reason="length") == 1

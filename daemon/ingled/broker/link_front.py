@@ -92,7 +92,8 @@ class LinkFront:
         """Peers that have been asked who they are, and have not said it yet."""
         self._ended_for_memory = ended_for_memory()
         self._plans: dict[int, Callable[[link.Planned], None]] = {}
-        self._plan_refs = count()
+        self._measures: dict[int, asyncio.Future[list[link.Family]]] = {}
+        self._refs = count()
         self.on_nursery_ready: Callable[[], None] = lambda: None
         """Is called when models can be planned."""
         self.on_ready: Callable[[Worker], None] = lambda worker: None
@@ -141,7 +142,7 @@ class LinkFront:
         """Have the engine say what a model would take; returns False, without an answer, while there is none."""
         if self.nursery is None or self.nursery_phase != "ready":
             return False
-        ref = next(self._plan_refs)
+        ref = next(self._refs)
         self._plans[ref] = answer
         self.router.send(self.nursery, link.encode(link.Plan(ref, spec)))
         return True
@@ -158,6 +159,21 @@ class LinkFront:
     def connected_nursery(self) -> int | None:
         """Return the process id of the nursery, while it is connected."""
         return None if self.nursery is None else self.nursery_pid
+
+    async def measured(self, seconds: float) -> dict[str, list[link.Family]]:
+        """Return what the engines of loaded models have counted, by model; who takes longer is left out."""
+        asked: dict[str, asyncio.Future[list[link.Family]]] = {}
+        refs = []
+        for name, worker in self.workers.items():
+            if worker.info is not None:
+                refs.append(ref := next(self._refs))
+                asked[worker.model] = self._measures[ref] = self._loop.create_future()
+                self._to(name, link.Measure(ref))
+        if asked:
+            await asyncio.wait(asked.values(), timeout=seconds)
+        for ref in refs:
+            self._measures.pop(ref, None)
+        return {model: told.result() for model, told in asked.items() if told.done()}
 
     def dismiss_nursery(self) -> None:
         """Have the nursery leave."""
@@ -272,6 +288,10 @@ class LinkFront:
 
     def _attach(self, peer: Peer, attach: link.Attach) -> None:
         self._asked.discard(peer.route)
+            case link.Measured():
+                told = self._measures.pop(message.ref, None)
+                if told is not None and not told.done():
+                    told.set_result(message.families)
         if peer.uid != os.geteuid() or not hmac.compare_digest(attach.secret, self._secret):
             log.error("private socket: pid %d (uid %d) has not the start-up secret", peer.pid, peer.uid)
             return

@@ -2,10 +2,11 @@
 
 Names of requests and tokens follow OpenTelemetry's semantic conventions for generative AI, as Prometheus writes them
 (https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-metrics/); the rest begins with `ingle_`. There is no label
-for accounts, prompts or ids: who may read this learns how much there is to do, and nothing of whom.
+for accounts, prompts or ids: who may read this learns how much there is to do, and nothing of whom. What an engine
+counts by itself (`vllm:…`) is asked of the workers, and passed on under its own names with the model as a label.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ingle.wire.schema import Done, Failed
@@ -15,6 +16,7 @@ from prometheus_client.registry import Collector
 
 from ingled.core.requests import Record, Stage
 from ingled.core.residency import State
+from ingled.link import Family
 
 if TYPE_CHECKING:
     from ingled.broker.shell import Shell
@@ -24,6 +26,9 @@ DURATIONS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 
 FIRST = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 PER_TOKEN = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
 """Seconds. The first and the last come from the conventions, the middle one begins earlier: models are local here."""
+
+ENGINES_S = 1.0
+"""Seconds that workers have to tell what their engines have counted; who is late is left out this once."""
 
 
 class Metrics:
@@ -62,6 +67,7 @@ class Metrics:
         self._resumed = Counter(
             "ingle_requests_resumed", "Requests that went on after the death of a worker", registry=self.registry
         )
+        self._workers = shell.workers
         self.registry.register(Snapshot(shell))
         ProcessCollector(namespace="ingle_broker", registry=self.registry)
 
@@ -86,9 +92,34 @@ class Metrics:
         """A model is in another state."""
         self._changes.labels(model, state).inc()
 
-    def text(self) -> bytes:
-        """Return all of it in Prometheus' text format."""
-        return bytes(generate_latest(self.registry))
+    async def text(self) -> bytes:
+        """Return all of it in Prometheus' text format, what the engines have counted at its end."""
+        told = await self._workers.measured(ENGINES_S)
+        engines = CollectorRegistry()
+        engines.register(Engines(told))
+        return bytes(generate_latest(self.registry) + generate_latest(engines))
+
+
+class Engines(Collector):
+    """What engines have counted, each metric with its models under one heading."""
+
+    def __init__(self, told: Mapping[str, Sequence[Family]]) -> None:
+        """`told` is by model."""
+        self._told = told
+
+    def describe(self) -> Iterator[Metric]:
+        """Return nothing: names are the engines' own."""
+        return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        """Return all of it, with the model as a label."""
+        found: dict[str, Metric] = {}
+        for model, families in self._told.items():
+            for one in families:
+                metric = found.setdefault(one.name, Metric(one.name, one.help, one.kind))
+                for name, labels, value in one.samples:
+                    metric.add_sample(name, {**labels, "model": model}, value)
+        return iter(found.values())
 
 
 class Snapshot(Collector):

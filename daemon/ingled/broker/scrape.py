@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from ingled.broker.listen import CannotListen, listen
@@ -23,28 +23,21 @@ MOST = 16
 class Scrape:
     """Serves what `text` returns at `/metrics`."""
 
-    def __init__(self, text: Callable[[], bytes], content_type: str) -> None:
-        self._text, self._type = text, content_type
+    def __init__(self, where: Path | tuple[str, int]) -> None:
+        """Take a unix socket or a port. Raises CannotListen."""
+        self._path = where if isinstance(where, Path) else None
+        self._socket = _bound(where)
+        self._text: Callable[[], Awaitable[bytes]]
+        self._type = ""
         self._open = 0
         self._server: asyncio.Server | None = None
         self._path: Path | None = None
 
-    async def start(self, where: Path | tuple[str, int]) -> None:
-        """Listen at a unix socket or a port. Raises CannotListen."""
-        if isinstance(where, Path):
-            server = await asyncio.start_unix_server(
-                self._answer, sock=socket.socket(fileno=listen(where, 0o660)), limit=HEAD_BYTES
-            )
-            self._path = where
-        else:
-            host, port = where
-            try:
-                server = await asyncio.start_server(self._answer, host, port, limit=HEAD_BYTES)
-            except OSError as error:
-                raise CannotListen(
-                    f"metrics cannot be served at {host}:{port}: {os.strerror(error.errno or 0)}"
-                ) from error
-        self._server = server
+    async def serve(self, text: Callable[[], Awaitable[bytes]], content_type: str) -> None:
+        """Answer whoever comes, from now on."""
+        self._text, self._type = text, content_type
+        start = asyncio.start_unix_server if self._path is not None else asyncio.start_server
+        self._server = await start(self._answer, sock=self._socket, limit=HEAD_BYTES)
 
     def close(self) -> None:
         """Listen no more."""
@@ -58,7 +51,7 @@ class Scrape:
         try:
             if self._open <= MOST:
                 head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), HEAD_S)
-                writer.write(self._page(head))
+                writer.write(await self._page(head))
                 await asyncio.wait_for(writer.drain(), HEAD_S)
         except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass
@@ -75,7 +68,18 @@ class Scrape:
             return _response("405 Method Not Allowed", "text/plain", b"only GET\n", head_only=False)
         if path != b"/metrics":
             return _response("404 Not Found", "text/plain", b"see /metrics\n", head_only=method == b"HEAD")
-        return _response("200 OK", self._type, self._text(), head_only=method == b"HEAD")
+        return _response("200 OK", self._type, await self._text(), head_only=method == b"HEAD")
+
+
+def _bound(where: Path | tuple[str, int]) -> socket.socket:
+    try:
+        if isinstance(where, Path):
+            return socket.socket(fileno=listen(where, 0o660))
+        return socket.create_server(where, family=socket.AF_INET6 if ":" in where[0] else socket.AF_INET)
+    except OSError as error:
+        place = where if isinstance(where, Path) else f"{where[0]}:{where[1]}"
+        why = error.strerror or os.strerror(error.errno or 0)
+        raise CannotListen(f"metrics cannot be served at {place}: {why}") from error
 
 
 def _response(status: str, kind: str, body: bytes, *, head_only: bool) -> bytes:

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.metrics.loggers import StatLoggerBase
@@ -16,21 +16,26 @@ from ingled.worker.vllm_errors import failed
 from ingled.worker.vllm_requests import Prepared, translate
 from ingled.worker.vllm_values import readable
 
+if TYPE_CHECKING:
+    from ingled.worker.vllm_metrics import EngineMetrics
+
 
 class Counter(StatLoggerBase):  # type: ignore[misc]
     """Adds up what AsyncLLM tells after each step of the engine; `CoreClient` counts by itself."""
 
     def __init__(self, vllm_config: Any, engine_index: int = 0) -> None:
         self._now = Load()
-
-    def record(
-        self, scheduler_stats: Any, iteration_stats: Any, mm_cache_stats: Any = None, engine_idx: int = 0
         self.metrics: EngineMetrics | None = None
         """vLLM's own counters, where they are wanted."""
         self.ended: Callable[[Any], None] = lambda stats: None
         """Is called with vLLM's statistics of each request that it is done with."""
+
+    def record(
+        self, scheduler_stats: Any, iteration_stats: Any, mm_cache_stats: Any = None, engine_idx: int = 0
     ) -> None:
         """Add one step."""
+        if self.metrics is not None:
+            self.metrics.record(scheduler_stats, iteration_stats)
         if scheduler_stats is not None:
             self._now = replace(
                 self._now,
@@ -40,13 +45,13 @@ class Counter(StatLoggerBase):  # type: ignore[misc]
                 cached_tokens=self._now.cached_tokens + scheduler_stats.prefix_cache_stats.hits,
             )
         if iteration_stats is not None:
+            for one in iteration_stats.finished_requests:
+                self.ended(one)
             self._now = replace(
                 self._now,
                 prompt_tokens=self._now.prompt_tokens + iteration_stats.num_prompt_tokens,
                 completion_tokens=self._now.completion_tokens + iteration_stats.num_generation_tokens,
             )
-            for one in iteration_stats.finished_requests:
-                self.ended(one)
 
     def log_engine_initialized(self) -> None:
         """Do nothing: loading is reported by the engine."""
@@ -62,12 +67,6 @@ class Counter(StatLoggerBase):  # type: ignore[misc]
         return self._now
 
 
-class AsyncClient:
-    """Runs requests; a task for each, woken for each of its deltas."""
-
-    def __init__(self, engine: Any, requests: Ahead[Prepared], counter: Counter) -> None:
-        counter.ended = self._ended
-        self._engine = engine
 @dataclass(slots=True)
 class Asked:
     """A request that vLLM has, or will have."""
@@ -80,16 +79,22 @@ class Asked:
     """Tokens of prompt and answer, once vLLM is done."""
 
 
+class AsyncClient:
+    """Runs requests; a task for each, woken for each of its deltas."""
+
+    def __init__(self, engine: Any, requests: Ahead[Prepared], counter: Counter) -> None:
+        counter.ended = self._ended
+        self._engine = engine
         self._requests = requests
         self._counter = counter
         self._preparing: set[str] = set()
         self._aborted: set[str] = set()
+        self._asked: dict[str, Asked] = {}
 
     async def start(self) -> None:
         """Do nothing: AsyncLLM begins with its first request."""
 
     def forget(self) -> None:
-        self._asked: dict[str, Asked] = {}
         """Count from zero."""
         self._counter.forget()
 
@@ -130,12 +135,12 @@ class Asked:
         if prepared.over is not None:
             yield prepared.over
             return
+        asked.prompt, asked.made = prepared.tokens, 0 if prepared.text is None else prepared.text.count
         async with aclosing(self._generate(request, prepared)) as deltas:
             async for delta in deltas:
                 if prepared.text is not None:
                     _put_text(prepared, prepared.text, delta)
                 yield delta
-        asked.prompt, asked.made = prepared.tokens, 0 if prepared.text is None else prepared.text.count
                 if delta.end is not None:
                     return
 

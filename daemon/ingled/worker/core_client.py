@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tokenizers.decoders import DecodeStream
 from vllm.v1.engine import FinishReason
@@ -26,6 +26,9 @@ from ingled.worker.vllm_errors import failed
 from ingled.worker.vllm_names import CORE_USES, absent
 from ingled.worker.vllm_requests import Prepared, translate
 from ingled.worker.vllm_values import readable
+
+if TYPE_CHECKING:
+    from ingled.worker.vllm_metrics import EngineMetrics
 
 log = logging.getLogger(__name__)
 
@@ -208,6 +211,8 @@ class CoreClient:
         self._tasks: set[asyncio.Task[None]] = set()
         self._dead: EngineDead | None = None
         self._stats: Any = None
+        self.metrics: EngineMetrics | None = None
+        """vLLM's own counters, where they are wanted."""
         self._prompt_tokens = self._cached_tokens = self._completion_tokens = 0
 
     async def start(self) -> None:
@@ -260,6 +265,8 @@ class CoreClient:
             logprobs = LogprobsProcessor.from_new_request(self._tokenizer, one) if wanted else None
             if answer.begin(prepared, one, text, logprobs):
                 self._running[one.request_id] = answer
+                if self.metrics is not None:
+                    self.metrics.began(one)
                 await self._core.add_request_async(one)
         except Exception as error:
             self.drop(answer)
@@ -312,6 +319,8 @@ class CoreClient:
         if (stats := outputs.scheduler_stats) is not None:
             self._stats = stats
             self._cached_tokens += stats.prefix_cache_stats.hits
+        if self.metrics is not None:
+            self.metrics.step(outputs, stopped)
         return stopped
 
     def _spawn(self, work: Any) -> None:

@@ -22,7 +22,7 @@ import msgspec
 from ingle.wire.schema import Body, ChatBody, CompleteBody, EmbedBody, Sampling
 from msgspec import Struct
 
-from ingled.link import Estimate, Info, Planned, Spec
+from ingled.link import Estimate, Family, Info, Planned, Spec
 from ingled.worker import vectors
 from ingled.worker.engine import (
     Delta,
@@ -137,6 +137,7 @@ class EchoEngine:
         self._running: dict[str, Answer] = {}
         self._seen: dict[str, deque[list[str]]] = {}
         self._totals = [0, 0, 0]
+        self._measures = False
 
     async def load(self, report: Report) -> Info:
         """Wait as long as the options say."""
@@ -157,13 +158,13 @@ class EchoEngine:
         counts = partial(self._counts, request)
         return Generated(self.deltas(request, news), partial(self.abort, request.id), news, counts)
 
-    def _counts(self, request: Request) -> tuple[int, int] | None:
     def hold(self, request: Request) -> None:
         """Do nothing: there is nothing to prepare."""
 
     def forget(self, id: str) -> None:
         """Do nothing."""
 
+    def _counts(self, request: Request) -> tuple[int, int] | None:
         answer = self._running.get(request.id)
         if answer is None or answer.made < len(answer.words):
             return None
@@ -234,6 +235,18 @@ class EchoEngine:
     def load_now(self) -> Load:
         """Return the counts."""
         return Load(len(self._running), 0, 0.0, *self._totals)
+
+    def measure(self, wanted: bool) -> None:
+        """Count, or no more."""
+        self._measures = wanted
+
+    def families(self) -> list[Family]:
+        """Return the counts of tokens."""
+        if not self._measures:
+            return []
+        prompt, _, answer = self._totals
+        counts = [("echo:tokens_total", {"of": of}, float(n)) for of, n in (("prompt", prompt), ("answer", answer))]
+        return [Family("echo:tokens", "counter", "Tokens since the model was loaded", counts)]
 
     async def health(self, deadline: float) -> None:
         """Return at once: there is no engine to hang."""

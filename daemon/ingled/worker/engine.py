@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from ingle.wire.schema import Body, Sampling
 
-from ingled.link import Info
+from ingled.link import Family, Info
 
 Report = Callable[[str, int], None]
 """Called with the phase and the percent of loading."""
@@ -145,6 +145,14 @@ class Engine(Protocol):
 
     def load_now(self) -> Load:
         """Return how busy the engine is."""
+        ...
+
+    def measure(self, wanted: bool) -> None:
+        """Count for Prometheus from now on, or no more."""
+        ...
+
+    def families(self) -> list[Family]:
+        """Return what has been counted, under the engine's own names."""
         ...
 
     async def health(self, deadline: float) -> None:

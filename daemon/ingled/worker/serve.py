@@ -176,6 +176,7 @@ class Worker:
                 self._attach()
             case link.Lease():
                 self._stuck = message.stuck
+                self._engine.measure(message.metrics)
             case link.Run():
                 self._run(message)
             case link.Begin():
@@ -223,11 +224,10 @@ class Worker:
         request = Request(message.id, body, message.stream, message.salt, message.priority, tokens, offset)
         if message.waits:
             stream.request = request
-        else:
             self._engine.hold(request)
+        else:
             self._begin(stream, request)
 
-    def _begin(self, stream: Stream, request: Request) -> None:
     def _drop(self, id: str) -> Stream | None:
         """Forget a request, which may be held for later."""
         stream = self._streams.pop(id, None)
@@ -235,6 +235,7 @@ class Worker:
             self._engine.forget(id)
         return stream
 
+    def _begin(self, stream: Stream, request: Request) -> None:
         stream.request = None
         self._open += 1
         stream.answer = self._engine.run(request, partial(self._advance, stream))

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from ingle.wire.schema import Body, ChatBody, ChatMessage, CompleteBody, EmbedBody
@@ -21,7 +21,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.version import __version__
 
-from ingled.link import Info, Spec
+from ingled.link import Family, Info, Spec
 from ingled.worker import core_client, log_tail
 from ingled.worker.ahead import Ahead
 from ingled.worker.async_client import AsyncClient, Counter
@@ -56,6 +56,8 @@ class VllmEngine:
         self._requests: Requests
         self._ahead: Ahead[Prepared]
         self._client: AsyncClient | CoreClient | PoolingClient
+        self._measures = self._tried = False
+        self._metrics: EngineMetrics | None = None
         # EngineCore dies with the *thread* that forked it (PR_SET_PDEATHSIG): this one lives as long as the engine.
         self._thread = ThreadPoolExecutor(1, "engine")
 
@@ -79,11 +81,12 @@ class VllmEngine:
             lines = log_tail.read_lines(self._log, seen) if self._log else []
             raise LoadError(log_tail.root_cause(lines) or one_line(error)) from error
         self._requests = Requests(self._spec, self._engine)
+        self._ahead = Ahead(self._requests.prepare)
         self._client = self._choose()
         await self._client.start()
-        self._ahead = Ahead(self._requests.prepare)
         report("warming", 95)
         await self._warm()
+        self.measure(self._measures)
         give_back()
         return self._info(*await self._settle())
 
@@ -183,9 +186,6 @@ class VllmEngine:
         """Render, check the length, generate; behind the tokens of an earlier engine, where there are some."""
         return self._client.run(request, news)
 
-    def load_now(self) -> Load:
-        """Return the last step's counts."""
-        return Load() if self._engine is None else self._client.load_now()
     def hold(self, request: Request) -> None:
         """Render it already, when there is time."""
         if not self._pools:
@@ -195,6 +195,35 @@ class VllmEngine:
         """Render it no more."""
         self._ahead.forget(id)
 
+    def load_now(self) -> Load:
+        """Return the last step's counts."""
+        return Load() if self._engine is None else self._client.load_now()
+
+    def measure(self, wanted: bool) -> None:
+        """Have vLLM's own logger count, from the end of the load on, where this vLLM has it as ingle knows it."""
+        self._measures = wanted
+        if self._engine is None:
+            return
+        if wanted and not self._tried:
+            self._tried = True
+            if lacking := absent(METRIC_USES):
+                log.warning("there are no metrics of vLLM's own: it has not %s", ", ".join(lacking))
+            else:
+                from ingled.worker.vllm_metrics import EngineMetrics
+
+                self._metrics = EngineMetrics(self._engine.vllm_config)
+        self._counting.metrics = self._metrics if wanted else None
+
+    @property
+    def _counting(self) -> Counter | CoreClient:
+        """Return who sees what the engine does."""
+        return self._client if isinstance(self._client, CoreClient) else self._counter
+
+    def families(self) -> list[Family]:
+        """Return what vLLM's logger has counted."""
+        metrics = None if self._engine is None else self._counting.metrics
+        now = self.load_now()
+        return [] if metrics is None else metrics.families(idle=not (now.running or now.waiting))
 
     async def health(self, deadline: float) -> None:
         """Ask EngineCore anything; it answers between two steps."""

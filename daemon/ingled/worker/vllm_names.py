@@ -96,6 +96,7 @@ USES: tuple[str, ...] = (
     "vllm.v1.metrics.stats:SchedulerStats(num_running_reqs, num_waiting_reqs, kv_cache_usage, prefix_cache_stats)",
     "vllm.v1.metrics.stats:IterationStats.num_prompt_tokens",
     "vllm.v1.metrics.stats:IterationStats.num_generation_tokens",
+    "vllm.v1.metrics.stats:IterationStats.finished_requests",
     "vllm.v1.metrics.stats:RequestStateStats(first_token_latency)",
     "vllm.outputs:RequestOutput.num_cached_tokens",
     "vllm.outputs:RequestOutput.metrics",
@@ -134,7 +135,6 @@ CORE_USES: tuple[str, ...] = (
 )
 """What `core_client` uses beside: inner names. Where one is missing, requests go through `async_client`."""
 
-PLAIN_USES: tuple[str, ...] = (
 END_USES: tuple[str, ...] = ("vllm.v1.metrics.stats:FinishedRequestStats(request_id, num_generation_tokens)",)
 """By these `async_client` knows which answers are done: where one is missing, AsyncLLM gets all requests at once."""
 
@@ -154,6 +154,7 @@ METRIC_USES: tuple[str, ...] = (
 )
 """What `vllm_metrics` uses: where one is missing, there are no metrics of vLLM's own."""
 
+PLAIN_USES: tuple[str, ...] = (
     "vllm.v1.engine.detokenizer:FastIncrementalDetokenizer.stop",
     "vllm.v1.engine.detokenizer:FastIncrementalDetokenizer.include_stop_str_in_output",
     "vllm.v1.engine.detokenizer:FastIncrementalDetokenizer.spaces_between_special_tokens",
