@@ -19,7 +19,7 @@ from ingle.wire.schema import TEXT_OPS, Sampling
 from msgspec import Meta, Struct
 
 from ingled import layers
-from ingled.core import accounts
+from ingled.core import accounts, residency
 from ingled.core.accounts import Class, Right
 from ingled.core.placement import Device, Terms
 from ingled.link import Choice, Setup, Spec
@@ -245,6 +245,22 @@ class Config(Struct, frozen=True):
             min_resident=model.min_resident,
             group=model.group,
             exclusive=model.exclusive,
+        )
+
+    def fresh(self, name: str) -> residency.Model:
+        """Return a model for the core, with nothing loaded."""
+        model = self.models[name]
+        return residency.Model(
+            name,
+            tuple(model.aliases),
+            model.license,
+            model.revision,
+            model.ops,
+            terms=self.terms(name),
+            ttl=model.ttl,
+            comes_back=model.comes_back,
+            pin=model.pin,
+            pinned=model.pin,
         )
 
     def spec(self, name: str) -> Spec:

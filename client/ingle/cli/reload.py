@@ -13,6 +13,8 @@ def run(given: Given) -> int:
         print_json(value)
         return 0
     print_line(f"changed: {', '.join(value['changed']) or 'nothing'}")
+    if value.get("at_next_load"):
+        print_line(f"of these at the next load: {', '.join(value['at_next_load'])}")
     if value["after_restart"]:
         print_line(f"after a restart: {', '.join(value['after_restart'])}")
     return 0
@@ -24,8 +26,8 @@ VERB = Verb(
     run,
     """
     The daemon reads its files and checks them. If something is wrong nothing changes, and the exit status is 4.
-    Otherwise plugins, hooks, rules and some of [daemon] change at once; the rest is named, and does when the daemon
-    is restarted, which keeps models warm.
+    Otherwise all changes at once, but for two things: a model that is loaded keeps its launch options until its next
+    load, and the places of socket and state change when the daemon is restarted. Both are named.
     """,
     options=(JSON,),
     examples=(("ingle reload", "Say what has changed, or what is wrong."),),

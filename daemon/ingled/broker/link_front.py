@@ -15,12 +15,13 @@ from typing import assert_never
 import zmq
 
 from ingled import link
-from ingled.broker import carried
+from ingled.broker import carried, service
 from ingled.broker.hook_front import HookFront
 from ingled.broker.host import Host
 from ingled.broker.hosts import Hosts
 from ingled.broker.processes import ended_for_memory, kill_group
 from ingled.broker.router import Peer, Router
+from ingled.config import Config
 from ingled.core import events as on
 from ingled.core.flow import Flow, Sends
 from ingled.journal import about
@@ -52,6 +53,14 @@ class Worker:
     heard_at: float = 0.0
     settled: bool = False
     """It has told all that it holds."""
+
+
+def lease(config: Config) -> link.Lease:
+    """Return by which terms workers, nursery and hosts live."""
+    daemon = config.daemon
+    # A broker that hangs is replaced when the watchdog has waited: until then, what is warm must live.
+    grace = max(daemon.adopt_grace, 2 * (service.watchdog_s() or 0.0))
+    return link.Lease(grace, daemon.stuck, config.metrics is not None)
 
 
 class LinkFront:
@@ -98,6 +107,10 @@ class LinkFront:
         """Is called when models can be planned."""
         self.on_ready: Callable[[Worker], None] = lambda worker: None
         self.on_stats: Callable[[Worker], None] = lambda worker: None
+
+    def live_by(self, terms: link.Lease) -> None:
+        """Have peers live by other terms: each is told when it next says that it lives."""
+        self._lease_terms = terms
 
     # ------------------------------------------------------------ out
 
@@ -147,19 +160,6 @@ class LinkFront:
         self.router.send(self.nursery, link.encode(link.Plan(ref, spec)))
         return True
 
-    def stop(self, worker: str | None, pid: int | None) -> None:
-        """Have a worker leave: ask it, and have the nursery end its process group."""
-        if worker is not None:
-            self._to(worker, link.Stop())
-        if pid is not None and self.nursery is not None:
-            self.router.send(self.nursery, link.encode(link.Kill(pid)))
-        if pid is not None:  # the nursery may be gone, or not be its parent
-            self._loop.call_later(STOP_S, self._kill_if_alive, pid)
-
-    def connected_nursery(self) -> int | None:
-        """Return the process id of the nursery, while it is connected."""
-        return None if self.nursery is None else self.nursery_pid
-
     async def measured(self, seconds: float) -> dict[str, list[link.Family]]:
         """Return what the engines of loaded models have counted, by model; who takes longer is left out."""
         asked: dict[str, asyncio.Future[list[link.Family]]] = {}
@@ -174,6 +174,19 @@ class LinkFront:
         for ref in refs:
             self._measures.pop(ref, None)
         return {model: told.result() for model, told in asked.items() if told.done()}
+
+    def stop(self, worker: str | None, pid: int | None) -> None:
+        """Have a worker leave: ask it, and have the nursery end its process group."""
+        if worker is not None:
+            self._to(worker, link.Stop())
+        if pid is not None and self.nursery is not None:
+            self.router.send(self.nursery, link.encode(link.Kill(pid)))
+        if pid is not None:  # the nursery may be gone, or not be its parent
+            self._loop.call_later(STOP_S, self._kill_if_alive, pid)
+
+    def connected_nursery(self) -> int | None:
+        """Return the process id of the nursery, while it is connected."""
+        return None if self.nursery is None else self.nursery_pid
 
     def dismiss_nursery(self) -> None:
         """Have the nursery leave."""
@@ -275,6 +288,10 @@ class LinkFront:
             case link.Planned():
                 if (answer := self._plans.pop(message.ref, None)) is not None:
                     answer(message)
+            case link.Measured():
+                told = self._measures.pop(message.ref, None)
+                if told is not None and not told.done():
+                    told.set_result(message.families)
             case link.Offers() | link.HookReplies() | link.Stale():
                 log.error("private socket: pid %d is no hook host", peer.pid)
             case _:
@@ -288,10 +305,6 @@ class LinkFront:
 
     def _attach(self, peer: Peer, attach: link.Attach) -> None:
         self._asked.discard(peer.route)
-            case link.Measured():
-                told = self._measures.pop(message.ref, None)
-                if told is not None and not told.done():
-                    told.set_result(message.families)
         if peer.uid != os.geteuid() or not hmac.compare_digest(attach.secret, self._secret):
             log.error("private socket: pid %d (uid %d) has not the start-up secret", peer.pid, peer.uid)
             return

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -67,19 +68,45 @@ class Needs:
 
     def start(self) -> None:
         """Begin: read headers in a thread, and look at the memory of the machine now and then."""
-        sources = {name: Path(spec.source) for name, spec in self._specs.items() if spec.engine == "vllm"}
-        self._loop.run_in_executor(None, _read_all, sources).add_done_callback(self._read)
+        self._read_headers(self._specs)
+        self._look_often()
+
+    def reconfigure(self, config: Config, changed: Iterable[str]) -> None:
+        """Go by another configuration, in which these models are new or others than before."""
+        before, self._config = self._config, config
+        names = list(changed)
+        for name in names:
+            self.forget(name)
+        if names:
+            self._read_headers(names)
+        resized = (before.device, before.head_room) != (config.device, config.head_room)
+        self._plan_all(None if resized else names)  # whose answers also tell how large a GPU is
         self._look()
 
-    def _read(self, done: "asyncio.Future[dict[str, Folder | str]]") -> None:
+    def forget(self, name: str) -> None:
+        """Nothing is known of this model any more."""
+        self.problems.pop(name, None)
+        self._folders.pop(name, None)
+        self._estimates.pop(name, None)
+        self._told.pop(name, None)
+
+    def _read_headers(self, names: Iterable[str]) -> None:
+        specs = {name: self._specs[name] for name in names}
+        sources = {name: Path(spec.source) for name, spec in specs.items() if spec.engine == "vllm"}
+        self._loop.run_in_executor(None, _read_all, sources).add_done_callback(partial(self._read, specs))
+
+    def _read(self, specs: Mapping[str, link.Spec], done: "asyncio.Future[dict[str, Folder | str]]") -> None:
         self._unread = False
+        there = [name for name, spec in specs.items() if self._specs.get(name) is spec]  # not changed meanwhile
         for name, found in done.result().items():
+            if name not in there:
+                continue
             if isinstance(found, str):
                 log.warning("model '%s': %s", name, found)
                 self.problems.setdefault(name, found)
             else:
                 self._folders[name] = found
-        for name in self._specs:
+        for name in there:
             if (worker := self._workers.of(name)) is not None:
                 self._ready(worker)
             self._tell(name)
@@ -88,7 +115,7 @@ class Needs:
 
     def need(self, name: str) -> Need:
         """Return what a model takes, by what is known best."""
-        configured = self._config.terms(name).need
+        configured = self._config.terms(name).need if name in self._config.models else 0
         return known(self._planned(name, self._specs[name]), self.measured(name, self._specs[name]), configured)
 
     def load_s(self, name: str, spec: link.Spec | None = None) -> float | None:
@@ -105,7 +132,9 @@ class Needs:
         found = self._folders.get(name)
         digest = found.digest if found else spec.source
         options = {**spec.options, "concurrency": spec.concurrency}
-        return ledger.key(digest, self._config.models[name].revision, options, self.device.name, self._engine)
+        profile = self._config.models.get(name)
+        revision = None if profile is None else profile.revision
+        return ledger.key(digest, revision, options, self.device.name, self._engine)
 
     def _planned(self, name: str, spec: link.Spec, estimate: link.Estimate | None = None) -> Need:
         """Return what the engine says that a model takes; until it has, the least that its headers tell."""
@@ -139,11 +168,14 @@ class Needs:
         if not self._workers.plan(spec, planned):
             planned(link.Planned(0, note="the engine has not started yet: this is the least that its headers tell"))
 
-    def _plan_all(self) -> None:
-        for name, spec in self._specs.items():
-            self._workers.plan(spec, lambda planned, name=name: self._answered(name, planned))  # type: ignore[misc]
+    def _plan_all(self, names: Iterable[str] | None = None) -> None:
+        for name in self._specs if names is None else names:
+            spec = self._specs[name]
+            self._workers.plan(spec, partial(self._answered, name, spec))
 
-    def _answered(self, name: str, planned: link.Planned) -> None:
+    def _answered(self, name: str, spec: link.Spec, planned: link.Planned) -> None:
+        if self._specs.get(name) is not spec:
+            return  # it has changed meanwhile, and is asked about anew
         if planned.reason is not None:
             self.problems[name] = planned.reason
             text = "model '%s': the engine refuses its options: %s"
@@ -197,8 +229,11 @@ class Needs:
             return None
         return max(worker.info.taken_bytes, worker.stats.taken_bytes if worker.stats else 0) or None
 
+    def _look_often(self) -> None:
+        self._loop.call_later(LOOK_S, self._look_often)
+        self._look()
+
     def _look(self) -> None:
-        self._loop.call_later(LOOK_S, self._look)
         moving = (State.LOADING, State.STOPPING)
         if self.device.name == "memory" and not any(model.state in moving for model in self._models.values()):
             try:

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from ingled.broker import service
 from ingled.core.residency import Model, State
@@ -29,9 +29,9 @@ def words(models: Iterable[Model]) -> str:
 class Readiness:
     """Tells `READY=1` when the models that are to be warm are, or at once."""
 
-    def __init__(self, models: Iterable[Model], wait_for: Iterable[Model]) -> None:
-        """`wait_for` are the models of which each has to be ready, or to have failed."""
-        self._models, self._wait_for = list(models), list(wait_for)
+    def __init__(self, models: Mapping[str, Model], wait_for: Iterable[Model]) -> None:
+        """`wait_for` are the models of which each has to be ready, or to have failed; `models` may change."""
+        self._models, self._wait_for = models, list(wait_for)
         self._changed = asyncio.Event()
         self._told = ""
         self.ready = False
@@ -50,7 +50,7 @@ class Readiness:
 
     def tell(self) -> None:
         """Tell what has changed, and while it takes long, that it is not over."""
-        text = words(self._models)
+        text = words(self._models.values())
         if not self.ready and not unsettled(self._wait_for):
             self.ready = True
             service.notify("READY=1", f"STATUS={text}")

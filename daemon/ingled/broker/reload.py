@@ -16,9 +16,14 @@ from msgspec.structs import replace
 
 from ingled import journal
 from ingled.broker import service
+from ingled.broker.link_front import lease
+from ingled.broker.listen import CannotListen
+from ingled.broker.measuring import measure, prepare
+from ingled.broker.scrape import Scrape
 from ingled.config import Config, ConfigError, Daemon
 from ingled.core import events as on
-from ingled.core.accounts import Accounts
+from ingled.core.accounts import ADMIN, Accounts
+from ingled.core.catalog import LOADED
 from ingled.core.desk import Limits
 from ingled.core.pipeline import Rule
 
@@ -32,10 +37,8 @@ LOOK_S = 1.0
 
 Files = dict[str, tuple[int, int, int]]
 
-LIVE = ("watch", "log_level", "drain", "idle_exit", "queue", "keep", "keep_bytes", "plugin_memory")
-"""Keys of `[daemon]` that take effect at once."""
-TABLES = ("plugins", "hooks", "rules")
-"""Tables that take effect at once."""
+FIXED = ("daemon.socket", "daemon.state_dir")
+"""Keys that take effect when the daemon is started again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +47,14 @@ class Changes:
 
     now: list[str]
     """These take effect at once."""
+    load: list[str]
+    """Models that are loaded with the options that they had before, until their next load."""
     later: list[str]
-    """These do when the daemon is started again."""
+    """These take effect when the daemon is started again."""
+
+    def describe(self) -> dict[str, Any]:
+        """Return what the verb `reload` tells."""
+        return {"changed": self.now, "at_next_load": self.load, "after_restart": self.later}
 
 
 def changes(old: Config, new: Config) -> Changes:
@@ -58,9 +67,7 @@ def changes(old: Config, new: Config) -> Changes:
     found += ["rules"] if old.rules != new.rules else []
     for key, name in (("socket", "socket"), ("state", "state_dir"), ("plugin_folder", "plugin_folder")):
         found += [f"daemon.{name}"] if getattr(old, key) != getattr(new, key) else []
-    live = {f"daemon.{key}" for key in LIVE}
-    now = [key for key in found if key in live or key.partition(".")[0] in TABLES]
-    return Changes(now, [key for key in found if key not in now])
+    return Changes([key for key in found if key not in FIXED], [], [key for key in found if key in FIXED])
 
 
 def reload(shell: "Shell") -> Changes:
@@ -69,32 +76,64 @@ def reload(shell: "Shell") -> Changes:
     shell.config_files = fingerprint(shell.place.config_files())
     try:
         new = shell.place.read_config(shell.config)
+        found = changes(shell.config, new)
+        scrape = _metrics(found, new)
     except ConfigError as error:
         shell.config_problem = str(error)
         log.error("the configuration stays as it was: %s", error)
         raise
     finally:
         service.notify("READY=1")
-    found = changes(shell.config, new)
     shell.config_problem = None
     _apply(shell, new, found)
-    log.info("configuration read: changed now: %s; after a restart: %s", _list(found.now), _list(found.later))
+    if "daemon.metrics" in found.now:
+        shell.tasks.start(measure(shell, scrape))
+    lists = (_list(found.now), _list(found.load), _list(found.later))
+    log.info("configuration read: changed now: %s; of these at the next load: %s; after a restart: %s", *lists)
     return found
 
 
+def _metrics(found: Changes, new: Config) -> Scrape | None:
+    """Take the socket at which metrics will be. Raises ConfigError."""
+    if "daemon.metrics" not in found.now:
+        return None
+    try:
+        return prepare(new.metrics)
+    except CannotListen as error:
+        raise ConfigError(f"daemon.metrics: {error}") from error
+
+
 def _apply(shell: "Shell", new: Config, found: Changes) -> None:
-    live = {key: getattr(new.daemon, key) for key in LIVE}
-    daemon = replace(shell.config.daemon, **live)
-    shell.config = replace(
-        shell.config, daemon=daemon, plugins=new.plugins, hooks=new.hooks, rules=new.rules, origins=new.origins
-    )
+    old, daemon = shell.config, new.daemon
+    shell.config = replace(new, socket=old.socket, runtime=old.runtime, state=old.state)
     journal.set_level(daemon.log_level)
     shell.people.decide_by(Accounts(shell.owners, shell.config.access))
     rules = {name: Rule(hook.account, hook.order, hook.scope_all) for name, hook in new.hooks.items()}
     limits = Limits(queue=daemon.queue, keep_s=daemon.keep, keep_bytes=daemon.keep_bytes)
-    shell.dispatch(on.SettingsChanged(shell.loop.time(), limits, rules))
-    if any(key.startswith(("plugins.", "daemon.plugin_memory")) for key in found.now):
+    shell.dispatch(on.SettingsChanged(shell.loop.time(), limits, rules, daemon.patience))
+    shell.workers.live_by(lease(shell.config))
+    _apply_models(shell, old, found)
+    if any(key.startswith(("plugins.", "daemon.plugin_")) for key in found.now):
         shell.hosts.reconfigure(shell.config.setup)
+
+
+def _apply_models(shell: "Shell", old: Config, found: Changes) -> None:
+    """Have other models; what was loaded stays loaded, and what is to be preloaded is."""
+    new, now = shell.config, shell.loop.time()
+    names = [name for name in new.models if f"models.{name}" in found.now]
+    before = dict(shell.specs)
+    shell.specs.update({name: new.spec(name) for name in names})
+    models = shell.control.models
+    loaded = [name for name in names if name in models and models[name].state in LOADED]
+    found.load.extend(f"models.{name}" for name in loaded if before.get(name) != shell.specs[name])
+    aliases = {name: tuple(model.aliases) for name, model in new.models.items()}
+    described = tuple(new.fresh(name) for name in names)
+    shell.dispatch(on.ModelsChanged(now, described, aliases, new.default_model))
+    shell.needs.reconfigure(new, names)
+    for name in names:
+        known = old.models.get(name)
+        if new.models[name].preload and (known is None or not known.preload):
+            shell.dispatch(on.LoadAsked(now, on.Caller(0, "daemon", ADMIN), 0, name, False))
 
 
 def fingerprint(files: Iterable[Path]) -> Files:

@@ -23,13 +23,12 @@ from ingled.broker import service
 from ingled.broker.allowances import Allowances
 from ingled.broker.gate import Gate
 from ingled.broker.listen import CannotListen, listen, lock, private_folder
+from ingled.broker.measuring import measure, prepare
 from ingled.broker.place import Place
 from ingled.broker.processes import kill_group, runs
 from ingled.broker.readiness import Readiness
 from ingled.broker.reload import fingerprint, keep_looking, reload
-from ingled.broker.scrape import Scrape
 from ingled.broker.shell import Shell
-from ingled.broker.tasks import Tasks
 from ingled.config import Config, ConfigError
 from ingled.core import events as on
 from ingled.core.accounts import ADMIN
@@ -112,8 +111,6 @@ async def _serve(config: Config, place: Place, secret: str, inherited: int | Non
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     context.max_sockets = 64
     identity = {"name": "ingled", "version": version("ingle"), "boot": secrets.token_hex(8)}
-    # A broker that hangs is replaced when the watchdog has waited: until then, what is warm must live.
-    lease_s = max(config.daemon.adopt_grace, 2 * (service.watchdog_s() or 0.0))
     shell = Shell(
         config,
         context,
@@ -122,7 +119,6 @@ async def _serve(config: Config, place: Place, secret: str, inherited: int | Non
         identity=identity,
         own_uid=os.geteuid(),
         own_socket=config.socket if inherited is None else None,
-        lease_s=lease_s,
         place=place,
     )
     shell.config_files = fingerprint(place.config_files())
@@ -137,25 +133,25 @@ async def _serve(config: Config, place: Place, secret: str, inherited: int | Non
     shell.needs.start()
     await _adopt(shell)
     gc.freeze()  # what lives as long as this process needs no search: a full one stopped the loop for 15 ms
-    scrape = await _serve_metrics(shell)
+    await measure(shell, prepare(config.metrics))
     fd = listen(config.socket, 0o660) if inherited is None else inherited
     shell.front.router.listen(fd, str(config.socket))
     log.info("listening at %s (%d models, engine %s)", config.socket, len(config.models), config.engine)
     preload = [name for name, model in config.models.items() if model.preload]
     for name in preload:
         shell.dispatch(on.LoadAsked(loop.time(), on.Caller(0, "daemon", ADMIN), 0, name, False))
-    tasks = Tasks()
+    tasks = shell.tasks
     models = shell.control.models
     warm = [models[name] for name in preload] if config.daemon.ready == "warm" else []
-    readiness = Readiness(models.values(), warm)
+    readiness = Readiness(models, warm)
     shell.on_model = readiness.changed
     telling = tasks.start(readiness.keep_telling())
-    allowances = Allowances(shell.control.desk.quotas, shell.needs.ledger, loop)
-    tasks.start(allowances.keep_writing())
-    tasks.start(_watch_silence(shell, config.daemon.stuck))
+    tasks.start(_watch_silence(shell))
     if (limit := service.watchdog_s()) is not None:
         tasks.start(_feed_watchdog(limit / 3))
     tasks.start(keep_looking(shell))
+    allowances = Allowances(shell.control.desk.quotas, shell.needs.ledger, loop)
+    tasks.start(allowances.keep_writing())
     if inherited is not None:
         tasks.start(_leave_when_idle(shell))
     await shell.draining.wait()
@@ -164,17 +160,17 @@ async def _serve(config: Config, place: Place, secret: str, inherited: int | Non
     await _drain(shell, shell.config.daemon.drain)
     tasks.cancel()
     if inherited is not None:
-    allowances.write()
         shell.front.router.close()  # who comes from now on is answered by the next daemon
     if not shell.handed_over:
         service.notify("STATUS=stopping workers and nursery", f"EXTEND_TIMEOUT_USEC={3 * STOP_S * 1e6:.0f}")
         await _stop_all(shell)
+    allowances.write()
     await shell.needs.close()
     shell.front.router.close()
     shell.workers.router.close()
     shell.waiting_room.close(remove=not shell.handed_over)
-    if scrape is not None:
-        scrape.close()
+    if shell.scrape is not None:
+        shell.scrape.close()
     gate.close()
     context.term()
     log.info("handed over" if shell.handed_over else "stopped")
@@ -214,21 +210,6 @@ async def _leave_when_idle(shell: Shell) -> None:
             shell.front.router.close()  # who comes now waits for the next daemon
             shell.drain()
             return
-
-
-async def _serve_metrics(shell: Shell) -> Scrape | None:
-    """Serve metrics where the configuration says so. Raises CannotListen."""
-    where = shell.config.metrics
-    if where is None:
-        return None
-    try:
-        from ingled.broker.metrics import CONTENT_TYPE, Metrics
-    except ImportError as error:
-        raise CannotListen(f"metrics need the package prometheus-client ({error}); or remove daemon.metrics") from error
-    shell.metrics = Metrics(shell)
-    scrape = Scrape(shell.metrics.text, CONTENT_TYPE)
-    await scrape.start(where)
-    return scrape
 
 
 def _stop(shell: Shell) -> None:
@@ -289,10 +270,11 @@ async def _adopt_waiting(shell: Shell) -> None:
         shell.adopt_waiting(one)
 
 
-async def _watch_silence(shell: Shell, seconds: float) -> None:
+async def _watch_silence(shell: Shell) -> None:
     """End workers that hang; time in which this process itself did not run is not held against them."""
-    pause = min(1.0, seconds / 10)
     while True:
+        seconds = shell.config.daemon.stuck
+        pause = min(1.0, seconds / 10)
         before = time.monotonic()
         await asyncio.sleep(pause)
         late = time.monotonic() - before - pause

@@ -31,7 +31,6 @@ class Scrape:
         self._type = ""
         self._open = 0
         self._server: asyncio.Server | None = None
-        self._path: Path | None = None
 
     async def serve(self, text: Callable[[], Awaitable[bytes]], content_type: str) -> None:
         """Answer whoever comes, from now on."""
@@ -43,6 +42,7 @@ class Scrape:
         """Listen no more."""
         if self._server is not None:
             self._server.close()
+        self._socket.close()
         if self._path is not None:
             self._path.unlink(missing_ok=True)
 
@@ -61,7 +61,7 @@ class Scrape:
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
 
-    def _page(self, head: bytes) -> bytes:
+    async def _page(self, head: bytes) -> bytes:
         method, _, rest = head.partition(b" ")
         path = rest.partition(b" ")[0].partition(b"?")[0]
         if method not in (b"GET", b"HEAD"):

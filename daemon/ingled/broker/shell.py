@@ -18,7 +18,7 @@ from ingled.broker import carried, verbs
 from ingled.broker.front import Connection, Front
 from ingled.broker.hook_front import HookFront
 from ingled.broker.hosts import Hosts
-from ingled.broker.link_front import LinkFront
+from ingled.broker.link_front import LinkFront, lease
 from ingled.broker.needs import Needs
 from ingled.broker.nursery_child import NurseryChild
 from ingled.broker.nursery_unit import NurseryUnit
@@ -26,6 +26,7 @@ from ingled.broker.people import People
 from ingled.broker.place import Place
 from ingled.broker.reload import Files
 from ingled.broker.subscriptions import Subscriptions
+from ingled.broker.tasks import Tasks
 from ingled.broker.timers import Key, Timers
 from ingled.broker.waiting_room import WaitingRoom, Waits
 from ingled.config import Config
@@ -38,11 +39,12 @@ from ingled.core.flow import Flow
 from ingled.core.naming import Unusable
 from ingled.core.pipeline import Rule
 from ingled.core.requests import Stage
-from ingled.core.residency import IllegalTransition, Model
+from ingled.core.residency import IllegalTransition
 from ingled.journal import about
 
 if TYPE_CHECKING:
     from ingled.broker.metrics import Metrics
+    from ingled.broker.scrape import Scrape
 
 log = logging.getLogger(__name__)
 _levels = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
@@ -62,13 +64,9 @@ class Shell:
         identity: dict[str, str],
         own_uid: int,
         own_socket: Path | None,
-        lease_s: float,
         place: Place,
     ) -> None:
-        """`own_socket` is the public socket, unless the service manager made it.
-
-        Workers, nursery and hosts live on for `lease_s` without a broker.
-        """
+        """`own_socket` is the public socket, unless the service manager made it."""
         self.config, self.loop, self.identity = config, loop, identity
         self.place = place
         self.config_files: Files = {}
@@ -82,22 +80,11 @@ class Shell:
         self.drained = asyncio.Event()
         self.handed_over = False
         self.metrics: Metrics | None = None
+        self.scrape: Scrape | None = None
+        """Where they are served."""
         self.specs = {name: config.spec(name) for name in config.models}
         daemon = config.daemon
-        models = [
-            Model(
-                name,
-                tuple(model.aliases),
-                model.license,
-                model.revision,
-                model.ops,
-                terms=config.terms(name),
-                ttl=model.ttl,
-                comes_back=model.comes_back,
-                pinned=model.pin,
-            )
-            for name, model in config.models.items()
-        ]
+        models = [config.fresh(name) for name in config.models]
         limits = Limits(queue=daemon.queue, keep_s=daemon.keep, keep_bytes=daemon.keep_bytes)
         self.flow = Flow()
         self.hosts = Hosts(
@@ -121,6 +108,7 @@ class Shell:
             daemon.patience,
         )
         self.timers = Timers(loop, self._timer)
+        self.tasks = Tasks()
         self.subscriptions = Subscriptions()
         self.people = People(loop, Accounts(self.owners, config.access))
         self._pending: deque[do.Effect] = deque()
@@ -144,7 +132,7 @@ class Shell:
             loop,
             flow=self.flow,
             secret=secret,
-            lease=link.Lease(lease_s, daemon.stuck),
+            lease=lease(config),
             specs=self.specs,
             folders=config.runtime / "workers",
             hosts=self.hosts,
@@ -286,6 +274,9 @@ class Shell:
                 self.hooks.forget(effect.id)
             case do.StartWorker():
                 self.workers.start(effect.model)
+            case do.ForgetModel():
+                self.specs.pop(effect.model, None)
+                self.needs.forget(effect.model)
             case do.StopWorker():
                 self.workers.stop(effect.worker, effect.pid)
             case do.SetTimer():

@@ -53,6 +53,8 @@ class UnloadArgs(Struct, frozen=True, forbid_unknown_fields=True):
     force: bool = False
 
 
+GOES = "the configuration has it no more: it goes when its requests have ended"
+
 Verb = Callable[["Shell", Connection, int, Any], None]
 
 
@@ -137,7 +139,6 @@ def _whoami(shell: "Shell", connection: Connection, ref: int, args: Nothing) -> 
 def describe(shell: "Shell", model: Model, rights: Rights) -> dict[str, Any]:
     """Return what is known of a model; what is not known, or is of its inside and not for this caller, is None."""
     now, inside = shell.loop.time(), "load" in rights.may
-    profile = shell.config.models[model.name]
     worker = shell.workers.of(model.name)
     info = worker.info if worker else None
     stats = worker.stats if worker else None
@@ -152,8 +153,8 @@ def describe(shell: "Shell", model: Model, rights: Rights) -> dict[str, Any]:
         "source": shell.specs[model.name].source,
         "license": model.license,
         "revision": model.revision,
-        "context": info.context if info else profile.context,
-        "why": model.why or shell.needs.problems.get(model.name),
+        "context": info.context if info else shell.specs[model.name].options.get("max_model_len"),
+        "why": model.why or shell.needs.problems.get(model.name) or (GOES if model.leaving else None),
         "log": list(model.log) if inside and model.log else None,
         "since_s": round(now - model.since, 1) if model.since else None,
         "phase": model.phase if model.state is State.LOADING else None,
@@ -371,7 +372,7 @@ def _reload(shell: "Shell", connection: Connection, ref: int, args: Nothing) -> 
         hint = "nothing has changed; put it right and reload again"
         shell.front.fail(connection.number, ref, "bad_value", str(error), hint)
         return
-    shell.front.send(connection.number, Result(ref, {"changed": found.now, "after_restart": found.later}))
+    shell.front.send(connection.number, Result(ref, found.describe()))
 
 
 def _config(shell: "Shell", connection: Connection, ref: int, args: Nothing) -> None:

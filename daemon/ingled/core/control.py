@@ -14,6 +14,7 @@ from ingled.core import effects as do
 from ingled.core import events as on
 from ingled.core.accounts import order
 from ingled.core.admission import Admission
+from ingled.core.catalog import Catalog
 from ingled.core.desk import Desk, Limits
 from ingled.core.naming import Names
 from ingled.core.outcomes import refuse, request_event
@@ -55,6 +56,7 @@ class Control:
         self.passage = Passage(self.pipeline, self.desk, self.names, self.admission.model, self._give)
         self.workers = Workers(self.models, self.names, self.desk, self.pipeline, device or Device(), patience_s)
         self.residents = self.workers.residents
+        self.catalog = Catalog(self.workers)
 
     @property
     def draining(self) -> bool:
@@ -70,6 +72,7 @@ class Control:
         out = self._handle(event)
         out += self.desk.next(event.now)  # before others may take its memory
         out += self.residents.place(event.now)
+        out += self.catalog.let_go(event.now)
         if self.draining and not self.desk.busy:
             out.append(do.Drained())
         return out
@@ -162,7 +165,10 @@ class Control:
             case on.SettingsChanged():
                 self.limits = self.desk.limits = self.admission.limits = event.limits
                 self.pipeline.rules = event.hooks
+                self.residents.patience_s = event.patience_s
                 return []
+            case on.ModelsChanged():
+                return self.catalog.changed(event)
             case on.DrainAsked():
                 self.workers.draining = True
                 value = {"what": "draining"}

@@ -122,8 +122,8 @@ class Desk:
     def next(self, now: float) -> list[do.Effect]:
         """Run those that wait and for whom there is a place, each in its turn."""
         out: list[do.Effect] = []
-        for name, turns in self.requests.turns.items():
-            model = self.models[name]
+        for name, model in self.models.items():
+            turns = self.requests.turns[name]
             while turns.waiting and model.state is State.READY and not model.closed:
                 one = turns.next(now)
                 if one is None:

@@ -225,6 +225,13 @@ class ClearTimer:
 
 
 @dataclass(frozen=True, slots=True)
+class ForgetModel:
+    """A model that the configuration has no more has gone."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
 class Publish:
     """Tell subscribers; with an account only those who may see its requests."""
 
@@ -272,6 +279,7 @@ Effect = (
     | ForgetHooks
     | ProviderGone
     | StartWorker
+    | ForgetModel
     | StopWorker
     | SetTimer
     | ClearTimer

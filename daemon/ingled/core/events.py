@@ -18,6 +18,7 @@ from ingled.core.requests import Record
 if TYPE_CHECKING:
     from ingled.core.desk import Limits
     from ingled.core.pipeline import Rule
+    from ingled.core.residency import Model
 
 
 @dataclass(frozen=True, slots=True)
@@ -454,6 +455,17 @@ class TimerFired:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelsChanged:
+    """The configuration has other models: these are new or have changed, and all of `names` are there from now on."""
+
+    now: float
+    models: tuple["Model", ...]
+    names: Mapping[str, tuple[str, ...]]
+    """The aliases of each."""
+    default: str
+
+
+@dataclass(frozen=True, slots=True)
 class DrainAsked:
     """The daemon is to stop: new requests are refused, running ones go on."""
 
@@ -474,11 +486,13 @@ class SettingsChanged:
     now: float
     limits: "Limits"
     hooks: "Mapping[str, Rule]"
+    patience_s: float
 
 
 Event = (
     RequestArrived
     | SettingsChanged
+    | ModelsChanged
     | CancelAsked
     | AttachAsked
     | LoadAsked

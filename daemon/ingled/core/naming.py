@@ -33,6 +33,10 @@ class Names:
 
     def __init__(self, aliases: Mapping[str, Iterable[str]], default: str) -> None:
         """`aliases` maps each model to its other names; `default` is used by requests that name none."""
+        self.set(aliases, default)
+
+    def set(self, aliases: Mapping[str, Iterable[str]], default: str) -> None:
+        """Have other models, from now on."""
         self.default = default
         self._models = {name: name for name in aliases}
         for name, others in aliases.items():

@@ -115,8 +115,14 @@ class Model:
     """Seconds without a request after which it is unloaded."""
     comes_back: float | None = None
     """It was put out: once those that took its place have been idle for so many seconds, it is loaded again."""
+    pin: bool = False
+    """Its profile says that it is pinned, unless somebody says otherwise."""
     pinned: bool = False
     """It is not put out for others, and its `ttl` does not count."""
+    leaving: bool = False
+    """The configuration has it no more: it goes when it has nothing left to do."""
+    later: tuple[str | None, str | None, tuple[str, ...]] | None = None
+    """License, revision and ops of what the next worker will run."""
     uses: Uses = field(default_factory=Uses)
     used_at: float = 0.0
     """When its last request came or ended."""
@@ -136,6 +142,11 @@ class Model:
         """A request came for it."""
         self.uses.add(now)
         self.used_at = now
+
+    def settle(self) -> None:
+        """Be what the profile says by now: no worker runs what it said before."""
+        if self.later is not None:
+            (self.license, self.revision, self.ops), self.later = self.later, None
 
     def abandon(self, now: float, why: str) -> None:
         """Fail, whatever the state is: what led here was a bug of ours."""
@@ -182,6 +193,7 @@ class Model:
         if new is not State.READY:
             self.closed = False
         if new in (State.COLD, State.FAILED):
+            self.settle()
             self.worker = self.pid = self.phase = self.ready_at = None
             self.dying = self.wanted_again = False
             self.percent = self.base = 0

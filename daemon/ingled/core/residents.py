@@ -163,7 +163,9 @@ class Residents:
         kind, name = e.key
         if kind == "place":
             return []  # as after each event
-        model = self.models[name]
+        model = self.models.get(name)
+        if model is None:
+            return []
         if kind == "ttl" and model.state is State.READY and model.ttl is not None:
             left = model.ttl - model.idle(e.now)
             if self.busy(name) or model.pinned or left > 0:
@@ -175,7 +177,7 @@ class Residents:
 
     def _back(self, now: float, model: Model, pause: float) -> list[do.Effect]:
         """Load a model again that was put out, if those that took its place have been idle for so long."""
-        if model.name in self.wanted:
+        if model.name in self.wanted or model.leaving:
             return []
         decision = self.decide(now, model)
         victims = decision.models if isinstance(decision, Evict) else ()
@@ -187,7 +189,9 @@ class Residents:
 
     def need(self, e: on.NeedSeen) -> list[do.Effect]:
         """Take note of what a model takes; how long it loads is its own to tell, once it has been loaded here."""
-        model = self.models[e.model]
+        model = self.models.get(e.model)
+        if model is None:
+            return []
         load_s = model.terms.reload_s if model.loads or e.load_s is None else e.load_s
         if e.load_s is not None:
             model.loads = max(1, model.loads)

@@ -3,7 +3,6 @@
 `Control` hands in what it is told of them; who waits for a model gets it, or hears why not, from here.
 """
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 from ingle.wire.schema import Progress, Result
@@ -43,7 +42,7 @@ class Workers:
 
     def __init__(
         self,
-        models: Mapping[str, Model],
+        models: dict[str, Model],
         names: Names,
         desk: Desk,
         pipeline: Pipeline,
@@ -331,8 +330,8 @@ class Workers:
 
     def timer(self, e: on.TimerFired) -> list[do.Effect]:
         """The pause after a worker's death is over."""
-        model = self.models[e.key[1]]
-        if model.state is State.COLD and model.restart_at is not None:
+        model = self.models.get(e.key[1])
+        if model is not None and model.state is State.COLD and model.restart_at is not None:
             model.restart_at = None
             self.residents.want(e.now, model, hint=True)
         return []

@@ -1,0 +1,74 @@
+"""Which models there are: they come, change and go with the configuration, while the daemon runs. Pure.
+
+A model that goes finishes what it has, and takes nothing new: for who asks, it is gone at once.
+"""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ingled.core import effects as do
+from ingled.core import events as on
+from ingled.core.desk import ALIVE
+from ingled.core.residency import Cause, Model, State
+
+if TYPE_CHECKING:
+    from ingled.core.workers import Workers
+
+LOADED = (State.LOADING, State.READY, State.STOPPING)
+"""States in which a model has, or is to get, a worker, with the options that it had when that was started."""
+
+
+class Catalog:
+    """Adds, changes and removes models."""
+
+    def __init__(self, workers: "Workers") -> None:
+        self._workers = workers
+        self._models, self._names = workers.models, workers.names
+
+    def changed(self, e: on.ModelsChanged) -> list[do.Effect]:
+        """Have these models; what a change of launch options means, the next load will show."""
+        out: list[do.Effect] = []
+        for fresh in e.models:
+            model = self._models.get(fresh.name)
+            if model is None:
+                self._models[fresh.name] = fresh
+            else:
+                out += self._change(e.now, model, fresh)
+        for name, model in self._models.items():
+            model.leaving = name not in e.names
+            if model.leaving:
+                self._workers.residents.hints.discard(name)  # who waits for it still gets it
+        self._names.set(e.names, e.default)
+        return out
+
+    def _change(self, now: float, model: Model, fresh: Model) -> list[do.Effect]:
+        need = fresh.terms.need or model.terms.need
+        model.aliases, model.ttl, model.comes_back = fresh.aliases, fresh.ttl, fresh.comes_back
+        model.terms = replace(fresh.terms, need=need, reload_s=model.terms.reload_s)
+        if fresh.pin != model.pin:
+            model.pin = model.pinned = fresh.pin
+        model.later = (fresh.license, fresh.revision, fresh.ops)
+        if model.state not in LOADED:
+            model.settle()
+        model.failures, model.crashes, model.retry_at = 0, 0, now  # it may be what was wrong that has changed
+        ready = model.state is State.READY and model.ttl is not None
+        return [do.SetTimer(("ttl", model.name), now + (model.ttl or 0.0))] if ready else []
+
+    def let_go(self, now: float) -> list[do.Effect]:
+        """Unload the models that are to go and have nothing left to do, and forget those that have gone."""
+        out: list[do.Effect] = []
+        for model in [model for model in self._models.values() if model.leaving]:
+            name = model.name
+            busy = any(one.model == name and one.stage in ALIVE for one in self._workers.requests.records.values())
+            if busy or self._workers.waited_for(name):
+                continue
+            if model.state in (State.LOADING, State.READY):
+                worker, pid = model.worker, model.pid
+                out += [*self._workers.move(now, model, Cause.UNWANTED), do.StopWorker(name, worker, pid)]
+            elif model.state is not State.STOPPING:
+                out += [do.ClearTimer((kind, name)) for kind in ("restart", "ttl", "back")]
+                out += [do.ForgetModel(name), do.Log("info", f"model '{name}': the configuration has it no more", name)]
+                self._workers.residents.forget(name)
+                del self._models[name]
+                self._workers.requests.turns.pop(name, None)
+        return out
