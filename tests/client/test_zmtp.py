@@ -4,6 +4,7 @@ import contextlib
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Timer
 from time import monotonic
 
 import pytest
@@ -90,6 +91,17 @@ def test_connect_errors_are_the_kernels_own(folder: Path) -> None:
         dead.bind(f"{folder}/dead")
     with pytest.raises(ConnectionRefusedError):
         Dealer(f"{folder}/dead")
+
+
+def test_a_full_backlog_is_waited_for(folder: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as first:
+        server.bind(f"{folder}/s")
+        server.listen(0)
+        first.connect(f"{folder}/s")
+        accept = Timer(0.1, lambda: server.accept()[0].close())
+        accept.start()
+        Dealer(f"{folder}/s").close()
+        accept.join()
 
 
 @pytest.mark.parametrize(

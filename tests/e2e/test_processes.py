@@ -46,7 +46,7 @@ def test_the_broker_never_imports_an_engine_or_a_plugin_whatever_it_is_asked() -
             for line in daemon.log.read_text().splitlines()
             if line.startswith("import time:") and line.count("|") == 2
         }
-    assert {"zmq", "msgspec", "asyncio", "ingled"} <= imported
+    assert {"msgspec", "asyncio", "ingled"} <= imported
     heavy = {"torch", "vllm", "transformers", "huggingface_hub", "pluggy", "ingle_plugins", "numpy"}
     assert not imported & heavy
 

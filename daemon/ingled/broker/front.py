@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import assert_never
 
 import msgspec
-import zmq
 from ingle.wire.hook_schema import HookOffer, HookReply, HookWithdraw
 from ingle.wire.limits import (
     CHUNK_BYTES,
@@ -48,10 +47,9 @@ from ingled.core.accounts import Rights
 from ingled.core.flow import BadOffset, Flow, Sends
 
 OVERSIZE = 4 * FRAME_BYTES
-"""Frames up to this size are answered with `too_large`; libzmq closes the connection of larger ones."""
+"""Frames up to this size are answered with `too_large`; a larger one ends its connection."""
 
 LETTERS = "abcdefghjkmnpqrstuvwxyz023456789"
-QUEUE = 256
 BACKLOG_BYTES = 8 << 20
 TOKENS = 4096
 """Most session tokens that are remembered."""
@@ -101,9 +99,9 @@ class Front:
 
     def __init__(
         self,
-        context: zmq.Context[zmq.Socket[bytes]],
         loop: asyncio.AbstractEventLoop,
         *,
+        meet: Callable[[int, Callable[[], None]], None],
         flow: Flow,
         subscriptions: Subscriptions,
         dispatch: Callable[[on.Event], None],
@@ -120,11 +118,11 @@ class Front:
         self._replied = replied
         self._verbs, self._daemon, self._rights = verbs, daemon, rights
         self.router = Router(
-            context, loop, self._receive, self._gone, frame_bytes=OVERSIZE, queue=QUEUE, backlog_bytes=BACKLOG_BYTES
+            loop, self._receive, self._gone, meet=meet, frame_bytes=OVERSIZE, backlog_bytes=BACKLOG_BYTES
         )
         self.connections: dict[int, Connection] = {}
         self.unreadable = 0
-        self._by_route: dict[bytes, Connection] = {}
+        self._by_peer: dict[int, Connection] = {}
         self._tokens: dict[str, str] = {}
         self._numbers = 0
 
@@ -145,16 +143,19 @@ class Front:
         self.router.send(connection.peer, data)
         return True
 
-    def send_bytes(self, conn: int, data: bytes) -> None:
-        """Send packed bytes for which the reader has credit; nothing happens when it has gone."""
-        connection = self.connections.get(conn)
-        if connection is not None:
-            self.router.send(connection.peer, data, credited=True)
-
     def send_all(self, sends: Sends) -> None:
-        """Send what streams have for their readers, in order."""
-        for conn, data in sends:
-            self.send_bytes(conn, data)
+        """Send what streams have for their readers, in order; nothing happens to that of a reader who has gone."""
+        connections, send = self.connections, self.router.send
+        at, end = 0, len(sends)
+        while at < end:
+            conn, data = sends[at]
+            at += 1
+            more = []
+            while at < end and sends[at][0] == conn:  # several streams of one connection leave together
+                more.append(sends[at][1])
+                at += 1
+            if (connection := connections.get(conn)) is not None:
+                send(connection.peer, data, *more, credited=True)
 
     def fail(
         self, conn: int, ref: int, code: Code, message: str, hint: str = "", *, at: str | UnsetType = UNSET
@@ -164,8 +165,8 @@ class Front:
 
     # ------------------------------------------------------------ in
 
-    def _receive(self, peer: Peer, frames: list[zmq.Frame]) -> None:
-        message = read(frames[0].buffer) if len(frames) == 1 else None
+    def _receive(self, peer: Peer, frames: list[bytes]) -> None:
+        message = read(frames[0]) if len(frames) == 1 else None
         if message is None:
             self.unreadable += 1
             return
@@ -175,7 +176,7 @@ class Front:
         if isinstance(message, Hello):
             self._hello(peer, message)
             return
-        connection = self._by_route.get(peer.route)
+        connection = self._by_peer.get(peer.number)
         if connection is None:
             ref = getattr(message, "ref", UNSET)
             text = "the first message of a connection must be 'hello'"
@@ -223,7 +224,7 @@ class Front:
             refusal = Failed("unsupported", text, "leave it out: the kernel tells who you are", "client", at="key")
             self.router.send(peer, _encode(refusal))
             return
-        old = self._by_route.get(peer.route)
+        old = self._by_peer.get(peer.number)
         if old is not None:
             self._forget(old, left=False)
         account = f"uid:{peer.uid}"
@@ -236,7 +237,7 @@ class Front:
         self._numbers += 1
         connection = Connection(self._numbers, peer, account, hello.client, token, self._rights)
         self.connections[connection.number] = connection
-        self._by_route[peer.route] = connection
+        self._by_peer[peer.number] = connection
         ops, topics = list(BODIES), list(TOPICS)
         welcome = Welcome(PROTOCOL, token, account, LIMITS, self._daemon, ops, self._verbs, topics, resumed)
         self.send(connection.number, welcome)
@@ -325,12 +326,12 @@ class Front:
     # ------------------------------------------------------------ the end of a connection
 
     def _gone(self, peer: Peer) -> None:
-        connection = self._by_route.get(peer.route)
+        connection = self._by_peer.get(peer.number)
         if connection is not None and connection.peer is peer:
             self._forget(connection, left=False)
 
     def _forget(self, connection: Connection, *, left: bool) -> None:
-        del self._by_route[connection.peer.route]
+        del self._by_peer[connection.peer.number]
         del self.connections[connection.number]
         self._subscriptions.gone(connection.number)
         if left:

@@ -12,8 +12,6 @@ from itertools import count
 from pathlib import Path
 from typing import assert_never
 
-import zmq
-
 from ingled import link
 from ingled.broker import carried, service
 from ingled.broker.hook_front import HookFront
@@ -31,8 +29,6 @@ log = logging.getLogger(__name__)
 FRAME_BYTES = 64 << 20
 STOP_S = 10.0
 """Seconds that a worker has to leave in its orderly way."""
-ATTACH_WAIT_S = 0.02
-"""Seconds that a worker which has just connected has to say who it is by itself, as a new one does."""
 STATUS_WAIT_S = 0.5
 """Seconds that a dead worker's exit status may take to arrive from the nursery."""
 
@@ -68,9 +64,9 @@ class LinkFront:
 
     def __init__(
         self,
-        context: zmq.Context[zmq.Socket[bytes]],
         loop: asyncio.AbstractEventLoop,
         *,
+        meet: Callable[[int, Callable[[], None]], None],
         flow: Flow,
         secret: str,
         lease: link.Lease,
@@ -83,7 +79,7 @@ class LinkFront:
         self._loop, self._flow, self._secret, self._lease_terms = loop, flow, secret, lease
         self._specs, self._folders, self._dispatch, self._send_text = specs, folders, dispatch, send_text
         self.router = Router(
-            context, loop, self._receive, self._gone, frame_bytes=FRAME_BYTES, queue=0, backlog_bytes=FRAME_BYTES
+            loop, self._receive, self._gone, meet=meet, frame_bytes=FRAME_BYTES, backlog_bytes=FRAME_BYTES
         )
         self.hosts = hosts
         self.hooks: HookFront
@@ -95,9 +91,9 @@ class LinkFront:
         self.nursery_phase = "starting"
         self.nursery_was_ready = False
         """Since somebody last looked."""
-        self._by_route: dict[bytes, Worker] = {}
+        self._by_peer: dict[int, Worker] = {}
         self._pidfds: dict[int, int] = {}
-        self._asked: set[bytes] = set()
+        self._asked: set[int] = set()
         """Peers that have been asked who they are, and have not said it yet."""
         self._ended_for_memory = ended_for_memory()
         self._plans: dict[int, Callable[[link.Planned], None]] = {}
@@ -213,12 +209,9 @@ class LinkFront:
 
     # ------------------------------------------------------------ in
 
-    def _receive(self, peer: Peer, frames: list[zmq.Frame]) -> None:
-        if not frames[0].buffer:  # ZMQ_PROBE_ROUTER: a worker has connected
-            self._loop.call_later(ATTACH_WAIT_S, self._who, peer)
-            return
+    def _receive(self, peer: Peer, frames: list[bytes]) -> None:
         try:
-            message = link.decode_from_peer(frames[0].buffer)
+            message = link.decode_from_peer(frames[0])
         except (ValueError, RecursionError) as error:
             log.error("private socket: pid %d sent what cannot be read: %s", peer.pid, error)
             return
@@ -229,7 +222,7 @@ class LinkFront:
         if host is not None:
             self._host(host, peer, message)
             return
-        worker = self._by_route.get(peer.route)
+        worker = self._by_peer.get(peer.number)
         if worker is None and peer is not self.nursery:
             self._who(peer)
             return
@@ -299,12 +292,12 @@ class LinkFront:
 
     def _who(self, peer: Peer) -> None:
         """Ask a peer to attach, once: what it sends meanwhile came before its answer, and asks nothing."""
-        if peer.route not in self._asked and peer.route not in self._by_route:
-            self._asked.add(peer.route)
+        if peer.number not in self._asked and peer.number not in self._by_peer:
+            self._asked.add(peer.number)
             self.router.send(peer, link.encode(link.Who()))
 
     def _attach(self, peer: Peer, attach: link.Attach) -> None:
-        self._asked.discard(peer.route)
+        self._asked.discard(peer.number)
         if peer.uid != os.geteuid() or not hmac.compare_digest(attach.secret, self._secret):
             log.error("private socket: pid %d (uid %d) has not the start-up secret", peer.pid, peer.uid)
             return
@@ -331,7 +324,7 @@ class LinkFront:
         name, model = str(attach.pid), attach.spec.model
         worker = self.workers.setdefault(name, Worker(model, attach.pid, peer, busy_at=now))
         worker.peer = peer
-        self._by_route[peer.route] = worker
+        self._by_peer[peer.number] = worker
         worker.heard_at = now
         self._watch(model, attach.pid)
         self._dispatch(on.WorkerAttached(now, model, name, attach.pid))
@@ -438,8 +431,8 @@ class LinkFront:
             plans, self._plans = self._plans, {}
             for ref, answer in plans.items():
                 answer(link.Planned(ref, note="the nursery has gone"))
-        self._by_route.pop(peer.route, None)
-        self._asked.discard(peer.route)
+        self._by_peer.pop(peer.number, None)
+        self._asked.discard(peer.number)
 
     def _watch(self, model: str, pid: int) -> None:
         if pid in self._pidfds:
@@ -466,7 +459,7 @@ class LinkFront:
     def _ended(self, model: str, pid: int, status: str, lines: tuple[str, ...]) -> None:
         worker = self.workers.pop(str(pid), None)
         if worker is not None:
-            self._by_route.pop(worker.peer.route, None)
+            self._by_peer.pop(worker.peer.number, None)
         # Its nursery does this, unless that died before it.
         shutil.rmtree(self._folders / str(pid), ignore_errors=True)
         why = self._why(status) if "SIGKILL" in status else status

@@ -1,7 +1,7 @@
 """The listening unix sockets: made by the daemon with their exact mode, or taken from systemd.
 
 A plain ZeroMQ bind would delete whatever is at the path and steal a live daemon's socket, so the daemon binds by
-itself, under a lock file, and hands the descriptor to libzmq (ZMQ_USE_FD).
+itself, under a lock file.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ingled.broker.gate import backlog
+from ingled.broker.descriptors import backlog
 
 
 class CannotListen(RuntimeError):

@@ -1,7 +1,7 @@
 """Who the accounts are: users and groups from the system's database, which may be slow, and is not waited for.
 
-libzmq asks at the gate before it lets a connection in (`gate.py`); the answer waits there until the system has told who
-the peer is, so that the first message finds it known. What was told is looked up again when it is older than a minute.
+A new connection waits until the system has told who its peer is (`router.py`), so that the first message finds it
+known. What was told is looked up again when it is older than a minute.
 """
 
 import asyncio

@@ -1,62 +1,90 @@
 """A ROUTER socket on a unix socket, driven by the event loop: who speaks, what to send, who has gone.
 
-Plain zmq with `loop.add_reader`: three to four times the throughput of zmq.asyncio. The socket's file descriptor is
-edge-triggered, so it is drained until EAGAIN, and looked at again after every send.
+ZMTP by `ingle.zmtp`, and no thread beside the loop's: to wake libzmq's for each message, and be woken by it, costs more
+than the message (`decisions/0004`). Who a peer is, the kernel says when it connects.
 """
 
 import asyncio
 import contextlib
 import errno
 import logging
-import os
+import select
 import socket
+import struct
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
 
-import zmq
-import zmq.backend
-from zmq.utils.monitor import parse_monitor_message
+from ingle.zmtp import BrokenPeer, Frames, Zmtp, header
 
-from ingled.broker.gate import crowded, guard
+from ingled.broker.descriptors import crowded, many
 
 log = logging.getLogger(__name__)
 
 TURN_S = 0.0005
 """Seconds of reading in one turn of the loop, so that a flood leaves room for others."""
 
-LOOK = 4
-"""Messages read until libzmq is asked who else has something: by itself it looks only every hundred frames."""
-
 EVENTS = 64
-"""Beginnings and ends of connections taken in one turn of the loop."""
+"""Connections looked at in one turn of the loop."""
+
+READ_BYTES = 4096
+LARGE_BYTES = 1 << 20
+"""Read at once, and of a message that is known to be large."""
+
+HANDSHAKE_S = 2.0
+"""Seconds that a new connection has for its handshake."""
 
 PAUSE_S = 0.2
 """Seconds until it is looked again whether there are descriptors for more connections."""
 
-_send: Callable[[zmq.Socket[bytes], bytes, int], None] = zmq.backend.Socket.send
-"""libzmq's send without what pyzmq does around it for sockets of other kinds: a quarter less for each message."""
+ACCEPTS = 16
+"""Connections taken at once."""
 
-RETRY_S = 0.001
-"""Seconds until a full connection is tried again, at first; doubled up to the next."""
-RETRY_MOST_S = 0.05
+LINGER_S = 0.2
+
+SHORT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+"""What `accept` says when there is no room for a connection."""
+
+KINDS = frozenset({b"DEALER", b"REQ", b"ROUTER"})
+"""Sockets that may speak to a ROUTER (RFC 28)."""
+
+_CREDENTIALS = struct.Struct("3i")
+_numbers = count(1)
 
 
-@dataclass(slots=True)
 class Peer:
-    """One connection: its routing id, its kernel-checked identity and what waits to be sent to it."""
+    """One connection: its number, who it is, and what waits to be sent to it."""
 
-    route: bytes
-    address: str
-    uid: int
-    pid: int
-    fd: int
-    waiting: deque[tuple[bytes, int]] = field(default_factory=deque)
-    """Messages, and how much each counts towards the bound."""
-    waiting_bytes: int = 0
-    dying: bool = False
-    """Its connection has ended; what it sent before is still being read."""
+    __slots__ = (
+        "behind",
+        "connection",
+        "ended",
+        "left",
+        "number",
+        "pid",
+        "protocol",
+        "uid",
+        "waiting",
+        "waiting_bytes",
+    )
+
+    def __init__(self, connection: socket.socket, protocol: Zmtp) -> None:
+        self.number = next(_numbers)
+        """Never given twice, unlike its descriptor."""
+        self.connection, self.protocol = connection, protocol
+        found = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        self.pid, self.uid, _ = _CREDENTIALS.unpack(found)
+        self.behind: deque[Frames] = deque()
+        """Messages that have been read, and wait for their turn."""
+        self.waiting: deque[tuple[bytes, int]] = deque()
+        """Bytes to be sent, and how many of them count towards the bound."""
+        self.waiting_bytes = 0
+        self.left = False
+        """It reads nothing more; what it sent before, such as `bye`, is still being read."""
+        self.ended = False
+        """Nothing more is read of it either; what has been read is still being handled."""
 
 
 class Router:
@@ -64,239 +92,267 @@ class Router:
 
     def __init__(
         self,
-        context: zmq.Context[zmq.Socket[bytes]],
         loop: asyncio.AbstractEventLoop,
-        receive: Callable[[Peer, list[zmq.Frame]], None],
+        receive: Callable[[Peer, Frames], None],
         gone: Callable[[Peer], None],
         *,
+        meet: Callable[[int, Callable[[], None]], None],
         frame_bytes: int,
-        queue: int,
         backlog_bytes: int,
     ) -> None:
-        """`queue` messages wait for a peer in libzmq, and `backlog_bytes` here; who leaves more unread is dropped."""
-        self.peers: dict[bytes, Peer] = {}
-        self._by_fd: dict[int, Peer] = {}
+        """Nothing of a peer is read before `meet`, which is given its uid, has called back.
+
+        `backlog_bytes` wait for a peer here; who leaves more unread is dropped.
+        """
         self.no_identity = 0
+        """Connections that did not get through their handshake."""
         self.clogged = 0
         self.held_back = 0
         """How often connections had to wait because there were too few file descriptors."""
+        self._loop, self._receive, self._gone, self._meet = loop, receive, gone, meet
+        self._frame_bytes, self._backlog_bytes = frame_bytes, backlog_bytes
         self._listener: socket.socket | None = None
-        self._endpoint = ""
-        self._paused = False
-        self._loop, self._receive, self._gone = loop, receive, gone
-        self._backlog_bytes = backlog_bytes
-        self._full: set[bytes] = set()
-        self._dying: list[Peer] = []
+        self._poll = select.epoll()
+        self._by_fd: dict[int, Peer] = {}
+        self._new: deque[tuple[float, Peer]] = deque()
+        """Connections and when their handshake has to be over."""
+        self._behind: deque[Peer] = deque()
+        """Peers of which there are messages to handle, or whose end is."""
+        self._events: deque[tuple[Peer | None, int]] = deque()
+        """What the kernel has told and nobody has looked at yet."""
         self._scheduled = False
         self._closed = False
-        self._socket: zmq.Socket[bytes] = context.socket(zmq.ROUTER)
-        self._socket.linger = 200
-        self._socket.router_mandatory = True
-        self._socket.router_handover = False
-        self._socket.maxmsgsize = frame_bytes
-        self._socket.sndhwm = queue
-        self._socket.rcvhwm = 256
-        self._socket.handshake_ivl = 2000
-        guard(self._socket)
-        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_ACCEPTED)
 
-    def listen(self, fd: int, path: str) -> None:
+    def listen(self, fd: int) -> None:
         """Take over a listening unix socket; its path is never unlinked here."""
-        self._listener, self._endpoint = socket.socket(fileno=fd), f"ipc://{path}"
-        self._open()
-        self._loop.add_reader(self._socket.fileno(), self._readable)
-        self._loop.add_reader(self._monitor.fileno(), self._readable)
-        self._schedule()
-
-    def _open(self) -> None:
-        """Let libzmq accept connections, on a descriptor of its own for our socket."""
-        assert self._listener is not None, "it listens"
-        self._socket.setsockopt(zmq.USE_FD, os.dup(self._listener.fileno()))
-        self._socket.bind(self._endpoint)
-
-    def _accepted(self) -> None:
-        """Hold further connections back in the kernel while there are too few descriptors."""
-        if not self._paused and crowded():
-            self._paused = True
-            self.held_back += 1
-            log.warning("too many connections for the limit of file descriptors: the next ones wait")
-            self._socket.unbind(self._endpoint)
-            self._loop.call_later(PAUSE_S, self._resume)
-
-    def _resume(self) -> None:
-        if self._closed:
-            return
-        if crowded():
-            self._loop.call_later(PAUSE_S, self._resume)
-        else:
-            self._paused = False
-            self._open()
+        self._listener = socket.socket(fileno=fd)
+        self._listener.setblocking(False)
+        self._poll.register(fd, select.EPOLLIN)
+        self._loop.add_reader(self._poll.fileno(), self._turn)
 
     def close(self) -> None:
         """Stop listening; messages on their way have 200 ms to leave. Closing twice is fine."""
         if self._closed:
             return
         self._closed = True
-        self._loop.remove_reader(self._socket.fileno())
-        self._loop.remove_reader(self._monitor.fileno())
-        self._socket.disable_monitor()
-        self._monitor.close(0)
-        self._socket.close()
+        self._loop.remove_reader(self._poll.fileno())
+        self._poll.close()
+        until = time.monotonic() + LINGER_S
+        for peer in self._by_fd.values():
+            peer.connection.settimeout(max(0.0, until - time.monotonic()))
+            try:
+                for data, _ in peer.waiting:
+                    peer.connection.sendall(data)
+            except OSError:
+                pass
+            peer.left = peer.ended = True
+            peer.connection.close()
+        self._by_fd.clear()
         if self._listener is not None:
             self._listener.close()
 
-    def send(self, peer: Peer, data: bytes, *, credited: bool = False) -> None:
-        """Send a message, now or when the peer reads again; never blocks. Nothing is lost unless the peer is.
+    # ------------------------------------------------------------ out
 
-        A `credited` message is bounded by what its reader asked for, and does not count towards the backlog.
+    def send(self, peer: Peer, message: bytes, *more: bytes, credited: bool = False) -> None:
+        """Send messages, now or when the peer reads again; never blocks. Nothing is lost unless the peer is.
+
+        `credited` ones are bounded by what their reader asked for, and do not count towards the backlog.
         """
-        if self.peers.get(peer.route) is not peer or peer.dying or self._closed:
+        if peer.left:
             return
-        if peer.waiting or not self._try(peer, data):
-            size = 0 if credited else len(data)
-            peer.waiting.append((data, size))
-            peer.waiting_bytes += size
-            if peer.waiting_bytes > self._backlog_bytes:
-                self.clogged += 1
-                log.warning("pid %d (uid %d) does not read its answers: its connection is closed", peer.pid, peer.uid)
-                _hang_up(peer.fd)
-                self._drop(peer)
-            elif peer.route not in self._full:
-                if not self._full:
-                    self._loop.call_later(RETRY_S, self._retry, RETRY_S)
-                self._full.add(peer.route)
-        self._schedule()
+        data = header(0, len(message)) + message
+        if more:
+            data = b"".join((data, *(part for one in more for part in (header(0, len(one)), one))))
+        self._put(peer, data, 0 if credited else len(data))
 
-    def _try(self, peer: Peer, data: bytes) -> bool:
-        try:
-            _send(self._socket, peer.route, zmq.SNDMORE | zmq.NOBLOCK)
-            _send(self._socket, data, zmq.NOBLOCK)
-        except zmq.Again:
-            return False
-        except zmq.ZMQError as error:
-            if error.errno != zmq.EHOSTUNREACH:
-                raise
+    def _put(self, peer: Peer, data: bytes, size: int) -> None:
+        if not peer.waiting:
+            try:
+                sent = peer.connection.send(data)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                peer.left = True
+                return
+            if sent == len(data):
+                return
+            data = data[sent:]
+            self._poll.modify(peer.connection, select.EPOLLIN | select.EPOLLOUT)
+        peer.waiting.append((data, size))
+        peer.waiting_bytes += size
+        if peer.waiting_bytes > self._backlog_bytes:
+            self.clogged += 1
+            peer.behind.clear()
+            log.warning("pid %d (uid %d) does not read its answers: its connection is closed", peer.pid, peer.uid)
             self._end(peer)
-        return True
 
-    def _retry(self, pause: float) -> None:
-        if self._closed:
-            return
-        for route in list(self._full):
-            peer = self.peers.get(route)
-            while peer is not None and peer.waiting and self._try(peer, peer.waiting[0][0]):
-                if peer.waiting:
-                    peer.waiting_bytes -= peer.waiting.popleft()[1]
-            if peer is None or not peer.waiting:
-                self._full.discard(route)
-        if self._full:
-            pause = min(2 * pause, RETRY_MOST_S)
-            self._loop.call_later(pause, self._retry, pause)
-        self._schedule()
+    def _flush(self, peer: Peer) -> None:
+        """Send what waits, as far as the peer takes it."""
+        waiting = peer.waiting
+        while waiting:
+            data, size = waiting[0]
+            try:
+                sent = peer.connection.send(data)
+            except BlockingIOError:
+                return
+            except OSError:
+                peer.left = True
+                waiting.clear()
+                peer.waiting_bytes = 0
+                break
+            if sent < len(data):
+                waiting[0] = data[sent:], size
+                return
+            waiting.popleft()
+            peer.waiting_bytes -= size
+        self._poll.modify(peer.connection, select.EPOLLIN)
 
-    def _schedule(self) -> None:
-        if not self._scheduled and not self._closed:
-            self._scheduled = True
-            self._loop.call_soon(self._drain)
+    # ------------------------------------------------------------ in
 
-    def _readable(self) -> None:
-        self._schedule()
-
-    def _drain(self) -> None:
+    def _turn(self) -> None:
+        """Read and handle for a while; what is left has the next turn of the loop."""
         self._scheduled = False
         if self._closed:
             return
-        until, count = time.perf_counter() + TURN_S, 0
-        while time.perf_counter() < until:
-            if count % LOOK == 0:
-                self._socket.get(zmq.EVENTS)
-            count += 1
-            try:
-                frames = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
-            except zmq.Again:
-                self._bury()
-                if self._drain_monitor(EVENTS):
-                    self._schedule()
-                return
-            try:
-                peer = self._peer(frames)
-                if peer is not None:
-                    self._receive(peer, frames[1:])
-            except Exception:  # a bug of ours must not stop the reading
-                log.exception("a bug of ingled: a message could not be handled")
-        self._drain_monitor(EVENTS)
-        os.sched_yield()  # libzmq's own thread may wait for this core, until the kernel's next tick: up to 4 ms
+        until, events, behind = time.perf_counter() + TURN_S, self._events, self._behind
+        if not events:
+            events.extend((self._by_fd.get(fd), event) for fd, event in self._poll.poll(0, EVENTS))
+        while events or behind:
+            if events:
+                self._look(*events.popleft())
+            else:
+                self._handle(behind.popleft())
+            if time.perf_counter() > until:
+                break
         self._schedule()
 
-    def _peer(self, frames: list[zmq.Frame]) -> Peer | None:
-        """Return who sent this, by what the kernel says of the connection; None when it says nothing."""
-        route = frames[0].bytes
-        try:
-            address = str(frames[-1].get("Peer-Address"))
-            peer = self.peers.get(route)
-            if peer is not None and peer.address == address:
-                return peer
-            _, uid, _, pid = address.split(":")
-        except (zmq.ZMQError, ValueError):  # a ZMTP/1.0 peer has no identity
-            self.no_identity += 1
-            return None
-        # What the monitor tells of an earlier connection on this descriptor came before this message.
-        self._drain_monitor()
-        if (old := self.peers.get(route)) is not None:
-            self._drop(old)  # the name is free for another only when nothing of the old one is left to read
-        fd = int(frames[-1].get(zmq.SRCFD))
-        peer = self.peers[route] = self._by_fd[fd] = Peer(route, address, int(uid), int(pid), fd)
-        return peer
+    def _schedule(self) -> None:
+        if (self._events or self._behind) and not self._scheduled and not self._closed:
+            self._scheduled = True
+            self._loop.call_soon(self._turn)
 
-    def _drain_monitor(self, most: int | None = None) -> bool:
-        """Take what has happened to connections, at `most` so many events; returns whether there may be more."""
-        accepted, more = False, True
-        while more and (most is None or most > 0):
-            most = None if most is None else most - 1
+    def _look(self, peer: Peer | None, event: int) -> None:
+        """Something can be done with this connection; None: there is a new one."""
+        if peer is None:
+            self._accept()
+            return
+        if peer.waiting and not peer.left:
+            self._flush(peer)
+        if event & ~select.EPOLLOUT and not peer.ended and not peer.behind:
+            self._read(peer)
+
+    def _read(self, peer: Peer) -> None:
+        protocol = peer.protocol
+        try:
+            data = peer.connection.recv(max(READ_BYTES, min(protocol.missing, LARGE_BYTES)))
+            messages = protocol.receive(data)
+        except BlockingIOError:
+            return
+        except BrokenPeer as error:
+            self.no_identity += not protocol.ready
+            log.debug("pid %d (uid %d) does not speak ZMTP: %s", peer.pid, peer.uid, error)
+            self._end(peer)
+            return
+        except OSError:
+            self._end(peer)
+            return
+        if not data:
+            self._end(peer)
+        elif protocol.outgoing:  # its handshake, or an answer to a heartbeat
+            self._say(peer)
+        if messages:
+            peer.behind.extend(messages)
+            self._behind.append(peer)
+
+    def _handle(self, peer: Peer) -> None:
+        """Take one message of a peer; the next one comes after the others'."""
+        if peer.behind:
+            frames = peer.behind.popleft()
             try:
-                event = parse_monitor_message(self._monitor.recv_multipart(zmq.NOBLOCK))
-            except zmq.Again:
-                more = False
-                continue
-            except zmq.ZMQError as error:
-                if error.errno in (errno.ENOTSOCK, zmq.ETERM):
-                    return False
-                raise
-            if event["event"] == zmq.EVENT_ACCEPTED:
-                accepted = True
-            elif event["event"] == zmq.EVENT_DISCONNECTED:
-                peer = self._by_fd.get(event["value"])
-                if peer is not None:
-                    self._end(peer)
-        if accepted:
-            self._accepted()
-        return more
+                self._receive(peer, frames)
+            except Exception:  # a bug of ours must not stop the reading
+                log.exception("a bug of ingled: a message could not be handled")
+        if peer.behind:
+            self._behind.append(peer)
+        elif peer.ended:
+            self._drop(peer)
+
+    def _say(self, peer: Peer) -> None:
+        """Send what the protocol has to say."""
+        data = bytes(peer.protocol.outgoing)
+        peer.protocol.outgoing.clear()
+        self._put(peer, data, len(data))
+
+    # ------------------------------------------------------------ the beginning and the end of a connection
+
+    def _accept(self) -> None:
+        """Take connections; hold further ones back in the kernel while there are too few descriptors."""
+        assert self._listener is not None, "it listens"
+        for _ in range(ACCEPTS):
+            try:
+                connection, _ = self._listener.accept()
+                peer = Peer(connection, Zmtp(self._frame_bytes, kind=b"ROUTER", peers=KINDS))
+            except OSError as error:
+                if error.errno in SHORT:
+                    self._pause()
+                return
+            connection.setblocking(False)
+            self._by_fd[connection.fileno()] = peer
+            if not self._new:
+                self._loop.call_later(HANDSHAKE_S, self._late)
+            self._new.append((self._loop.time() + HANDSHAKE_S, peer))
+            self._meet(peer.uid, partial(self._met, peer))
+            if many(connection.fileno()):
+                self._pause()
+                return
+
+    def _met(self, peer: Peer) -> None:
+        """It is known who this is: what it says counts."""
+        if not peer.ended and not self._closed:
+            self._poll.register(peer.connection, select.EPOLLIN)
+            self._say(peer)
+
+    def _late(self) -> None:
+        """Close connections that have not come through their handshake."""
+        if self._closed:
+            return
+        now = self._loop.time()
+        while self._new and self._new[0][0] <= now:
+            _, peer = self._new.popleft()
+            if not peer.protocol.ready:
+                self._end(peer)
+        if self._new:
+            self._loop.call_at(self._new[0][0], self._late)
+
+    def _pause(self) -> None:
+        assert self._listener is not None, "it listens"
+        self.held_back += 1
+        log.warning("too many connections for the limit of file descriptors: the next ones wait")
+        self._poll.unregister(self._listener)
+        self._loop.call_later(PAUSE_S, self._resume)
+
+    def _resume(self) -> None:
+        if self._closed or self._listener is None:
+            return
+        if crowded():
+            self._loop.call_later(PAUSE_S, self._resume)
+        else:
+            self._poll.register(self._listener, select.EPOLLIN)
 
     def _end(self, peer: Peer) -> None:
-        """The connection has ended; what the peer sent before, such as `bye`, is read first."""
-        if not peer.dying:
-            peer.dying = True
-            if self._by_fd.get(peer.fd) is peer:
-                del self._by_fd[peer.fd]
-            self._dying.append(peer)
-            self._schedule()
-
-    def _bury(self) -> None:
-        """Everything has been read that ended connections had sent."""
-        while self._dying:
-            self._drop(self._dying.pop())
+        """The connection is over; what has been read of it is handled first."""
+        if peer.ended:
+            return
+        peer.left = peer.ended = True
+        with contextlib.suppress(OSError):  # nobody has met it yet
+            self._poll.unregister(peer.connection)
+        if not peer.behind:
+            self._behind.append(peer)
+        self._schedule()
 
     def _drop(self, peer: Peer) -> None:
-        if self.peers.get(peer.route) is peer:
-            del self.peers[peer.route]
-            if self._by_fd.get(peer.fd) is peer:
-                del self._by_fd[peer.fd]
+        if self._by_fd.get(fd := peer.connection.fileno()) is peer:
+            del self._by_fd[fd]
             peer.waiting.clear()
-            peer.waiting_bytes = 0
+            peer.connection.close()
             self._gone(peer)
-
-
-def _hang_up(fd: int) -> None:
-    """Close a connection under libzmq, which has no call for it: it sees the end of the stream."""
-    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(fd)) as connection:
-        connection.shutdown(socket.SHUT_RDWR)

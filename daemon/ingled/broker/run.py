@@ -16,12 +16,9 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-import zmq
-
 from ingled import link
 from ingled.broker import service
 from ingled.broker.allowances import Allowances
-from ingled.broker.gate import Gate
 from ingled.broker.listen import CannotListen, listen, lock, private_folder
 from ingled.broker.measuring import measure, prepare
 from ingled.broker.place import Place
@@ -108,12 +105,9 @@ def _inherited(path: Path) -> int | None:
 async def _serve(config: Config, place: Place, secret: str, inherited: int | None) -> bool:
     """Serve until told to stop; returns whether everything has been stopped, and not handed over."""
     loop = asyncio.get_running_loop()
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    context.max_sockets = 64
     identity = {"name": "ingled", "version": version("ingle"), "boot": secrets.token_hex(8)}
     shell = Shell(
         config,
-        context,
         loop,
         secret=secret,
         identity=identity,
@@ -126,16 +120,13 @@ async def _serve(config: Config, place: Place, secret: str, inherited: int | Non
         loop.add_signal_handler(number, _stop, shell)
     loop.add_signal_handler(signal.SIGUSR1, shell.hand_over)
     loop.add_signal_handler(signal.SIGHUP, _reload, shell)
-    gate = Gate(context, loop, shell.people)
-    shell.workers.router.listen(
-        listen(config.runtime / link.SOCKET_FILE, 0o600), str(config.runtime / link.SOCKET_FILE)
-    )
+    shell.workers.router.listen(listen(config.runtime / link.SOCKET_FILE, 0o600))
     shell.needs.start()
     await _adopt(shell)
     gc.freeze()  # what lives as long as this process needs no search: a full one stopped the loop for 15 ms
     await measure(shell, prepare(config.metrics))
     fd = listen(config.socket, 0o660) if inherited is None else inherited
-    shell.front.router.listen(fd, str(config.socket))
+    shell.front.router.listen(fd)
     log.info("listening at %s (%d models, engine %s)", config.socket, len(config.models), config.engine)
     preload = [name for name, model in config.models.items() if model.preload]
     for name in preload:
@@ -171,8 +162,6 @@ async def _serve(config: Config, place: Place, secret: str, inherited: int | Non
     shell.waiting_room.close(remove=not shell.handed_over)
     if shell.scrape is not None:
         shell.scrape.close()
-    gate.close()
-    context.term()
     log.info("handed over" if shell.handed_over else "stopped")
     return not shell.handed_over
 
@@ -330,6 +319,6 @@ def _secret(path: Path) -> str:
 
 
 def _raise_descriptor_limit() -> None:
-    """libzmq aborts the process when accept fails for want of descriptors (libzmq #1306)."""
+    """Let there be as many connections as the system allows."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
 import msgspec
-import zmq
 from ingle.wire.hook_schema import HookReply
 from ingle.wire.schema import Call
 
@@ -57,7 +56,6 @@ class Shell:
     def __init__(
         self,
         config: Config,
-        context: zmq.Context[zmq.Socket[bytes]],
         loop: asyncio.AbstractEventLoop,
         *,
         secret: str,
@@ -114,8 +112,8 @@ class Shell:
         self._pending: deque[do.Effect] = deque()
         self._performing = False
         self.front = Front(
-            context,
             loop,
+            meet=self.people.meet,
             flow=self.flow,
             subscriptions=self.subscriptions,
             dispatch=self.dispatch,
@@ -128,8 +126,8 @@ class Shell:
             rights=self.people.rights,
         )
         self.workers = LinkFront(
-            context,
             loop,
+            meet=self.people.meet,
             flow=self.flow,
             secret=secret,
             lease=lease(config),

@@ -1,0 +1,234 @@
+"""The broker's ROUTER against libzmq's sockets, our own DEALER, and peers that keep no rule."""
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+import zmq
+from ingle.zmtp import GREETING, Dealer, Frames
+from ingled.broker.listen import listen
+from ingled.broker.router import Peer, Router
+
+READY = b"\x04\x1c\x05READY\x0bSocket-Type\x00\x00\x00\x06DEALER"
+DEADLINE_S = 30.0
+
+
+class Served:
+    """A router on a loop of its own, and what came of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.path = f"{folder}/s"
+        self.heard: list[tuple[Peer, Frames]] = []
+        self.gone: list[Peer] = []
+        self.unmet: list[Callable[[], None]] | None = None
+        """Where a test sets it: who waits until it is known who they are."""
+        self.answer: Callable[[Peer, Frames], None] = lambda peer, frames: None
+        self.router = Router(
+            self.loop, self._receive, self.gone.append, meet=self._meet, frame_bytes=1 << 20, backlog_bytes=1 << 20
+        )
+        self.router.listen(listen(Path(self.path), 0o600))
+
+    def _meet(self, uid: int, then: Callable[[], None]) -> None:
+        assert uid == os.getuid()
+        then() if self.unmet is None else self.unmet.append(then)
+
+    def _receive(self, peer: Peer, frames: Frames) -> None:
+        self.heard.append((peer, frames))
+        self.answer(peer, frames)
+
+    def until(self, check: Callable[[], object]) -> None:
+        """Let the loop turn until this is true."""
+
+        async def wait() -> None:
+            while not check():
+                await asyncio.sleep(0.001)
+
+        self.loop.run_until_complete(asyncio.wait_for(wait(), DEADLINE_S))
+
+    def turn(self) -> None:
+        """Let the loop turn a few times."""
+        for _ in range(5):
+            self.loop.run_until_complete(asyncio.sleep(0))
+
+    def raw(self, said: bytes = b"") -> socket.socket:
+        """Return a connection on which nobody speaks for us."""
+        one = socket.socket(socket.AF_UNIX)
+        one.settimeout(DEADLINE_S)
+        one.connect(self.path)
+        if said:
+            one.sendall(said)
+        return one
+
+
+@pytest.fixture
+def served() -> Iterator[Served]:
+    with TemporaryDirectory(prefix="ig") as folder:  # a socket's path may have 107 bytes
+        served = Served(Path(folder))
+        yield served
+        served.router.close()
+        served.router.close()
+        served.loop.close()
+
+
+def test_libzmq_and_our_own_dealer_get_their_answers(served: Served) -> None:
+    def answer(peer: Peer, frames: Frames) -> None:
+        served.router.send(peer, b"you said " + frames[0])
+
+    served.answer = answer
+    with zmq.Context() as context, context.socket(zmq.DEALER) as theirs:
+        theirs.linger = 0
+        theirs.setsockopt(zmq.HEARTBEAT_IVL, 10)
+        theirs.setsockopt(zmq.HEARTBEAT_TIMEOUT, 10_000)
+        theirs.connect(f"ipc://{served.path}")
+        ours = Dealer(served.path)
+        for size in (0, 255, 256, 100_000):
+            theirs.send(b"t" * size)
+            ours.send(b"o" * size)
+            served.until(lambda: theirs.poll(0))
+            assert theirs.recv() == b"you said " + b"t" * size
+            got: list[Frames] = []
+            while not got:
+                served.turn()
+                if ours.wait(0.01):
+                    got = ours.receive()
+            assert got == [[b"you said " + b"o" * size]]
+        theirs.send_multipart([b"a", b"", b"b"])
+        served.until(lambda: [b"a", b"", b"b"] in [frames for _, frames in served.heard])
+        ours.close()
+    served.until(lambda: len(served.gone) == 2)
+    peers = {peer.number: peer for peer, _ in served.heard}
+    assert {(peer.pid, peer.uid) for peer in peers.values()} == {(os.getpid(), os.getuid())}
+    assert len(peers) == 2 and served.router.no_identity == 0
+
+
+def test_nothing_is_read_of_somebody_who_is_not_known_yet(served: Served) -> None:
+    served.unmet = []
+    one = Dealer(served.path)
+    one.send(b"hello")
+    served.until(lambda: served.unmet)
+    served.turn()
+    assert served.heard == [] and not one.wait(0)
+    served.unmet[0]()
+    while not served.heard:
+        served.turn()
+        one.wait(0.01) and one.receive()
+    assert served.heard[0][1] == [b"hello"]
+    one.close()
+
+
+def test_what_was_said_before_the_end_is_heard_and_the_end_comes_once(served: Served) -> None:
+    def answer(peer: Peer, frames: Frames) -> None:
+        served.router.send(peer, b"x" * 1000)  # which fails: it has gone
+
+    served.answer = answer
+    one = served.raw(GREETING + READY + b"\x00\x01a" + b"\x00\x03bye")
+    one.close()
+    served.until(lambda: served.gone)
+    assert [frames for _, frames in served.heard] == [[b"a"], [b"bye"]]
+    served.turn()
+    assert len(served.gone) == 1
+    served.router.send(served.gone[0], b"nobody is there")
+
+
+def test_a_slow_reader_loses_nothing(served: Served) -> None:
+    one = Dealer(served.path)
+    one.send(b"hi")
+    while not served.heard:
+        served.turn()
+        one.wait(0.01) and one.receive()
+    peer = served.heard[0][0]
+    for number in range(3000):
+        served.router.send(peer, b"%06d" % number * 200, credited=True)
+    got: list[Frames] = []
+    while len(got) < 3000:
+        served.turn()
+        if one.wait(0.01):
+            got += one.receive()
+    assert [frames[0][:6] for frames in got] == [b"%06d" % number for number in range(3000)]
+    assert not peer.waiting and served.router.clogged == 0
+    one.close()
+
+
+def test_who_reads_nothing_is_dropped_and_others_are_served(served: Served) -> None:
+    one = served.raw(GREETING + READY + b"\x00\x02hi")
+    served.until(lambda: served.heard)
+    peer = served.heard[0][0]
+    while not served.router.clogged:
+        served.router.send(peer, bytes(100_000))
+    served.until(lambda: served.gone == [peer])
+    other = served.raw(GREETING + READY + b"\x00\x02ho")
+    served.until(lambda: len(served.heard) == 2)
+    for last in (one, other):
+        last.close()
+
+
+def test_a_flood_of_one_does_not_keep_another_waiting(served: Served) -> None:
+    def answer(peer: Peer, frames: Frames) -> None:
+        until = served.loop.time() + 0.0002  # so that a turn ends long before the flood
+        while served.loop.time() < until:
+            pass
+
+    flood, other = served.raw(GREETING + READY), served.raw(GREETING + READY)
+    served.until(lambda: all(peer.protocol.ready for peer in served.router._by_fd.values()))
+    served.answer = answer
+    flood.sendall(b"\x00\x01f" * 20_000)
+    other.sendall(b"\x00\x01o")
+    served.until(lambda: any(frames == [b"o"] for _, frames in served.heard))
+    assert [frames for _, frames in served.heard].index([b"o"]) < 10_000
+    for one in (flood, other):
+        one.close()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"\x01\x00" + b"\x0a\x00\x81\xa1t\xa5hello",  # ZMTP 1.0
+        GREETING + READY.replace(b"\x06DEALER", b"\x03SUB").replace(b"\x1c", b"\x19"),
+        GREETING + READY.replace(b"Socket-Type", b"Other-Thing"),
+        GREETING + READY + b"\x02" + ((1 << 20) + 1).to_bytes(8, "big"),
+        GREETING + READY + b"\x01\x00" * 1000,
+        GREETING + READY + (b"\x03" + (1 << 19).to_bytes(8, "big") + bytes(1 << 19)) * 3,
+    ],
+)
+def test_what_breaks_the_rules_is_closed(served: Served, said: bytes) -> None:
+    one = served.raw()
+    one.setblocking(False)
+    rest, closed = said, False
+    while not closed:
+        served.turn()
+        try:
+            rest = rest[one.send(rest) :] if rest else rest
+            closed = one.recv(1 << 16) == b""
+        except BlockingIOError:
+            continue
+        except OSError:
+            closed = True
+    one.close()
+    assert served.heard == []
+
+
+def test_a_handshake_has_a_deadline(served: Served) -> None:
+    one = served.raw(GREETING[:20])
+    served.until(lambda: served.gone)
+    assert one.recv(100).startswith(b"\xff") and one.recv(100) == b""
+    one.close()
+
+
+def test_what_is_on_its_way_leaves_before_the_close(served: Served) -> None:
+    one = served.raw(GREETING + READY + b"\x00\x02hi")
+    served.until(lambda: served.heard)
+    peer = served.heard[0][0]
+    for _ in range(10):
+        served.router.send(peer, b"z" * 1000)
+    served.router.close()
+    got = b""
+    while data := one.recv(1 << 16):
+        got += data
+    assert got.count(b"z") == 10_000
+    one.close()
