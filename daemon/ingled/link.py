@@ -177,9 +177,6 @@ class Held(Struct, frozen=True, forbid_unknown_fields=True):
 class Attach(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="attach"):
     """First message of every peer, and the answer to `Who`.
 
-    A worker's connection begins with an empty message, which libzmq sends by itself (ZMQ_PROBE_ROUTER): if no `Attach`
-    follows, because the connection is a new one to a new broker, the answer is `Who`.
-
     A worker lets follow, in the order in which they came, the chunks that are not acknowledged and the ends that are
     not released: whoever has them already knows them by offset and id.
     """
@@ -221,7 +218,11 @@ class LoadFailed(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t",
 
 
 class Piece(Struct, frozen=True, array_like=True, gc=False):
-    """One chunk: the request, offset and bytes of its text, its token ids, and the client's message, packed."""
+    """One chunk: the request, offset and bytes of its text, its token ids, and the client's message, packed.
+
+    At the end of an answer there may be one without text, for tokens that make no whole character; where the client has
+    asked for no details of them it has no message for it either.
+    """
 
     id: str
     offset: int

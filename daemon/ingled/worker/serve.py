@@ -56,7 +56,8 @@ class Worker:
         self._memory = self._taken_bytes = 0
         self._on_device = False  # what it takes is memory of a GPU
         self._leave: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._uplink = Uplink(str(runtime / link.SOCKET_FILE), self._receive, lambda: self.leave(EXPIRED))
+        path = str(runtime / link.SOCKET_FILE)
+        self._uplink = Uplink(path, self._receive, lambda: self.leave(EXPIRED), self._attach)
 
     def leave(self, why: str) -> None:
         """Let `run` come to its end."""
@@ -65,7 +66,7 @@ class Worker:
 
     async def run(self) -> int:
         """Serve until the broker or the lease ends it; returns the exit status."""
-        self._attach()
+        self._uplink.connect()
         for work in (self._tick(), self._measure(), self._load()):
             self._spawn(work)
         why = await self._leave

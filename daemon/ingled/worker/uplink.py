@@ -1,17 +1,15 @@
-"""The worker's end of the private link: a plain DEALER on the loop, and the lease.
+"""The worker's end of the private link: a DEALER on the loop that connects again by itself, and the lease.
 
-Sending never blocks and never drops: the socket's high-water mark is off. What may pile up while the broker is slow
-or away is bounded elsewhere: chunks by the credit of each stream (a stream without limit, by what one answer may
-hold), and everything by the lease, after which this process ends.
+Sending never blocks and never drops while there is a broker; what one that is gone has not got, the attach to the next
+one tells. What may pile up while the broker is slow is bounded elsewhere: chunks by the credit of each stream (a stream
+without limit, by what one answer may hold), and everything by the lease, after which this process ends.
 """
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable
-from typing import cast
 
-import zmq
+from ingle.zmtp import Dealer
 
 from ingled import link
 
@@ -22,32 +20,50 @@ FIRST_GRACE = 30.0
 TICK = 1.0
 FLUSH_BYTES = 1 << 20
 """Most text in one message."""
+FRAME_BYTES = 64 << 20
+RETRY_S = 0.1
+"""Between two looks whether a broker listens."""
+LINGER_S = 1.0
 
 
 class Uplink:
     """Sends what a turn of the loop produced as one message, and counts the silence of the broker."""
 
-    def __init__(self, path: str, receive: Callable[[link.ToPeer], None], expired: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        path: str,
+        receive: Callable[[link.ToPeer], None],
+        expired: Callable[[], None],
+        attach: Callable[[], None],
+    ) -> None:
+        """`attach` is called for each new connection: what it sends comes first."""
         self._loop = asyncio.get_running_loop()
+        self._path = path
         self._receive = receive
         self._expired = expired
+        self._attach = attach
         self._grace = FIRST_GRACE
         self._silence = 0.0
         self._pieces: list[link.Piece] = []
         self._bytes = 0
         self._after: list[link.FromPeer] = []
         self._flushing = False
-        self._context = zmq.Context(1)
-        self._socket = self._context.socket(zmq.DEALER)
-        self._socket.set_hwm(0)
-        self._socket.linger = 1000
-        self._socket.probe_router = True  # a new broker asks who this is at once, and not at the next sign of life
-        self._socket.reconnect_ivl = 100
-        self._socket.reconnect_ivl_max = 1000
-        self._socket.connect(f"ipc://{path}")
-        # The loop watches a duplicate: closing the socket must not pull a descriptor from under its selector.
-        self._watched = os.dup(cast(int, self._socket.getsockopt(zmq.FD)))
-        self._loop.add_reader(self._watched, self._drain)
+        self._closed = False
+        self._dealer: Dealer | None = None
+        self._writing = False
+
+    def connect(self) -> None:
+        """Connect to the broker, now or when one listens."""
+        if self._closed:
+            return
+        try:
+            self._dealer = Dealer(self._path, max_frame=FRAME_BYTES)
+        except OSError as error:
+            log.debug("no broker: %s", error)
+            self._loop.call_later(RETRY_S, self.connect)
+            return
+        self._loop.add_reader(self._dealer.fileno(), self._drain)
+        self._attach()
 
     @property
     def tick_s(self) -> float:
@@ -87,25 +103,29 @@ class Uplink:
     def flush(self) -> None:
         """Send all that waits."""
         self._flushing = False
-        if self._pieces:
-            self._put(link.Chunks(self._pieces))
+        pieces, after = self._pieces, self._after
+        if pieces:
             self._pieces, self._bytes = [], 0
-        for message in self._after:
-            self._put(message)
-        self._after = []
-        # Sending may take away the event that the descriptor tells (zmq_getsockopt, ZMQ_FD): look again.
-        if cast(int, self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
-            self._loop.call_soon(self._drain)
+            self._put(link.Chunks(pieces))
+        if after:
+            self._after = []
+            for message in after:
+                self._put(message)
 
     def close(self) -> None:
         """Send what waits, for one second at most, and close."""
-        if self._socket.closed:
+        if self._closed:
             return
         self.flush()
-        self._loop.remove_reader(self._watched)
-        os.close(self._watched)
-        self._socket.close()
-        self._context.term()
+        self._closed = True
+        dealer, until = self._dealer, self._loop.time() + LINGER_S
+        try:
+            while dealer is not None and dealer.wants_write and (left := until - self._loop.time()) > 0:
+                dealer.wait(left)
+                dealer.flush()
+        except OSError:
+            pass
+        self._forget()
 
     def _flush_soon(self) -> None:
         if not self._flushing:
@@ -113,18 +133,48 @@ class Uplink:
             self._loop.call_soon(self._flush_turn)
 
     def _flush_turn(self) -> None:
-        if self._flushing and not self._socket.closed:
+        if self._flushing:
             self.flush()
 
     def _put(self, message: link.FromPeer) -> None:
-        self._socket.send(link.encode(message), zmq.NOBLOCK)
+        if self._dealer is None:
+            return
+        try:
+            self._dealer.send(link.encode(message))
+        except OSError as error:
+            self._lost(error)
+            return
+        self._watch_writing()
+
+    def _write(self) -> None:
+        """Go on where the socket took no more."""
+        if self._dealer is None:
+            return
+        try:
+            self._dealer.flush()
+        except OSError as error:
+            self._lost(error)
+            return
+        self._watch_writing()
+
+    def _watch_writing(self) -> None:
+        assert self._dealer is not None
+        if self._dealer.wants_write is not self._writing:
+            self._writing = not self._writing
+            if self._writing:
+                self._loop.add_writer(self._dealer.fileno(), self._write)
+            else:
+                self._loop.remove_writer(self._dealer.fileno())
 
     def _drain(self) -> None:
-        while not self._socket.closed:
-            try:
-                frames = self._socket.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                return
+        if self._dealer is None:
+            return
+        try:
+            messages = self._dealer.receive()
+        except OSError as error:
+            self._lost(error)
+            return
+        for frames in messages:
             self._silence = 0.0
             try:
                 message = link.decode_to_peer(frames[-1])
@@ -134,3 +184,18 @@ class Uplink:
             if isinstance(message, link.Lease):
                 self._grace = message.grace
             self._receive(message)
+
+    def _lost(self, error: OSError) -> None:
+        log.info("the broker has gone: %s", error)
+        self._forget()
+        if not self._closed:
+            self._loop.call_later(RETRY_S, self.connect)
+
+    def _forget(self) -> None:
+        dealer, self._dealer = self._dealer, None
+        if dealer is not None:
+            self._loop.remove_reader(dealer.fileno())
+            if self._writing:
+                self._loop.remove_writer(dealer.fileno())
+                self._writing = False
+            dealer.close()
