@@ -56,6 +56,19 @@ def test_credit_of_somebody_else_changes_nothing() -> None:
     assert flow.credit(7, "nothing", 5, 0) == ([], None, False)
 
 
+def test_last_tokens_without_text_count_once_and_go_out_where_there_are_details_of_them() -> None:
+    for details in (b"", pack({"t": "chunk", "id": "r", "o": 1, "x": "", "p": []})):
+        flow = flow_with(2)
+        produce(flow, "a")
+        sends: Sends = []
+        for _ in range(2):  # a link that broke sends again
+            assert flow.chunk("r", 1, 0, [5, 6], details, sends) is None
+        assert sends == ([(7, details)] if details else [])
+        assert flow.streams["r"].tokens == [1, 5, 6] and flow.made("r") == 3
+        assert flow.streams["r"].credit == flow.streams["r"].allowed == (0 if details else 1)
+        assert flow.close("r", b"end")[1]
+
+
 def test_the_end_waits_for_the_last_chunk() -> None:
     flow = flow_with(0)
     produce(flow, "a")

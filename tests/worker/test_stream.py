@@ -64,6 +64,24 @@ def test_tokens_without_text_wait_for_the_next_text() -> None:
     assert (piece.size, piece.tokens, stream.offset, stream.credit) == (2, [1, 2], 2, 4)
 
 
+def test_tokens_without_text_at_the_end_come_with_their_details_in_a_last_chunk() -> None:
+    stream = Stream(a_run(2))
+    half = [{"token": "", "logprob": -1.0, "top": []}]
+    end = End("length", 1, 0, 3)
+    first, last = sent(stream, Delta("a", [1]), Delta("", [2]), Delta("", [3], end=end))
+    assert (first.tokens, last.tokens, last.offset, last.size, last.payload) == ([1], [2, 3], 1, 0, b"")
+    assert stream.credit == 1, "there is nothing for the reader in it"
+    stream = Stream(a_run(1))
+    (first,) = sent(stream, Delta("a", [1], half), Delta("", [2], half), Delta("", [3], half, end))
+    assert stream.last is None, "the reader has no credit for the last chunk"
+    found: list[Piece] = []
+    stream.grant(1, 0)
+    stream.advance(found.append)
+    (last,) = found
+    assert msgspec.msgpack.decode(last.payload) == {"t": "chunk", "id": "r", "o": 1, "x": "", "p": half * 2}
+    assert stream.last is not None and (last.tokens, last.size) == ([2, 3], 0)
+
+
 def test_an_aborted_stream_throws_away_what_comes() -> None:
     stream = Stream(a_run(1))
     text = "x" * (CHUNK_BYTES + 1)

@@ -63,6 +63,8 @@ class Stream:
     """Of a watched stream all chunks of the engine."""
     inside: int = 0
     """Chunks that are with the handlers."""
+    complete: bool = False
+    """The last tokens of the answer have come, without text: they make no whole character."""
     skip: int = 0
     """The reader has all below this offset: it came back before the handlers had given it out again."""
 
@@ -149,9 +151,17 @@ class Flow:
         stream = self.streams.get(id)
         if stream is None or stream.closing is not None or offset != stream.made:
             return None
+        if not size:
+            if stream.complete:
+                return None
+            stream.complete = True
         stream.made += size
         stream.tokens += tokens
+        if not message:
+            return None
         stream.allowed = max(0, stream.allowed - 1)
+        if not size and stream.through:  # handlers see text, and details of tokens do not pass them
+            return None
         if stream.watched:
             stream.raw.append((offset, size, message))
             if stream.through:

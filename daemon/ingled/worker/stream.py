@@ -68,7 +68,11 @@ class Stream:
         self._tokens += delta.tokens
         if delta.logprobs is not None:
             self._logprobs = (self._logprobs or []) + delta.logprobs
-        if not delta.text or self.aborted:
+        if self.aborted:
+            return
+        if not delta.text:
+            if delta.end is not None and self._tokens:
+                self._append_textless()
             return
         if self._logprobs is None and (size := len(delta.text.encode())) <= CHUNK_BYTES:  # the hot path
             self._append(delta.text, size, msgspec.UNSET)
@@ -84,6 +88,14 @@ class Stream:
         self._cut_at += size
         self._tokens = []
 
+    def _append_textless(self) -> None:
+        """Tokens at the end that make no whole character: their ids go to the broker, details of them to the reader."""
+        payload = b""
+        if self._logprobs:
+            payload = _pack({"t": "chunk", "id": self.id, "o": self._cut_at, "x": "", "p": self._logprobs})
+        self._waiting.append(Piece(self.id, self._cut_at, 0, self._tokens, payload))
+        self._tokens, self._logprobs = [], None
+
     def advance(self, send: Callable[[Piece], None]) -> Delta | None:
         """Send what has been generated, as far as the credit allows; returns the last delta when all has been sent.
 
@@ -94,10 +106,11 @@ class Stream:
             return None
         while True:
             while waiting:
-                if self.credit <= 0:
-                    return None
+                if waiting[0].payload:
+                    if self.credit <= 0:
+                        return None
+                    self.credit -= 1
                 piece = waiting.popleft()
-                self.credit -= 1
                 self.offset += piece.size
                 self.held.append(piece)
                 send(piece)
