@@ -1,6 +1,7 @@
-"""The manual: a page for each verb, made from what the verb declares, and pages on topics."""
+"""The manual: a page for each verb, made from what the verb declares, and pages on topics.
 
-from textwrap import dedent, indent, wrap
+The standard library's `textwrap` would do the same, and take longer to import than a page takes to make.
+"""
 
 from ingle.cli.grammar import EVERYWHERE, Option, Verb
 from ingle.cli.outcome import EXITS, FAILURES
@@ -34,13 +35,13 @@ def page(verb: Verb) -> str:
     exits = dict(EXITS) | dict(verb.exits)
     parts = [
         ("NAME", f"ingle {verb.name} - {verb.summary}"),
-        ("SYNOPSIS", "\n    ".join(wrap(synopsis, WIDTH - 8, break_on_hyphens=False))),
+        ("SYNOPSIS", _wrapped(synopsis, "    ", "", WIDTH - 4)),
         ("DESCRIPTION", _paragraphs(verb.description)),
         ("OPTIONS", "\n".join(_option(option) for option in (*verb.options, *EVERYWHERE))),
         ("EXAMPLES", "\n".join(f"{command}\n    {what}" for command, what in verb.examples)),
         ("EXIT STATUS", _exits(tuple(exits.items()))),
     ]
-    return "\n".join(f"{title}\n{indent(text, '    ')}\n" for title, text in parts if text)
+    return "\n".join(f"{title}\n{_indent(text)}\n" for title, text in parts if text)
 
 
 def contents(verbs: list[Verb]) -> str:
@@ -55,8 +56,8 @@ def contents(verbs: list[Verb]) -> str:
 
 def topic(name: str) -> str:
     """Return the page of a topic."""
-    bodies = {"exit-codes": _exits(EXITS), "json": _paragraphs(FAILURES), "environment": dedent(_ENVIRONMENT).strip()}
-    return f"{TOPICS[name]}\n\n{indent(bodies[name], '    ')}\n"
+    bodies = {"exit-codes": _exits(EXITS), "json": _paragraphs(FAILURES), "environment": _dedent(_ENVIRONMENT).strip()}
+    return f"{TOPICS[name]}\n\n{_indent(bodies[name])}\n"
 
 
 def _short(option: Option) -> str:
@@ -76,17 +77,29 @@ def _exits(exits: tuple[tuple[int, str], ...]) -> str:
 def _paragraphs(text: str) -> str:
     """Wrap paragraphs; indented ones stay as they are."""
     first, _, rest = text.partition("\n")  # the first line may begin at once, and has no indent then
-    found = (first.strip() + "\n" + dedent(rest)).strip("\n").split("\n\n")
+    found = (first.strip() + "\n" + _dedent(rest)).strip("\n").split("\n\n")
     return "\n\n".join(part.rstrip() if part.startswith(" ") else _wrapped(part, "") for part in found)
 
 
-def _wrapped(text: str, later: str, first: str | None = None) -> str:
-    lines = wrap(
-        text,
-        WIDTH - 4,
-        initial_indent=later if first is None else first,
-        subsequent_indent=later,
-        break_on_hyphens=False,
-        break_long_words=False,
-    )
+def _wrapped(text: str, later: str, first: str | None = None, width: int = WIDTH - 4) -> str:
+    """Fill lines with words; the first begins with `first`, or as all others do."""
+    lines = [later if first is None else first]
+    begun = False
+    for word in text.split():
+        if begun and len(lines[-1]) + 1 + len(word) > width:
+            lines.append(later + word)
+        else:
+            lines[-1] += f" {word}" if begun else word
+        begun = True
     return "\n".join(lines)
+
+
+def _dedent(text: str) -> str:
+    """Take away the indent that all lines have."""
+    lines = text.split("\n")
+    depth = min((len(line) - len(line.lstrip()) for line in lines if line.strip()), default=0)
+    return "\n".join(line[depth:] if line.strip() else "" for line in lines)
+
+
+def _indent(text: str) -> str:
+    return "\n".join(f"    {line}" if line.strip() else line for line in text.split("\n"))

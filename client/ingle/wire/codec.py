@@ -1,13 +1,15 @@
 """Messages as MessagePack maps: bytes to plain dicts and back.
 
-This is the light side of the wire, for clients: the `msgpack` package alone. The daemon reads the same bytes
-through `ingle.wire.schema`.
+This is the light side of the wire, for clients: the `msgpack` package alone, and before it has been imported, which the
+first large message or the thirty-third does, `ingle.wire.few`. The daemon reads the same bytes through
+`ingle.wire.schema`.
 """
 
 from __future__ import annotations
 
-import msgpack
+import sys
 
+from ingle.wire import few
 from ingle.wire.limits import DEPTH, FRAME_BYTES
 
 TYPE_CHECKING = False  # the real one costs 10 ms: `import typing`
@@ -18,6 +20,16 @@ Message = dict[str, "Any"]
 """One message: a map with a string `t` (type)."""
 
 _EXPECTED: Final = (ValueError, RecursionError, TypeError, OverflowError)
+
+
+FEW: Final = 32
+"""Messages that are cheaper to handle in plain Python than with a package that has to be imported."""
+
+SMALL: Final = 4096
+"""Bytes of a message for which that is so."""
+
+_handled = 0
+_package: Any = sys.modules.get("msgpack")
 
 
 class Unreadable(ValueError):
@@ -32,7 +44,7 @@ def pack(message: Message) -> bytes:
     """
     check_depth(message)
     try:
-        data: bytes = msgpack.packb(message)
+        data: bytes = _packb(message) if _package is None else _package.packb(message)
     except _EXPECTED as error:
         raise Unreadable(f"message cannot be packed: {error}") from error
     if len(data) > FRAME_BYTES:
@@ -45,12 +57,46 @@ def unpack(data: bytes | memoryview) -> Message:
     if len(data) > FRAME_BYTES:
         raise Unreadable(f"message has {len(data)} bytes, the limit is {FRAME_BYTES}")
     try:
-        message = msgpack.unpackb(data)
+        message = _unpackb(data) if _package is None else _package.unpackb(data)
     except _EXPECTED as error:
         raise Unreadable(f"not MessagePack: {error}") from error
     if type(message) is not dict or type(message.get("t")) is not str:
         raise Unreadable("not a map with a string 't'")
     return message
+
+
+def _enough() -> bool:
+    """Count a message, and return whether to handle it with the package from now on."""
+    global _handled, _package
+    _handled += 1
+    if _package is None and (_handled > FEW or "msgpack" in sys.modules):
+        _package = _imported()
+    return _package is not None
+
+
+def _imported() -> Any:
+    import msgpack
+
+    return msgpack
+
+
+def _packb(message: Message) -> bytes:
+    if not _enough():
+        try:
+            return few.pack(message)
+        except few.Unusual:
+            pass
+    data: bytes = _imported().packb(message)
+    return data
+
+
+def _unpackb(data: bytes | memoryview) -> Any:
+    if len(data) <= SMALL and not _enough():
+        try:
+            return few.unpack(bytes(data))
+        except few.Unusual:
+            pass
+    return _imported().unpackb(data)
 
 
 def check_depth(value: object, left: int = DEPTH) -> None:
