@@ -91,8 +91,10 @@ def test_a_loopback_port_serves_too_and_bad_visitors_harm_nobody() -> None:
         assert client.call("status")["connections"] == 1
         for one in silent:
             one.close()
-        while fetch(port)[0] != "HTTP/1.1 200 OK":
-            pass
+        served = False
+        while not served:
+            with suppress(ConnectionError):  # more visitors are there than it serves: it is closed at once
+                served = fetch(port)[0] == "HTTP/1.1 200 OK"
         assert "Traceback" not in daemon.log.read_text()
 
 
