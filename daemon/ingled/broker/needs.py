@@ -61,6 +61,8 @@ class Needs:
         self._folders: dict[str, Folder] = {}
         self._estimates: dict[str, link.Estimate] = {}
         self._unread = True
+        self._gpu_unsure = False
+        """The memory of the GPU was read while a model was on its way."""
         self._told: dict[str, tuple[int, float | None]] = {}
         workers.on_nursery_ready = self._plan_all
         workers.on_ready = self._ready
@@ -234,8 +236,9 @@ class Needs:
         self._look()
 
     def _look(self) -> None:
-        moving = (State.LOADING, State.STOPPING)
-        if self.device.name == "memory" and not any(model.state in moving for model in self._models.values()):
+        if self._moving:
+            return
+        if self.device.name == "memory":
             try:
                 memory = machine.read(self._workers.nursery_pid)
             except OSError as error:
@@ -243,9 +246,20 @@ class Needs:
                 return
             daemon = self._config
             self._budget(Device("memory", memory.budget(self.taken, daemon.device.budget, daemon.head_room)))
+        elif self._gpu_unsure:
+            self._gpu_unsure = False
+            self._plan_all(list(self._specs)[:1])  # the answer tells of the GPU too
+
+    @property
+    def _moving(self) -> bool:
+        """Return whether a model takes or gives back memory now: what is free then counts part of it."""
+        return any(model.state in (State.LOADING, State.STOPPING) for model in self._models.values())
 
     def _gpu(self, gpu: link.Gpu) -> None:
-        """Models are on a GPU: its memory counts, as it is when the engine starts."""
+        """Models are on a GPU: its memory counts, as it is when the engine starts and nothing is being loaded."""
+        self._gpu_unsure = self._moving
+        if self._moving and gpu.name == self.device.name:
+            return
         most, room = self._config.device.budget, self._config.head_room
         memory = machine.Memory(gpu.total, gpu.free)
         self._budget(Device(gpu.name, memory.budget(self.taken, most, room)))

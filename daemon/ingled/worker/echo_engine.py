@@ -22,7 +22,7 @@ import msgspec
 from ingle.wire.schema import Body, ChatBody, CompleteBody, EmbedBody, Sampling
 from msgspec import Struct
 
-from ingled.link import Estimate, Family, Info, Planned, Spec
+from ingled.link import Estimate, Family, Gpu, Info, Planned, Spec
 from ingled.worker import vectors
 from ingled.worker.engine import (
     Delta,
@@ -58,6 +58,8 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
     """Fail at loading; or at every request: refuse it, raise, lose the engine, end the process, say nothing."""
     memory: Estimate = Estimate()
     """What it says that it takes; it takes nothing."""
+    gpu: Gpu | None = None
+    """The GPU on which it says it is."""
     fail_at: int = 0
     """Tokens of an answer before `crash`, `die`, `exit` and `hang`."""
 
@@ -73,7 +75,8 @@ def read_options(spec: Spec) -> Options:
 def plan(spec: Spec, ref: int = 0) -> Planned:
     """Return what the options say that it takes, or why they are refused."""
     try:
-        return Planned(ref, estimate=read_options(spec).memory)
+        options = read_options(spec)
+        return Planned(ref, estimate=options.memory, gpu=options.gpu)
     except LoadError as error:
         return Planned(ref, str(error))
 
