@@ -232,19 +232,22 @@ class Serve(Child):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self._port = probe.getsockname()[1]
-        command = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(self.model.folder)]
-        command += ["--served-model-name", NAME, "--host", "127.0.0.1", "--port", str(self._port)]
-        command += ["--disable-uvicorn-access-log", "--disable-log-stats", *flags(self.model.options)]
         stub = Path(self.folder.name, "stub")
         stub.mkdir()
         write_stub(stub)
         path = os.pathsep.join(filter(None, (str(stub), os.environ.get("PYTHONPATH"))))
-        process = self._spawn(command, {"PYTHONPATH": path} | self.environment())
+        process = self._spawn(self.command(), {"PYTHONPATH": path} | self.environment())
         deadline = time.monotonic() + START_S
         while not self._healthy():
             if process.poll() is not None or time.monotonic() > deadline:
                 raise self._failed("it did not start")
             time.sleep(0.2)
+
+    def command(self) -> list[str]:
+        """Return how the server is started."""
+        command = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(self.model.folder)]
+        command += ["--served-model-name", NAME, "--host", "127.0.0.1", "--port", str(self._port)]
+        return [*command, "--disable-uvicorn-access-log", "--disable-log-stats", *flags(self.model.options)]
 
     def environment(self) -> dict[str, str]:
         """Return what chooses the front end."""

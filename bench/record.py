@@ -27,23 +27,31 @@ class Record:
     def say(self, text: str) -> None:
         """Print a paragraph and keep it."""
         print(f"{text}\n", flush=True)
+        self.keep(text)
+
+    def keep(self, text: str) -> None:
+        """Keep a paragraph for the file alone."""
         self._texts.append(text)
 
-    def begin(self, title: str) -> None:
-        """Print the heading and the machine."""
-        self.say(f"## {title}")
-        self.say(sentence(self.machine))
+    def begin(self, title: str, *, aloud: bool = True) -> None:
+        """Write the heading and the machine; aloud: print them too."""
+        for text in (f"## {title}", sentence(self.machine)):
+            self.say(text) if aloud else self.keep(text)
 
     def table(self, title: str, head: list[str], rows: list[list[str]]) -> None:
         """Print a table with a line above it."""
         self.say(f"{title}\n\n{markdown(head, rows)}")
 
+    @property
+    def stem(self) -> str:
+        """Return the name of its files, without what tells their kinds apart."""
+        return "-".join(filter(None, (self.name, kind(self.machine), self.label)))
+
     def write(self, folder: Path = RESULTS) -> Path:
         """Write both files, and return the JSON one. Results of another kind of machine have another name."""
         folder.mkdir(parents=True, exist_ok=True)
-        stem = "-".join(filter(None, (self.name, kind(self.machine), self.label)))
-        (folder / f"{stem}.md").write_text("\n\n".join(self._texts) + "\n")
-        file = folder / f"{stem}.json"
+        (folder / f"{self.stem}.md").write_text("\n\n".join(self._texts) + "\n")
+        file = folder / f"{self.stem}.json"
         file.write_text(json.dumps({"machine": self.machine} | self.data, indent=1) + "\n")
         return file
 

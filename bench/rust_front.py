@@ -35,18 +35,26 @@ def vllm_version() -> str:
 
 def binary() -> Path:
     """Return the binary, and fetch it if need be. Raises NoRustFront."""
+    found = present()
+    if found is None:
+        found = kept()
+        found.parent.mkdir(parents=True, exist_ok=True)
+        fetch(vllm_version(), found)
+    return found
+
+
+def present() -> Path | None:
+    """Return the binary if it is here: installed with vLLM, or fetched before. Raises NoRustFront without vLLM."""
     spec = importlib.util.find_spec("vllm")
-    if spec is not None and spec.submodule_search_locations:
-        installed = Path(spec.submodule_search_locations[0]) / BINARY
-        if installed.exists():
-            return installed
-    wanted = vllm_version()
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ingle-bench"
-    file = cache / f"{BINARY}-{wanted}"
-    if not file.exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        fetch(wanted, file)
-    return file
+    folders = spec.submodule_search_locations if spec is not None else None
+    places = [Path(folder) / BINARY for folder in folders or ()]
+    return next((file for file in (*places, kept()) if file.exists()), None)
+
+
+def kept() -> Path:
+    """Return where the binary of the installed version is kept once it was fetched. Raises NoRustFront."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "ingle-bench" / f"{BINARY}-{vllm_version()}"
 
 
 def fetch(wanted: str, file: Path) -> None:

@@ -29,6 +29,7 @@ class Shape:
     head_dim: int
     inner: int
     tied: bool = False
+    words: int = VOCABULARY
 
     @property
     def kv_bytes(self) -> int:
@@ -37,14 +38,16 @@ class Shape:
 
 
 SHAPES = {
+    "2m": Shape(64, 2, 2, 1, 32, 128, tied=True, words=8192),
     "30m": Shape(256, 4, 4, 2, 64, 512, tied=True),
+    "0.5b": Shape(896, 24, 14, 2, 64, 4864, tied=True),
     "1b": Shape(2048, 16, 32, 8, 64, 8192, tied=True),
     "4b": Shape(2560, 36, 32, 8, 128, 9728, tied=True),
     "8b": Shape(4096, 32, 32, 8, 128, 14336),
     "14b": Shape(5120, 40, 40, 8, 128, 17408),
     "32b": Shape(5120, 64, 64, 8, 128, 25600),
 }
-"""After the models of these sizes that people run; all in one architecture, Qwen3's."""
+"""From 0.5b on after the models of these sizes that people run; all in one architecture, Qwen3's."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +63,11 @@ class Model:
         """Return whether its weights exist only in memory."""
         return self.options.get("load_format") == "dummy"
 
-    def profile(self, *, preload: bool = False) -> str:
-        """Return its table of ingle's configuration."""
+    def profile(self, name: str = NAME, *, preload: bool = False) -> str:
+        """Return its table of ingle's configuration, under a name."""
         options = dict(self.options)
         ours = {"dtype": "dtype", "context": "max_model_len", "max_sequences": "max_num_seqs"}
-        lines = [f"[models.{NAME}]", f"source = {json.dumps(str(self.folder))}", f"preload = {json.dumps(preload)}"]
+        lines = [f"[models.{name}]", f"source = {json.dumps(str(self.folder))}", f"preload = {json.dumps(preload)}"]
         lines += [f"{key} = {json.dumps(options.pop(theirs))}" for key, theirs in ours.items()]
         rest = ", ".join(f"{key} = {json.dumps(value)}" for key, value in options.items())
         return "\n".join([*lines, f"engine = {{{rest}}}", ""])
@@ -81,7 +84,7 @@ def make(shape: str, folder: Path, sequences: int, *, eager: bool | None = None,
         kv = kv_bytes or min(16 << 30, max(256 << 20, sequences * LONGEST * sizes.kv_bytes))
         options = {"dtype": "bfloat16", "max_model_len": CONTEXT, "enforce_eager": eager is True}
         options["load_format"] = "dummy"
-        write(sizes, folder)
+        write(sizes, folder, sizes.words)
     options |= {"max_num_seqs": sequences, "kv_cache_memory_bytes": kv, "gpu_memory_utilization": 0.1}
     return Model(shape, folder, options)
 
