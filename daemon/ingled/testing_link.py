@@ -107,6 +107,14 @@ class LinkBroker:
                 self.send(peer, link.Lease(self.grace))
         return found
 
+    def wait_for_beats(self, number: int, timeout: float = 60.0) -> None:
+        """Return when a peer has said so often from now on that it lives; other messages are lost."""
+        until = time.monotonic() + timeout
+        while number > 0:
+            if (left := until - time.monotonic()) <= 0:
+                raise TimeoutError(f"{number} signs of life are missing after {timeout} s")
+            number -= self.beats(min(left, 0.1))
+
     def quiet(self, seconds: float) -> None:
         """Fail when anything but news of the engine's load and places arrives for so long."""
         until = time.monotonic() + seconds

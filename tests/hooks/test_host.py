@@ -1,7 +1,6 @@
 """The process: its link and lease, its threads, its limits, and what is known of it when it dies."""
 
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -9,6 +8,21 @@ from ingle.wire.hook_schema import HookCall
 from ingled import link
 from ingled.testing_link import HostBench, LinkBroker, group_members, wait_until
 
+MEETS = """
+import threading
+everybody = threading.Barrier(20)
+@hookimpl
+def ingled_prompt(messages):
+    everybody.wait(60)
+    return note(met=True)
+"""
+WAITS = """
+import pathlib, time
+@hookimpl
+def ingled_prompt(messages):
+    while not pathlib.Path(messages[0]["content"]).exists():
+        time.sleep(0.01)
+"""
 SLEEPS = """
 import time
 @hookimpl
@@ -35,29 +49,25 @@ GOOD = "@hookimpl\ndef ingled_prompt(messages):\n    return changed(messages)\n"
 
 
 def test_calls_of_different_requests_run_side_by_side(bench: HostBench) -> None:
-    bench.write("sleeps", SLEEPS)
+    bench.write("meets", MEETS)
     bench.start()
-    began = time.monotonic()
-    numbers = [
-        bench.call("prompt", ["sleeps"], {"messages": [{"role": "user", "content": "0.3"}]}, id=f"r{at}")
-        for at in range(20)
-    ]
+    numbers = [bench.call("prompt", ["meets"], {"messages": []}, id=f"r{at}") for at in range(20)]
     for number in numbers:
-        assert bench.reply(number).results[0].note == {"slept": True}
-    assert time.monotonic() - began < 2  # 6 s one after another
+        assert bench.reply(number, 60).results[0].note == {"met": True}
 
 
-def test_an_answer_does_not_wait_for_a_slow_call_of_the_same_message(bench: HostBench) -> None:
-    bench.write("sleeps", SLEEPS)
+def test_an_answer_does_not_wait_for_a_slow_call_of_the_same_message(bench: HostBench, tmp_path: Path) -> None:
+    bench.write("waits", WAITS)
     bench.write("good", GOOD)
     bench.start()
-    value = {"messages": [{"role": "user", "content": "3"}]}
-    calls = [HookCall(number, "prompt", [hook], value) for number, hook in ((1, "good"), (2, "sleeps"), (3, "good"))]
-    began = time.monotonic()
+    value = {"messages": [{"role": "user", "content": str(tmp_path / "gate")}]}
+    calls = [HookCall(number, "prompt", [hook], value) for number, hook in ((1, "good"), (2, "waits"), (3, "good"))]
     bench.broker.send(bench.peer, link.HookCalls(calls))
-    bench.reply(1)
-    bench.reply(3)
-    assert time.monotonic() - began < 2
+    assert bench.reply(1).results[0].verdict == "changed"
+    assert bench.reply(3).results[0].verdict == "changed"
+    wait_until(lambda: [slot[0] for slot in bench.table()] == [2])
+    (tmp_path / "gate").touch()
+    assert bench.reply(2).results[0].verdict == "unchanged"
 
 
 def test_answers_of_one_moment_travel_together(bench: HostBench) -> None:
@@ -79,7 +89,7 @@ def test_the_heart_beats_while_a_plugin_loops_and_others_are_served(bench: HostB
     number = bench.call("prompt", ["loops"], {"messages": []})
     wait_until(lambda: bench.table())
     assert bench.prompt("good").results[0].verdict == "changed"
-    assert bench.broker.beats(1.2) >= 3
+    bench.broker.wait_for_beats(3)
     ((call, index, thread),) = bench.table()
     assert (call, index) == (number, 0)
     assert Path(f"/proc/{bench.process.pid}/task/{thread}").exists()
@@ -194,13 +204,11 @@ def test_a_host_leaves_when_told_though_a_plugin_hangs(bench: HostBench, how: st
     bench.start()
     bench.call("prompt", ["loops"], {"messages": []})
     wait_until(lambda: bench.table())
-    began = time.monotonic()
     if how == "stop":
         bench.broker.send(bench.peer, link.Stop())
     else:
         bench.process.send_signal(signal.SIGTERM)
     assert bench.process.wait(20) == 0
-    assert time.monotonic() - began < 2.9
     assert not link.host_table(bench.runtime, bench.process.pid).exists()
 
 
@@ -239,14 +247,6 @@ def test_nothing_is_left_of_a_host(bench: HostBench) -> None:
     assert bench.process.wait(20) == 0
     assert group_members(bench.process.pid) == []
     assert list((bench.runtime / "hosts").iterdir()) == []
-
-
-def test_it_is_quick_to_load(bench: HostBench) -> None:
-    for at in range(3):
-        bench.write(f"good{at}", GOOD)
-    began = time.monotonic()
-    bench.start()
-    assert time.monotonic() - began < 1.5  # 0.1 s where nothing else runs
 
 
 def test_endless_recursion_through_c_is_an_error_and_no_crash(bench: HostBench) -> None:
