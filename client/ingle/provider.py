@@ -21,7 +21,7 @@ from ingle.wire.codec import Message
 
 FOREVER = float("inf")
 BACKLOG = 256
-"""Most calls without reply (observe, model) that wait for a hook; later ones are dropped."""
+"""Most calls that want no reply and wait for a hook; later ones are dropped."""
 DEADLINE_MS = 1000
 """For each call, where a hook says nothing else."""
 AGAIN = 0.25
@@ -40,7 +40,8 @@ class Hook:
 
     def message(self) -> Message:
         """Return the fields of its `hook_offer`."""
-        return {**self.offer, "name": self.name, "points": list(self.runners)}
+        confirms = {"confirms": True} if {"observe", "model"} & set(self.runners) else {}
+        return {**confirms, **self.offer, "name": self.name, "points": list(self.runners)}
 
 
 class _Question:

@@ -99,8 +99,8 @@ def test_results_must_be_those_of_the_hop() -> None:
         [HookResult("a", "refuse"), HookResult("b")],
         [HookResult("a"), HookResult("b"), HookResult("c")],
     ]
-    assert [fits(hop, results) for results in good] == [""] * len(good)
-    assert all(fits(hop, results) for results in bad)
+    assert [fits(hop.names, results) for results in good] == [""] * len(good)
+    assert all(fits(hop.names, results) for results in bad)
 
 
 @settings(max_examples=300, deadline=None)
@@ -138,7 +138,7 @@ def test_a_chain_tells_each_hook_once_and_makes_of_the_value_what_the_good_ones_
                 value.append(name)
             if verdict in ("refuse", "answer"):
                 break
-        assert fits(hop, results) == ""
+        assert fits(hop.names, results) == ""
         good = not any(one.verdict == "error" and by_name[one.hook].refuses for one in results)
         if not hop.trial and good:
             if verdict in ("refuse", "answer"):

@@ -421,17 +421,36 @@ def test_an_end_is_observed_once() -> None:
 def test_what_plugins_fail_at_when_nobody_waits_is_counted_and_trips_them() -> None:
     sees = hook("sees", "observe")
     daemon = core(sees)
-    out = daemon.handle(on.Observed(2.0, "observe", (HookResult("sees", "error", "geheim"),)))
+    out = daemon.handle(on.Observed(2.0, MAIN, "observe", (HookResult("sees", "error", "geheim"),)))
     (line,) = only(out, do.Log)
     assert line.hook == "sees" and "geheim" not in line.text
     for _ in range(4):
-        out = daemon.handle(on.ObserverFailed(2.0, "observe", ("sees",), "late"))
+        out = daemon.handle(on.ObserverFailed(2.0, MAIN, "observe", ("sees",), "late"))
     assert (sees.tally.failed, sees.tally.why) == (5, "late")
     assert [one.value["state"] for one in only(out, do.Publish)] == ["tripped"]
     daemon.handle(ask())
     daemon.handle(on.RunEnded(4.0, "r", "stop", 1, 0, 1, 0.1, None, None))
     assert told(daemon.handle(on.StagesEnded(4.1, "r", "text"))) == [("sees", "observe", "skipped")]
-    assert daemon.handle(on.Observed(5.0, "model", (HookResult("gone"),))) == []
+    assert daemon.handle(on.Observed(5.0, MAIN, "model", (HookResult("gone"),))) == []
+
+
+def test_observers_of_clients_are_counted_where_they_confirm() -> None:
+    daemon = core()
+    daemon.handle(offered("ears", "observe", "model", confirms=True))
+    daemon.handle(ask())
+    daemon.handle(on.RunEnded(2.0, "r", "stop", 1, 0, 1, 0.1, None, None))
+    (call,) = only(daemon.handle(on.StagesEnded(2.1, "r", "text")), do.CallHooks)
+    assert (call.provider, call.reply, call.confirmed) == ("conn:7", False, True)
+    daemon.handle(on.Observed(2.2, "conn:7", "observe", (HookResult("ears", us=5),)))
+    daemon.handle(on.ObserverFailed(2.3, "conn:7", "observe", ("ears",), "late"))
+    daemon.handle(on.ObserverFailed(2.3, "conn:8", "observe", ("ears",), "another's"))
+    tally = daemon.pipeline.registry.entries["uid:1000/ears"].tally
+    assert (tally.calls, tally.failed, tally.why) == (2, 1, "late")
+    daemon.handle(offered("old", "observe"))
+    daemon.handle(ask(id="s"))
+    daemon.handle(on.RunEnded(3.0, "s", "stop", 1, 0, 1, 0.1, None, None))
+    (call,) = only(daemon.handle(on.StagesEnded(3.1, "s", "text")), do.CallHooks)
+    assert (call.hooks, call.confirmed) == (("ears", "old"), False), "one message, and not all of it would be answered"
 
 
 def test_an_answer_that_is_stopped_while_its_worker_is_dead_costs_the_next_one_nothing() -> None:

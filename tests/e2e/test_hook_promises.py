@@ -77,6 +77,48 @@ def test_a_plugin_that_has_tripped_stays_so_until_it_has_changed(tmp_path: Path)
         assert told(client.read(client.ask("x"))[1], "bad")["verdict"] == "unchanged"
 
 
+NEEDS_AN_OPTION = """
+import msgspec
+
+class Options(msgspec.Struct):
+    works: bool = False
+
+@hookimpl
+def ingled_prompt(messages, options):
+    if not options.works:
+        raise RuntimeError("not so")
+    return changed([{"role": "user", "content": "it works"}])
+"""
+
+
+def test_a_plugin_that_has_tripped_is_called_again_when_its_options_have_changed(tmp_path: Path) -> None:
+    with daemon_with(tmp_path, "watch = false", bad=NEEDS_AN_OPTION) as daemon, Wire(daemon.socket) as client:
+        for _ in range(5):
+            assert told(client.read(client.ask("x"))[1], "bad")["verdict"] == "error"
+        assert hooks(client)["bad"]["state"] == "tripped"
+        assert client.call("reload")["changed"] == []
+        assert hooks(client)["bad"]["state"] == "tripped", "nothing has changed"
+        daemon.file.write_text(daemon.file.read_text() + "[plugins.bad.options]\nworks = true\n")
+        assert client.call("reload")["changed"] == ["plugins.bad"]
+        # Who has asked for the reload asks the next request of the plugin as it is configured now.
+        text, end = client.read(client.ask("x"))
+        assert (text, told(end, "bad")["verdict"]) == ("it works", "changed")
+        assert hooks(client)["bad"]["state"] == "active"
+
+
+def test_a_reload_tells_which_plugins_cannot_run_as_they_are_configured(tmp_path: Path) -> None:
+    with daemon_with(tmp_path, "watch = false", bad=NEEDS_AN_OPTION) as daemon, Wire(daemon.socket) as client:
+        whole = daemon.file.read_text()
+        daemon.file.write_text(whole + "[plugins.bad.options]\nworks = 7\n")
+        told = client.call("reload")
+        assert told["changed"] == ["plugins.bad"]
+        assert [one["plugin"] for one in told["problems"]] == ["bad"]
+        said = daemon.cli("reload").stdout
+        assert "plugin bad cannot run: " in said, said
+        daemon.file.write_text(whole)
+        assert client.call("reload")["problems"] == []
+
+
 TO_OTHER = """
 HOOK = Hook(order=1)
 
@@ -414,6 +456,18 @@ def test_what_an_observer_fails_at_is_counted_and_logged(tmp_path: Path) -> None
             client.read(client.ask("x"))
         wait_until(lambda: hooks(client)["fails"]["state"] == "tripped")
         assert told(client.read(client.ask("x"))[1], "fails")["verdict"] == "skipped"
+
+
+def test_observers_are_told_of_the_last_ends_before_the_daemon_ends(tmp_path: Path) -> None:
+    file, folder = tmp_path / "seen", tmp_path / "plugins"
+    folder.mkdir()
+    slow = WATCHES.replace("with open", "time.sleep(0.05)\n    with open").format(file=file)
+    with daemon_with(folder, watches=slow) as daemon, Wire(daemon.socket) as client:
+        ids = [client.ask(f"number {number}") for number in range(20)]  # 8 at a time: most of them wait
+        for _ in ids:
+            client.until("done")
+        assert daemon.stop() == 0
+    assert sorted(json.loads(line)[0] for line in file.read_text().splitlines()) == sorted(ids)
 
 
 def test_an_observer_that_hangs_delays_nobody_and_meets_its_deadline(tmp_path: Path) -> None:

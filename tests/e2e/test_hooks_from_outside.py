@@ -12,6 +12,7 @@ import pytest
 from ingle import Client, Refused
 from ingle.hooks import Hook, Provider, Stop, answered, changed, hook, note, refuse
 from ingled.testing import DaemonFixture
+from ingled.testing_link import wait_until
 
 PATIENT = 10_000
 
@@ -116,6 +117,28 @@ def test_the_whole_answer_is_annotated_or_changed(daemon: DaemonFixture, client:
         answer = client.chat("hello")
         assert answer.hooks[0]["note"] == {"n": 5}
         assert answer.text == "hello!"
+
+
+def test_what_an_observer_fails_at_is_counted_and_it_trips(daemon: DaemonFixture, client: Client) -> None:
+    def fails(answer: Any, call: Any) -> None:
+        raise RuntimeError("cannot keep it")
+
+    def listed() -> dict[str, Any]:
+        return {one["name"]: one for one in client.call("hooks")["hooks"]}
+
+    seen: list[str] = []
+    keeps = Hook("keeps", {"observe": lambda answer, call: seen.append(answer["text"])}, {"deadline_ms": PATIENT})
+    ears = Hook("ears", {"observe": fails}, {"deadline_ms": PATIENT})
+    with Provider(ears, keeps, socket=str(daemon.socket)):
+        for number in range(5):
+            assert client.chat(f"number {number}").hooks[0]["verdict"] == "told"
+        wait_until(lambda: listed()["ears"]["state"] == "tripped")
+        assert (listed()["ears"]["calls"], listed()["ears"]["failures"]) == (5, 5)
+        assert "cannot keep it" in listed()["ears"]["last_failure"]
+        assert client.chat("number 5").hooks[0]["verdict"] == "skipped"
+        wait_until(lambda: listed()["keeps"]["calls"] == 6)
+        assert listed()["keeps"]["failures"] == 0 and listed()["keeps"]["p50_us"] is not None
+    assert seen == [f"number {number}" for number in range(6)]
 
 
 def test_a_program_on_the_command_line(daemon: DaemonFixture, client: Client) -> None:

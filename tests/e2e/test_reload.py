@@ -172,7 +172,7 @@ def test_a_mistake_changes_nothing_and_is_told_everywhere(daemon: DaemonFixture)
     assert daemon.json("ask", "--no-stream", "one two")["text"] == "one two"
     assert "DEBUG request" not in daemon.log.read_text()
     daemon.file.write_text(CONFIG)
-    assert daemon.json("reload") == {"changed": [], "at_next_load": [], "after_restart": []}
+    assert daemon.json("reload") == {"changed": [], "at_next_load": [], "after_restart": [], "problems": []}
     assert daemon.json("status")["daemon"]["config_problem"] is None
 
 
@@ -188,17 +188,23 @@ def test_sighup_reloads_too(daemon: DaemonFixture) -> None:
 
 
 def test_plugins_come_go_and_get_other_options_while_requests_run(daemon: DaemonFixture) -> None:
-    with Wire(daemon.socket) as client:
+    plugin = "[plugins.guard]\norder = 200\n[plugins.guard.options.rules.fruit]\nkeywords = ['{}']\naction = 'refuse'\n"
+    with Wire(daemon.socket) as client, Wire(daemon.socket) as other:
         id = client.ask("a b c d e f", credit=1, body={"max_tokens": 6})
-        plugin = "[plugins.guard]\norder = 200\n[plugins.guard.options]\nbanned = ['forbidden fruit']\n"
-        daemon.file.write_text(CONFIG + plugin)
+        daemon.file.write_text(CONFIG + plugin.format("forbidden fruit"))
         told = daemon.json("reload")
-        assert told["changed"] == ["plugins.guard"]
-        until(lambda: [one["name"] for one in daemon.json("hooks")["hooks"]] or daemon.json("hooks")["problems"])
+        assert (told["changed"], told["problems"]) == (["plugins.guard"], [])
+        assert [one["name"] for one in daemon.json("hooks")["hooks"]] == ["guard"]
+        for fruit in ("forbidden", "other"):
+            daemon.file.write_text(CONFIG + plugin.format(f"{fruit} fruit"))
+            assert daemon.json("reload")["problems"] == []
+            for asked in ("forbidden fruit", "other fruit"):
+                end = other.read(other.ask(asked))[1]
+                assert (end["t"] == "failed") is asked.startswith(fruit), "it is asked as it is configured now"
         assert client.read(id)[0] == "a b c d e f"
     daemon.file.write_text(CONFIG)
     assert daemon.json("reload")["changed"] == ["plugins.guard"]
-    until(lambda: daemon.json("hooks")["hooks"] == [])
+    assert daemon.json("hooks")["hooks"] == []
 
 
 def test_settings_are_shown_with_where_they_come_from(daemon: DaemonFixture) -> None:

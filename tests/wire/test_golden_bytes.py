@@ -172,6 +172,10 @@ GOLDEN: dict[str, tuple[Struct, str]] = {
         h.HookOffer(7, "shout", ["prompt"]),
         "84a174aa686f6f6b5f6f66666572a372656607a46e616d65a573686f7574a6706f696e747391a670726f6d7074",
     ),
+    "hook_offer_of_an_observer": (
+        h.HookOffer(9, "ears", ["observe"], confirms=True),
+        "85a174aa686f6f6b5f6f66666572a372656609a46e616d65a465617273a6706f696e747391a76f627365727665a8636f6e6669726d73c3",
+    ),
     "hook_offer_in_full": (
         h.HookOffer(
             8,

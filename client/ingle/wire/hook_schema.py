@@ -55,6 +55,8 @@ class HookOffer(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", 
     hold: Hold = Hold()
     security: bool = False
     """Nothing may pass by it: a request at which it fails is refused, and no text goes out that it has not seen."""
+    confirms: bool = False
+    """It answers calls of `observe` and `model` too, so that what it fails at there is counted."""
 
 
 class HookWithdraw(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="hook_withdraw"):
@@ -93,7 +95,8 @@ class HookReply(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", 
 class HookCall(Struct, frozen=True, tag_field="t", tag="hook_call", omit_defaults=True):
     """Run these hooks one after another, each on what the one before it made of `value`.
 
-    `call` 0 wants no reply (`observe`, `model`). What `value` holds depends on the point.
+    `call` 0 wants no reply: `observe` and `model`, where a client does not confirm. What `value` holds depends on the
+    point.
     """
 
     call: int

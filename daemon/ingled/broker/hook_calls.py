@@ -14,6 +14,7 @@ from ingle.wire.schema import ToClient
 
 from ingled.broker.host import Host
 from ingled.broker.hosts import Hosts
+from ingled.core import effects as do
 from ingled.core.chain import Hop
 
 LOOK_S = 0.01
@@ -80,13 +81,14 @@ class HookCalls:
         self._numbers += 1
         return self._numbers
 
-    def tell(self, provider: str, message: HookCall) -> None:
-        """Send what wants no answer; nobody waits for it, and it is lost where nobody can take it."""
-        kind, _, name = provider.partition(":")
-        if kind == "conn":
-            self._send(int(name), message)
-        elif (host := self._hosts.current(name)) is not None:
-            self._hosts.mail.call(host, message)
+    def make(self, asker: Asker, effect: do.CallHooks) -> None:
+        """Make the call that the core wants."""
+        number = self.number()
+        self.go(Pending(asker, number, effect.provider, _message(number, effect), effect.deadlines))
+
+    def tell(self, effect: do.CallHooks) -> None:
+        """Send a call to a client that answers none of this kind."""
+        self._send(int(effect.provider.removeprefix("conn:")), _message(0, effect))
 
     def go(self, pending: Pending) -> None:
         """Send a call, or let it wait for its host."""
@@ -225,3 +227,10 @@ class HookCalls:
         """A host is dead: calls of the chain that were with it are made again."""
         for pending in [one for one in self._pending.values() if one.pid == host.pid and one.stage is None]:
             self._repeat(pending)
+
+
+def _message(number: int, effect: do.CallHooks) -> HookCall:
+    return HookCall(
+        number, effect.point, list(effect.hooks), effect.value, effect.id,
+        states=effect.states, deadline_ms=sum(effect.deadlines),
+    )  # fmt: skip

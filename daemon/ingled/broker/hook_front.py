@@ -67,18 +67,12 @@ class HookFront:
         """Call hooks for the core."""
         if effect.so_far:
             effect.value["answer"]["text"] = self.text.so_far(effect.id)
-        if not effect.reply and effect.provider.startswith("group:"):
-            self.observers.call(effect)
-            return
-        number = self.calls.number() if effect.reply else 0
-        message = HookCall(
-            number, effect.point, list(effect.hooks), effect.value, effect.id,
-            states=effect.states, deadline_ms=sum(effect.deadlines),
-        )  # fmt: skip
         if effect.reply:
-            self.calls.go(Pending(self, number, effect.provider, message, effect.deadlines))
+            self.calls.make(self, effect)
+        elif effect.confirmed:
+            self.observers.call(effect)
         else:
-            self.calls.tell(effect.provider, message)
+            self.calls.tell(effect)
 
     def test(
         self, entry: Entry, point: Point, value: dict[str, Any], answer: Callable[[HookReply | str], None]
@@ -99,6 +93,7 @@ class HookFront:
 
     def provider_gone(self, provider: str) -> None:
         """A connection that provided hooks has ended."""
+        self.observers.provider_gone(provider)
         self.calls.provider_gone(provider)
         self.text.provider_gone(provider)
 

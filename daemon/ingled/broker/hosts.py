@@ -69,6 +69,8 @@ class Hosts:
         self._crashing: set[str] = set()
         """Plugins whose import ends their host."""
         self._stopping = False
+        self._unsettled: list[Callable[[], object]] = []
+        """Who waits for fresh hosts."""
         self._first = FirstPlugin(loop, setup, self._await_plugins)
         self.on_ready: Callable[[str], None] = lambda group: None
         self.on_drain: Callable[[int], None] = lambda pid: None
@@ -259,11 +261,14 @@ class Hosts:
         host.plugins = plugins
         found.fresh, found.failures, before = None, 0, found.current
         bad = {one.name: one.problem for one in plugins if one.problem}
+        # Of what this host and its group have nothing to do with, another one tells.
+        main, mine = host.group == MAIN, host.group.removeprefix("solo:")
+        others = {name for name in self.problems if (f"solo:{name}" in self.groups if main else name != mine)}
         good_before = {one.name for one in (before.plugins if before and before.plugins else []) if not one.problem}
         for name, problem in bad.items():
             log.error("plugin '%s': %s", name, problem, extra=about(hook=name))
-        mine = {one.name for one in plugins} | good_before
-        self.problems = {name: why for name, why in self.problems.items() if name not in mine} | bad
+        others |= self._crashing
+        self.problems = {name: why for name, why in self.problems.items() if name in others} | bad
         if before is not None and good_before & set(bad):
             log.error("the plugins stay as they were until this is put right")
             self.stop(host)
@@ -280,6 +285,7 @@ class Hosts:
             found.current = None  # there is nothing to run any more
             self.stop(host)
             self._await_plugins()
+        self._settle()
 
     def _dispatch_entries(self, host: Host) -> None:
         provider, choices = f"group:{host.group}", self._setup.plugins
@@ -294,10 +300,21 @@ class Hosts:
         """Run other plugins, or with other options: fresh hosts take over as soon as they have told what they offer."""
         self._setup = self._first.setup = setup
         self._crashing.clear()
+        running = [name for name, group in self.groups.items() if group.current or group.fresh]
         self._await_plugins()
-        for name, group in list(self.groups.items()):
-            if group.current is not None:
-                self._start(name)
+        for name in running:
+            self._start(name)
+
+    def when_settled(self, then: Callable[[], object]) -> None:
+        """Call `then` as soon as no fresh host is on its way: what is configured runs, or it is known why it cannot."""
+        self._unsettled.append(then)
+        self._settle()
+
+    def _settle(self) -> None:
+        if self._stopping or all(group.fresh is None for group in self.groups.values()):
+            waiting, self._unsettled = self._unsettled, []
+            for then in waiting:
+                then()
 
     def changed(self, host: Host) -> None:
         """The drop-in folder of a host has changed."""
@@ -373,6 +390,7 @@ class Hosts:
             self._failed(host.group, f"the hook host ended ({words}): {lines[-1] if lines else '-'}")
         elif was_current and found.fresh is None:
             self._start(host.group)
+        self._settle()
 
     def _forget(self, host: Host) -> None:
         self._loop.remove_reader(host.fd)
@@ -391,3 +409,4 @@ class Hosts:
             self.problems |= {entry.name: why for entry in broken}
             self._dispatch(on.PluginsOffered(self._loop.time(), f"group:{group}", broken))
         self._loop.call_later(min(60.0, 0.1 * 4 ** min(found.failures, 5)), self._start, group)
+        self._settle()

@@ -1,7 +1,9 @@
 """What plugins are in the chain: hooks, and stand-ins for those that are configured and cannot run."""
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 
+import msgspec
 from ingle.wire.hook_schema import HookOffer, Point
 
 from ingled import link
@@ -16,10 +18,16 @@ def entries(provider: str, plugins: Sequence[link.Plugin], choices: Mapping[str,
     found = []
     for one in plugins:
         if one.offer is not None and not one.problem:
-            found.append(Entry(one.offer, provider, source=one.source, digest=one.digest))
+            digest = f"{one.digest}.{_digest(choices.get(one.name))}"
+            found.append(Entry(one.offer, provider, source=one.source, digest=digest))
         else:
             found += stand_ins(provider, {one.name: one.problem}, choices, one.source)
     return found
+
+
+def _digest(choice: link.Choice | None) -> str:
+    """Return what is another when the configuration says something else of a plugin."""
+    return hashlib.sha256(msgspec.json.encode(choice, order="deterministic")).hexdigest()[:16]
 
 
 def stand_ins(

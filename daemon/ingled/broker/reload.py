@@ -71,7 +71,10 @@ def changes(old: Config, new: Config) -> Changes:
 
 
 def reload(shell: "Shell") -> Changes:
-    """Read the configuration anew and apply it. Raises ConfigError, and then nothing has changed."""
+    """Read the configuration anew and apply it. Raises ConfigError, and then nothing has changed.
+
+    Plugins take their time: `shell.hosts.when_settled` tells when they run as configured, and so does systemd.
+    """
     service.reloading()
     shell.config_files = fingerprint(shell.place.config_files())
     try:
@@ -81,13 +84,13 @@ def reload(shell: "Shell") -> Changes:
     except ConfigError as error:
         shell.config_problem = str(error)
         log.error("the configuration stays as it was: %s", error)
-        raise
-    finally:
         service.notify("READY=1")
+        raise
     shell.config_problem = None
     _apply(shell, new, found)
     if "daemon.metrics" in found.now:
         shell.tasks.start(measure(shell, scrape))
+    shell.hosts.when_settled(lambda: service.notify("READY=1"))
     lists = (_list(found.now), _list(found.load), _list(found.later))
     log.info("configuration read: changed now: %s; of these at the next load: %s; after a restart: %s", *lists)
     return found

@@ -38,6 +38,9 @@ HAND_OVER_S = 10.0
 ADOPT_S = 2.0
 """Seconds that processes of an earlier broker have to come to this one."""
 
+TELL_S = 2.0
+"""Seconds at the end in which observers are told of what they have not been told yet."""
+
 STOP_S = 10.0
 """Seconds that workers may take to leave before their process groups are killed."""
 
@@ -146,9 +149,11 @@ async def _serve(config: Config, place: Place, secret: str, inherited: int | Non
     if inherited is not None:
         tasks.start(_leave_when_idle(shell))
     await shell.draining.wait()
+    await _tell_observers(shell)
     telling.cancel()
     service.notify("STOPPING=1")
     await _drain(shell, shell.config.daemon.drain)
+    await _tell_observers(shell)
     tasks.cancel()
     if inherited is not None:
         shell.front.router.close()  # who comes from now on is answered by the next daemon
@@ -179,6 +184,13 @@ async def _drain(shell: Shell, seconds: float) -> None:
         service.extend()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(shell.drained.wait(), min(left, 1.0))
+
+
+async def _tell_observers(shell: Shell) -> None:
+    """Let hooks be told of the last ends, for a moment: nothing that hangs can keep the daemon."""
+    deadline = time.monotonic() + TELL_S
+    while not shell.hooks.observers.idle and time.monotonic() < deadline:
+        await asyncio.sleep(0.005)
 
 
 def _reload(shell: Shell) -> None:

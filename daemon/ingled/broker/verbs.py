@@ -316,8 +316,11 @@ def _hooks(shell: "Shell", connection: Connection, ref: int, args: Nothing) -> N
         host = shell.hosts.current(one.provider.partition(":")[2]) if one.account is None else None
         inside = one.account is not None or "requests" in caller.rights.may
         found.append(one.describe(now, inside) | {"pid": host.pid if host else None})
-    problems = [{"plugin": name, "why": why} for name, why in sorted(shell.hosts.problems.items())]
-    shell.front.send(connection.number, Result(ref, {"hooks": found, "problems": problems}))
+    shell.front.send(connection.number, Result(ref, {"hooks": found, "problems": _problems(shell)}))
+
+
+def _problems(shell: "Shell") -> list[dict[str, str]]:
+    return [{"plugin": name, "why": why} for name, why in sorted(shell.hosts.problems.items())]
 
 
 class HookTestArgs(Struct, frozen=True, forbid_unknown_fields=True):
@@ -372,7 +375,12 @@ def _reload(shell: "Shell", connection: Connection, ref: int, args: Nothing) -> 
         hint = "nothing has changed; put it right and reload again"
         shell.front.fail(connection.number, ref, "bad_value", str(error), hint)
         return
-    shell.front.send(connection.number, Result(ref, found.describe()))
+
+    def answer() -> None:
+        value = {**found.describe(), "problems": _problems(shell)}
+        shell.front.send(connection.number, Result(ref, value))
+
+    shell.hosts.when_settled(answer)
 
 
 def _config(shell: "Shell", connection: Connection, ref: int, args: Nothing) -> None:

@@ -33,6 +33,11 @@ class Hop:
         return tuple(entry.name for entry in self.entries)
 
     @property
+    def confirms(self) -> bool:
+        """All of its hooks answer also where nobody waits for them: plugins do, and clients that say so."""
+        return all(entry.account is None or entry.offer.confirms for entry in self.entries)
+
+    @property
     def deadlines(self) -> tuple[int, ...]:
         """Return how many milliseconds each of its hooks may take."""
         return tuple(entry.offer.deadline_ms for entry in self.entries)
@@ -171,9 +176,9 @@ def failed(chain: Chain, blamed: Sequence[str], why: str) -> Outcome | None:
     return None if chain.hops else Outcome("go", chain.value)
 
 
-def fits(hop: Hop, results: Sequence[HookResult]) -> str:
-    """Return what is wrong with the results of a hop; nothing when they are its hooks', in order."""
-    names = list(hop.names)
+def fits(hooks: Sequence[str], results: Sequence[HookResult]) -> str:
+    """Return what is wrong with the results of a call; nothing when they are those of its hooks, in order."""
+    names = list(hooks)
     told = [result.hook for result in results]
     if told != names[: len(told)]:
         return f"it answered for {told}, not for {names}"

@@ -132,7 +132,7 @@ class AttachStream:
 class CallHooks:
     """Call hooks of a provider; with `reply` the shell reports `HookReplied` or `HookFailed`.
 
-    Without, nobody waits: of plugins it reports `Observed` or `ObserverFailed`.
+    Without, nobody waits: it reports `Observed` or `ObserverFailed`, unless its provider does not confirm.
     """
 
     provider: str
@@ -146,6 +146,8 @@ class CallHooks:
     reply: bool
     so_far: bool = False
     """The answer's text is what there is of it now."""
+    confirmed: bool = True
+    """The provider answers this call."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -391,18 +391,20 @@ class HookFailed:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """Plugins have been told of what they observe."""
+    """Hooks of a provider have been told of what they observe."""
 
     now: float
+    provider: str
     point: Point
     results: tuple[HookResult, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class ObserverFailed:
-    """Plugins could not be told of what they observe, or not in time."""
+    """Hooks of a provider could not be told of what they observe, or not in time."""
 
     now: float
+    provider: str
     point: Point
     hooks: tuple[str, ...]
     why: str

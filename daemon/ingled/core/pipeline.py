@@ -160,8 +160,9 @@ class Pipeline:
             and not one.out_of_order(now)
             and (not one.offer.select.models or not names.isdisjoint(one.offer.select.models))
         ]
+        value = {"change": change}
         return [
-            do.CallHooks(hop.provider, "", "model", hop.names, {"change": change}, {}, hop.deadlines, False)
+            do.CallHooks(hop.provider, "", "model", hop.names, value, {}, hop.deadlines, False, confirmed=hop.confirms)
             for hop in chains.hops(found)
         ]
 
@@ -180,7 +181,7 @@ class Pipeline:
         if chain is None or chain.point != e.point or chain.hop is None:
             return [], None
         hop = chain.hop
-        wrong = chains.fits(hop, e.results) or self._wrong(record, chain, e.results, e.value)
+        wrong = chains.fits(hop.names, e.results) or self._wrong(record, chain, e.results, e.value)
         if wrong:
             return self.failed(on.HookFailed(e.now, record.id, e.point, (), wrong), record)
         out: list[do.Effect] = []
@@ -221,19 +222,23 @@ class Pipeline:
         return chains.go_on(chain, [present.get(entry.key) or entry.gone(GONE) for entry in due], now)
 
     def observed(self, e: on.Observed) -> list[do.Effect]:
-        """Count what plugins made of what they were told."""
+        """Count what hooks made of what they were told."""
         out: list[do.Effect] = []
         for result in e.results:
             if result.verdict == "error":
-                out += self.observer_failed(on.ObserverFailed(e.now, e.point, (result.hook,), result.reason))
-            elif (entry := self.registry.entries.get(result.hook)) is not None:
+                out += self.observer_failed(
+                    on.ObserverFailed(e.now, e.provider, e.point, (result.hook,), result.reason)
+                )
+            elif (entry := self.registry.named(e.provider, result.hook)) is not None:
                 entry.tally.worked(result.us)
         return out
 
     def observer_failed(self, e: on.ObserverFailed) -> list[do.Effect]:
-        """Count and log what plugins failed at when nobody waited for them."""
+        """Count and log what hooks failed at when nobody waited for them."""
         out: list[do.Effect] = []
-        for entry in [self.registry.entries[name] for name in e.hooks if name in self.registry.entries]:
+        for name in e.hooks:
+            if (entry := self.registry.named(e.provider, name)) is None:
+                continue
             out += self.count(e.now, entry, e.why)
             if entry.tally.row == 1:  # and not why: what a hook says may quote a prompt
                 text = f"hook '{entry.name}' failed at '{e.point}', {entry.tally.failed} times now; see `ingle hooks`"
@@ -297,7 +302,10 @@ def _event(entry: Entry, state: str) -> list[do.Effect]:
 def call(record: Record, point: Point, hop: Hop, value: Value, *, reply: bool) -> do.CallHooks:
     """Return the call of a hop."""
     shown = {**value, "call": about(record)}
-    return do.CallHooks(hop.provider, record.id, point, hop.names, shown, states(record, hop), hop.deadlines, reply)
+    return do.CallHooks(
+        hop.provider, record.id, point, hop.names, shown, states(record, hop), hop.deadlines, reply,
+        confirmed=reply or hop.confirms,
+    )  # fmt: skip
 
 
 def states(record: Record, hop: Hop) -> dict[str, bytes]:

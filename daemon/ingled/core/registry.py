@@ -82,7 +82,7 @@ class Entry:
     broken: str = ""
     """Why it cannot run: its `on_error` is applied to every request."""
     digest: str = ""
-    """Of a plugin's file."""
+    """Of a plugin's file, and of what the configuration says of it."""
     placed: bool = False
     """The configuration has set its order."""
     tally: Tally = field(default_factory=Tally)
@@ -208,6 +208,12 @@ class Registry:
     def of(self, provider: str) -> list[Entry]:
         """Return what a provider offers."""
         return [entry for entry in self.entries.values() if entry.provider == provider]
+
+    def named(self, provider: str, name: str) -> Entry | None:
+        """Return the hook that a provider knows under this name; a plugin may have another host by now."""
+        if not provider.startswith("conn:"):
+            return self.entries.get(name)
+        return next((entry for entry in self.of(provider) if entry.name == name), None)
 
     def any_at(self, point: Point) -> bool:
         """Return whether anybody takes part at this point."""

@@ -47,7 +47,7 @@ class Moves:
     tripped: list[Entry] = field(default_factory=list)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Stage:
     """One hop of one stream."""
 
@@ -87,8 +87,12 @@ class Stage:
     """The call that says so has been made."""
     done: bool = False
     """It has given out everything."""
-    parts: "list[Stage]" = field(default_factory=list)
-    """With which others it was one stage: those that give out again what that one gave out know how much is left."""
+    since: "Stage | None" = None
+    """Until it has caught up: the first of the stages that were one with it, and that it gives out text again for."""
+    since_taken: int = 0
+    """Characters of that one's text that what they gave out together stands for."""
+    follows: bool = False
+    """What the stage before it makes of its prefix is the prefix of this one."""
 
 
 @dataclass(slots=True)
@@ -183,7 +187,7 @@ class Stages:
         stage = way.stages[index := way.at(number)]
         if stage.flying is None:
             return moves
-        wrong = fits(stage.hop, results) or _wrong(stage, results, value)
+        wrong = fits(stage.hop.names, results) or _wrong(stage, results, value)
         if wrong:
             return self.failed(now, id, number, (), wrong)
         bad = [result for result in results if result.verdict == "error"]
@@ -198,12 +202,14 @@ class Stages:
         stage.held = sum(result.held for result in results)
         stage.flying, stage.flushing = None, False
         if stage.void:
+            self._prime(way, index + 1, text, moves)
             text, stage.void = "", False
         new = text[stage.skip :]
         stage.skip -= min(stage.skip, len(text))
         stage.out += len(new)
-        if not stage.skip:
-            stage.taken = max(stage.taken, stage.sent - stage.held)  # each counts what it holds in its own input
+        if not stage.skip:  # each counts what it holds in its own input
+            before = stage.taken if stage.since is None else 0
+            stage.taken, stage.since = max(before, stage.sent - stage.held), None
         if not held or stage.taken > taken:
             stage.held_since = now
         if stage.aside:
@@ -235,12 +241,12 @@ class Stages:
                 moves.tripped.append(entry)
             way.reported[entry.key] = told(entry, "chunk", "skipped", 0, why)
         refusing = next((entry for entry in guilty if entry.refuses), None)
-        behind = stage.parts[stage.parts.index(stage) :] if stage.parts else []
-        if refusing is None and any(one.skip for one in behind):
-            refusing = guilty[0]  # nobody can tell what of its text has gone out: rather none than some twice
         if refusing is not None:
             moves.failed.append((id, refusing.name, why))
             return moves
+        if (end := _catching_up(way, index)) is not None:
+            stage = _as_one(way, end)
+            index, entries = way.stages.index(stage), stage.hop.entries
         rest = tuple(entry for entry in entries if entry not in guilty)
         if rest:
             stage.hop = Hop(stage.hop.provider, rest)
@@ -248,16 +254,15 @@ class Stages:
             self._again(way, index, moves)
             return moves
         if stage.aside:
-            stage.hop = Hop(stage.hop.provider, ())
-            stage.inbox, stage.history, stage.flying, stage.held, stage.done = [], [], None, 0, True
+            _empty(stage)
+            stage.done = True
             _end(way, moves)
             return moves
-        given = _given(stage)
-        tail, stage.owed = given[stage.taken :], max(0, stage.taken - len(given))
-        stage.hop = Hop(stage.hop.provider, ())
-        stage.inbox, stage.history, stage.prefix, stage.flying, stage.held = [], [], None, None, 0
-        stage.finished = stage.done = stage.finishing
-        self._give(now, way, index + 1, tail, stage.finishing, moves)
+        given, last = _given(stage), stage.finishing
+        _empty(stage)
+        stage.owed = max(0, stage.taken - len(given))
+        stage.finishing = stage.finished = stage.done = last
+        self._give(now, way, index + 1, given[stage.taken :], last, moves)
         return moves
 
     def again(self, id: str, number: int) -> Moves:
@@ -289,18 +294,28 @@ class Stages:
         stage.hop = hops[0]
         if len(hops) == 1:
             return
-        more = [Stage(way.numbers + index, hop) for index, hop in enumerate(hops[1:])]
+        more = [Stage(way.numbers + index, hop, follows=True) for index, hop in enumerate(hops[1:])]
         way.numbers += len(more)
         last = more[-1]  # its output is what the stage gave out so far
         last.out, last.skip, last.taken = stage.out, stage.out, stage.taken - stage.base
+        if stage.since is not None:
+            last.since, last.since_taken, stage.since = stage.since, stage.since_taken, None
+        elif stage.out:
+            last.since, last.since_taken = stage, stage.taken
         stage.out, stage.taken, stage.skip = 0, stage.base, 0
-        parts = stage.parts or [stage]
-        place = parts.index(stage)
-        parts[place + 1 : place + 1] = more
-        for one in parts:
-            one.parts = parts
         place = way.stages.index(stage)
         way.stages[place + 1 : place + 1] = more
+
+    def _prime(self, way: Way, index: int, text: str, moves: Moves) -> None:
+        """Let a stage that was one with the one before it see what that makes of text that has gone out already."""
+        stage = way.stages[index] if index < len(way.stages) else None
+        if stage is None or not stage.follows or stage.seq:
+            return
+        stage.follows = False
+        if text:
+            stage.prefix = text
+            stage.base, stage.taken = stage.base + len(text), stage.taken + len(text)
+            self._call(way, index, moves)
 
     def flush(self, now: float) -> Moves:
         """Have text given out that has been held for too long."""
@@ -379,6 +394,43 @@ def _end(way: Way, moves: Moves) -> None:
     if way.finished and way.through and not way.ended and all(one.done for one in way.stages if one.aside):
         way.ended = True
         moves.ended.append(way.id)
+
+
+def _catching_up(way: Way, index: int) -> Stage | None:
+    """Return the stage that gives out text again for this one and others, if there is one: the last, of several."""
+    for end in range(len(way.stages) - 1, index - 1, -1):
+        first = way.stages[end].since
+        if first is not None and way.stages.index(first) <= index:
+            return way.stages[end]
+    return None
+
+
+def _as_one(way: Way, end: Stage) -> Stage:
+    """Make one stage again of those that were one and have not caught up; returns it, with all their handlers.
+
+    Of them together it is known for how much of the text they gave out what they did; of each it is not.
+    """
+    first = end.since
+    assert first is not None, "it is catching up"
+    begin, behind = way.stages.index(first), way.stages.index(end) + 1
+    parts = way.stages[begin:behind]
+    hop = Hop(first.hop.provider, tuple(entry for one in parts for entry in one.hop.entries))
+    # A new number: answers to calls that are under way are answers to nobody.
+    whole = Stage(way.numbers, hop, inbox=[_given(first)], finishing=first.finishing, follows=first.follows)
+    whole.taken = end.since_taken
+    way.numbers += 1
+    for one in parts:
+        _empty(one)
+    way.stages.insert(begin, whole)
+    return whole
+
+
+def _empty(stage: Stage) -> None:
+    """Leave nothing of a stage: all text that comes passes by it."""
+    stage.hop = Hop(stage.hop.provider, ())
+    stage.inbox, stage.history, stage.prefix, stage.flying, stage.since = [], [], None, None, None
+    stage.held = stage.owed = 0
+    stage.finishing = stage.finished = stage.done = stage.follows = False
 
 
 def _given(stage: Stage) -> str:
