@@ -52,15 +52,19 @@ class Host:
 
 
 class Mail:
-    """What goes out to hosts; what one turn of the loop has for a host travels together."""
+    """What goes out to hosts: text for the handlers of many streams together, once in a turn of the loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, send: Callable[[Peer, link.ToPeer], None]) -> None:
         self._loop, self._send = loop, send
 
     def call(self, host: Host, call: HookCall) -> None:
-        """Send a call."""
-        self._flush_later(host)
-        host.calls.append(call)
+        """Send a call, and before it what waits."""
+        if call.point == "chunk":
+            self._flush_later(host)
+            host.calls.append(call)
+        else:
+            host.calls.append(call)
+            self._flush(host)
 
     def end(self, host: Host, id: str) -> None:
         """Tell a host that a stream is over."""

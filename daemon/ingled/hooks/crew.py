@@ -3,6 +3,9 @@
 Plugins are Python, and one thread runs at a time; a second one only costs, unless the first is waiting for something
 or hangs. So a thread takes one item of work after the other, another one joins as soon as an item has waited for a
 millisecond, and one that had nothing to do for a minute leaves.
+
+One of those that have nothing to do leads: it reads what comes, and runs it itself, so that a call wakes one thread and
+not two. When that takes long, it leads no more (`depose`): somebody else has to read.
 """
 
 import heapq
@@ -11,7 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from ingled import link
 from ingled.hooks.table import Slot, Table
@@ -37,15 +40,35 @@ class _Hand:
         self.gate = threading.Lock()
         self.gate.acquire()
         self.began = 0.0
-        """When it took its item."""
+        """When it took its item, or read one; 0 while it has none."""
+
+
+class Reader(Protocol):
+    """How the one that leads reads. Neither may raise."""
+
+    def wait(self, fresh: bool) -> None:
+        """Return when something may have come; `fresh`: this thread has just begun to lead."""
+
+    def take(self) -> None:
+        """Read what has come, and put it."""
 
 
 class Crew(Generic[Item]):
     """Runs items in the order in which they are put, on at most `HOST_SLOTS` threads."""
 
-    def __init__(self, table: Table, work: Callable[[Item, Slot], None], rest: Callable[[], None]) -> None:
-        """`work` must not raise. `rest` is called by a thread that finds no more to do."""
-        self._table, self._work, self._rest = table, work, rest
+    def __init__(
+        self,
+        table: Table,
+        work: Callable[[Item, Slot], None],
+        rest: Callable[[], None],
+        reader: "Reader | None" = None,
+    ) -> None:
+        """None of these may raise. `rest` is called by a thread that finds no more to do.
+
+        Without a `reader` nobody leads.
+        """
+        self._table, self._work, self._rest, self._reader = table, work, rest, reader
+        self._leader: _Hand | None = None
         self._items: deque[Item] = deque()
         self._lock = threading.Lock()
         self._idle: list[_Hand] = []
@@ -66,7 +89,23 @@ class Crew(Generic[Item]):
     def busy(self) -> bool:
         """Return whether anything runs or waits."""
         with self._lock:
-            return bool(self._items) or len(self._idle) < len(self._hands)
+            return bool(self._items) or any(hand.began for hand in self._hands)
+
+    @property
+    def led(self) -> bool:
+        """Return whether one of the threads reads."""
+        return self._leader is not None
+
+    def depose(self) -> bool:
+        """Let nobody lead whose item takes long; returns whether whoever leads is at work, and may have to be."""
+        with self._lock:
+            leader = self._leader
+            if leader is None or not leader.began:
+                return False
+            if time.monotonic() - leader.began < WAIT_S / 2:
+                return True
+            self._leader = None
+            return False
 
     def put(self, *items: Item) -> None:
         """Have these run: by the thread that is at work, if it took up its item just now, else by another one."""
@@ -122,24 +161,37 @@ class Crew(Generic[Item]):
         slot = self._table.slot(index, threading.get_native_id())
         items, lock = self._items, self._lock
         while True:
+            fresh = leads = False
             with lock:
                 if items:
                     item = items.popleft()
                     self._taken += 1
+                    hand.began = time.monotonic()
                 else:
-                    hand.began = 0.0
-                    self._idle.append(hand)
-                    item = None
+                    item, hand.began = None, 0.0
+                    fresh = self._leader is None
+                    leads = self._reader is not None and (fresh or self._leader is hand)
+                    if leads:
+                        self._leader = hand
+                    else:
+                        self._idle.append(hand)
             if item is None:
-                if not hand.gate.acquire(timeout=IDLE_S) and self._leave(hand, index):
+                if leads:
+                    self._lead(hand, fresh)
+                elif not hand.gate.acquire(timeout=IDLE_S) and self._leave(hand, index):
                     return
                 continue
-            hand.began = time.monotonic()
             self._work(item, slot)
             slot.clear()
             item = None
             if not items:
                 self._rest()
+
+    def _lead(self, hand: _Hand, fresh: bool) -> None:
+        assert self._reader is not None, "without it nobody leads"
+        self._reader.wait(fresh)
+        hand.began = time.monotonic()
+        self._reader.take()
 
     def _leave(self, hand: _Hand, index: int) -> bool:
         """Let an idle thread go; returns whether it may, and has not just been called."""

@@ -2,7 +2,8 @@
 
 Its main thread loads the plugins and then waits for the end. One thread keeps the link and never runs a plugin, so that
 its signs of life go on while a plugin works, and stop while a plugin holds the interpreter lock. A crew of threads
-runs the calls. Nothing of prompts or answers is logged here.
+runs the calls; the one of them that leads reads them, and the keeper of the link only while nobody does. Nothing of
+prompts or answers is logged here.
 """
 
 import atexit
@@ -10,6 +11,7 @@ import contextlib
 import gc
 import logging
 import os
+import select
 import signal
 import sys
 import threading
@@ -24,6 +26,7 @@ from ingle.zmtp import Dealer
 from ingled import link
 from ingled.folder import Folder
 from ingled.hooks import confine, runner
+from ingled.hooks.alarm import Alarm
 from ingled.hooks.crew import WAIT_S, Crew
 from ingled.hooks.lanes import Lane, Lanes
 from ingled.hooks.registry import Registry
@@ -61,7 +64,13 @@ class Host:
         self._lanes = Lanes({})
         self._folder: Folder | None = None
         self._table = Table(runtime, os.getpid())
-        self._crew: Crew[Job | Lane] = Crew(self._table, self._work, self._flush)
+        self._crew: Crew[Job | Lane] = Crew(self._table, self._work, self._flush, self)
+        self._alarm = Alarm(WAIT_S)
+        """Set while the thread that leads is at work: it may have to be deposed."""
+        self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        """Somebody has begun to lead."""
+        self._reading = threading.Lock()
+        """Held from reading calls until they are put, so that those of one stream keep their order."""
         self._unsent_since = 0.0
         self._line = Uplink(runtime, self._attached)
 
@@ -140,12 +149,8 @@ class Host:
     def _keep_line(self) -> None:
         try:
             self._serve()
-        except MemoryError:
-            # What a plugin allocates leaves nothing for the host: the table names who was at work.
-            os._exit(NO_MEMORY)
-        except BaseException:
-            log.exception("the hook host is at its end")
-            os._exit(1)
+        except BaseException as error:
+            _die(error)
 
     def _serve(self) -> None:
         line, crew = self._line, self._crew
@@ -155,15 +160,55 @@ class Host:
             if now >= tick_at:
                 line.tick()
                 tick_at = now + line.tick_s
+            left = max(0.0, tick_at - time.monotonic())
+            if crew.led:
+                self._watch(left)
+                continue
             busy = crew.waiting or line.waiting
-            line.wait(WAIT_S if busy else max(0.0, tick_at - time.monotonic()))
-            for message in line.receive():
-                self._receive(message)
+            line.wait(min(left, WAIT_S) if busy else left, self._bell)
+            self._read()
             if busy:
                 crew.look()
                 line.flush()
         log.info("host '%s' leaves: no broker answered", self._name)
         self._stop()
+
+    def _watch(self, seconds: float) -> None:
+        """Wait, as somebody leads, until that has to end, or for so long."""
+        poll = select.poll()
+        for fd in (self._alarm.fd, self._bell):
+            poll.register(fd, select.POLLIN)
+        for fd, _ in poll.poll(seconds * 1000):
+            if fd == self._bell:
+                os.eventfd_read(fd)
+            elif self._crew.depose():
+                self._alarm.set()
+            else:
+                self._alarm.clear()
+
+    def wait(self, fresh: bool) -> None:
+        """Wait for calls, as the thread that leads."""
+        try:
+            self._alarm.clear()
+            if fresh:
+                os.eventfd_write(self._bell, 1)
+            self._line.wait(None)
+        except BaseException as error:
+            _die(error)
+
+    def take(self) -> None:
+        """Read calls, as the thread that leads."""
+        try:
+            self._read()
+            if self._crew.waiting:
+                self._alarm.set()
+        except BaseException as error:
+            _die(error)
+
+    def _read(self) -> None:
+        with self._reading:
+            for message in self._line.receive():
+                self._receive(message)
 
     def _receive(self, message: link.ToPeer) -> None:
         match message:
@@ -235,6 +280,14 @@ class Host:
 
     def _flush(self) -> None:
         self._line.flush()
+
+
+def _die(error: BaseException) -> NoReturn:
+    """End the process at an error of the host itself."""
+    if isinstance(error, MemoryError):  # what a plugin allocates leaves nothing: the table names who was at work
+        os._exit(NO_MEMORY)
+    log.critical("the hook host is at its end", exc_info=error)
+    os._exit(1)
 
 
 def _run_exit_functions() -> None:

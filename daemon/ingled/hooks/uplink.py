@@ -5,6 +5,7 @@ import select
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -63,7 +64,10 @@ class Uplink(Line):
     def tick(self) -> None:
         """Say that this process lives, reconnect if need be, and count silence."""
         with self._lock:
+            before = self.connection
             super().tick()
+            if self.connection is not before:
+                self.rouse()
 
     def on_attach(self) -> None:
         """Tell the owner."""
@@ -94,21 +98,29 @@ class Uplink(Line):
                 self._send_batch(batch)
             self._rouse()
 
-    def wait(self, seconds: float) -> None:
-        """Wait until something has arrived or can be written, or `rouse` is called, or time is up."""
+    def wait(self, seconds: float | None, bell: int | None = None) -> None:
+        """Wait until something has arrived or can be written, or `rouse` is called, or time is up, or until the
+        descriptor `bell` can be read, which it is then not any more.
+        """
         poll = select.poll()
         poll.register(self._wake, select.POLLIN)
+        if bell is not None:
+            poll.register(bell, select.POLLIN)
         with self._lock:  # an answer that finds the broker gone closes the connection
-            connection = self.connection
-            if connection is not None:
+            if (connection := self.connection) is not None:
                 poll.register(connection.fileno(), select.POLLIN | (select.POLLOUT if connection.wants_write else 0))
-        for fd, _ in poll.poll(seconds * 1000):
-            if fd == self._wake:
-                os.eventfd_read(self._wake)
+        for fd, _ in poll.poll(None if seconds is None else seconds * 1000):
+            if fd in (self._wake, bell):
+                with suppress(BlockingIOError):  # another thread has been quicker
+                    os.eventfd_read(fd)
 
     def rouse(self) -> None:
         """End the `wait` of another thread."""
         os.eventfd_write(self._wake, 1)
+
+    def _lost(self, error: OSError) -> None:
+        super()._lost(error)
+        self.rouse()  # who waits at the connection waits at nothing
 
     def _send_batch(self, batch: list[Raw]) -> None:
         if self.connection is not None:
