@@ -220,8 +220,8 @@ class LoadFailed(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t",
 class Piece(Struct, frozen=True, array_like=True, gc=False):
     """One chunk: the request, offset and bytes of its text, its token ids, and the client's message, packed.
 
-    At the end of an answer there may be one without text, for tokens that make no whole character; where the client has
-    asked for no details of them it has no message for it either.
+    At the end of an answer there may be one without text, for its last tokens, such as that of the end; where its
+    client has asked for no details of them it has no message for it either.
     """
 
     id: str

@@ -92,10 +92,14 @@ class Model:
     @staticmethod
     def _answer(pieces: list[link.Piece], end: link.Ended | link.RunFailed) -> Answer:
         text, tokens, logprobs = b"", [], []
+        chunks = 0
         for piece in pieces:
+            tokens += piece.tokens
+            if not piece.payload:  # tokens without text
+                continue
             chunk = msgspec.msgpack.decode(piece.payload)
             assert chunk["o"] == pieces[0].offset + len(text)
             text += chunk["x"].encode()
-            tokens += piece.tokens
             logprobs += chunk.get("p", [])
-        return Answer(text.decode(), tokens, logprobs, len(pieces), end)
+            chunks += 1
+        return Answer(text.decode(), tokens, logprobs, chunks, end)

@@ -64,7 +64,7 @@ class Stream:
     inside: int = 0
     """Chunks that are with the handlers."""
     complete: bool = False
-    """The last tokens of the answer have come, without text: they make no whole character."""
+    """The last tokens of the answer have come, without text."""
     skip: int = 0
     """The reader has all below this offset: it came back before the handlers had given it out again."""
 

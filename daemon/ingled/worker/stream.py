@@ -89,7 +89,7 @@ class Stream:
         self._tokens = []
 
     def _append_textless(self) -> None:
-        """Tokens at the end that make no whole character: their ids go to the broker, details of them to the reader."""
+        """Last tokens that have no text: their ids go to the broker, details of them to the reader."""
         payload = b""
         if self._logprobs:
             payload = _pack({"t": "chunk", "id": self.id, "o": self._cut_at, "x": "", "p": self._logprobs})
