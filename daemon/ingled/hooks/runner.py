@@ -23,7 +23,7 @@ import msgspec
 from ingle.verdicts import Verdict
 from ingle.wire.hook_schema import HookCall, HookReply, HookResult
 from ingle.wire.limits import FRAME_BYTES, HOOK_STATE_BYTES
-from ingle.wire.schema import ChatMessage, Sampling
+from ingle.wire.schema import ChatMessage, EmbedOptions, Sampling
 from msgspec import Raw, Struct
 
 from ingled.hooks.blame import at_call, one_line
@@ -51,8 +51,17 @@ class RequestShape(Struct):
     options: Sampling
 
 
+class EmbedShape(Struct):
+    """What it must return where vectors are asked for."""
+
+    model: str | None
+    op: str
+    stream: bool
+    options: EmbedOptions
+
+
 class PromptTurn(Struct):
-    """The prompt of a completion, as a message."""
+    """The prompt of a completion, or a text to embed, as a message."""
 
     role: str
     content: str
@@ -182,13 +191,14 @@ def _value(call: HookCall, value: Any) -> bytes:
     """Return the new value of a point, packed."""
     match call.point:
         case "request":
-            shape = _converted(value, RequestShape, "request")
             before = call.value["request"]
+            kind = EmbedShape if before["op"] == "embed" else RequestShape
+            shape = _converted(value, kind, "request")
             if (shape.op, shape.stream) != (before["op"], before["stream"]):
                 raise ValueError("changed(request): op and stream cannot be changed")
         case "prompt":
-            complete = (call.value.get("call") or {}).get("op") == "complete"
-            if not _converted(value, list[PromptTurn] if complete else list[ChatMessage], "messages"):
+            chat = (call.value.get("call") or {}).get("op") not in ("complete", "embed")
+            if not _converted(value, list[ChatMessage] if chat else list[PromptTurn], "messages"):
                 raise ValueError("changed(messages): there are none")
         case "answer":
             if (call.value.get("call") or {}).get("stream"):
