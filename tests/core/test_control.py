@@ -392,6 +392,38 @@ def test_news_of_an_earlier_worker_change_nothing() -> None:
     assert only(core.handle(on.WorkerForked(3.0, "ember", 52)), do.StopWorker) == [do.StopWorker("ember", None, 52)]
 
 
+def test_an_earlier_worker_that_fails_again_does_not_fail_the_next_one_before_it_is_forked() -> None:
+    core = control()
+    core.handle(request())
+    core.handle(on.WorkerForked(2.0, "ember", 50))
+    core.handle(on.LoadFailed(3.0, "ember", 50, "no weights"))
+    core.handle(on.LoadAsked(9.0, ALICE, 1, "ember", wait=False))
+    assert core.handle(on.LoadFailed(9.1, "ember", 50, "no weights")) == []
+    assert core.models["ember"].state is State.LOADING
+
+
+def test_a_worker_that_is_ready_before_the_nursery_tells_of_it_stays() -> None:
+    core = control()
+    core.handle(on.LoadAsked(1.0, ALICE, 1, "ember", wait=False))
+    core.handle(on.WorkerAttached(1.1, "ember", "50", 50))
+    core.handle(on.WorkerReady(1.2, "ember", 50))
+    assert core.handle(on.WorkerForked(1.3, "ember", 50)) == []
+
+
+def test_a_worker_that_was_told_to_go_is_not_adopted_though_its_model_has_none() -> None:
+    core = control()
+    core.handle(on.LoadAsked(1.0, ALICE, 1, "ember", wait=False))
+    core.handle(on.UnloadAsked(1.1, ALICE, 2, "ember", force=False))
+    core.handle(on.NurseryAttached(1.2))  # the same one, which had lost its link: it forks what it was told before
+    assert core.models["ember"].state is State.COLD
+    for event in (on.WorkerForked(1.3, "ember", 50), on.WorkerAttached(1.4, "ember", "50", 50)):
+        assert [one.pid for one in only(core.handle(event), do.StopWorker)] == [50]
+    assert core.models["ember"].state is State.COLD
+    core.handle(on.WorkerGone(1.5, "ember", 50, "exit status 0"))
+    core.handle(on.WorkerAttached(9.0, "ember", "50", 50))  # another process of this number, long after
+    assert core.models["ember"].state is State.LOADING
+
+
 def test_a_living_worker_of_an_earlier_broker_is_adopted() -> None:
     core = control()
     core.handle(on.WorkerAttached(1.0, "ember", "50", 50))
@@ -598,6 +630,7 @@ def test_a_request_that_waited_under_an_earlier_daemon_has_its_model_loaded() ->
 
 def test_a_request_that_waited_goes_on_behind_its_text_with_a_model_that_is_ready() -> None:
     core = control()
+    core.handle(on.LoadAsked(0.0, ALICE, 1, "ember", wait=False))
     make_ready(core)
     text = [(4, 2, b"..")]
     effects = core.handle(on.RequestAdopted(3.0, left_behind(), 4, [1, 2], text))

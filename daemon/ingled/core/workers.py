@@ -58,6 +58,8 @@ class Workers:
         self.draining = False
         """The daemon shuts down: no worker is started but for requests that wait."""
         self._loads: list[Loading] = []
+        self._unwanted: set[int] = set()
+        """Workers that were told to go before they had said anything: no model has them, and none adopts them."""
 
     def waited_for(self, name: str) -> bool:
         """Return whether somebody waits for a model."""
@@ -164,7 +166,11 @@ class Workers:
         if model is not None and model.state is State.STOPPING and model.pid is None:
             model.pid = e.pid  # it was unwanted before it was born; its end is waited for
             return [do.StopWorker(e.model, None, e.pid)]
+        if model is not None and model.state is State.READY and model.pid == e.pid:
+            return []  # it was quicker than its nursery's word of it
         if model is None or model.state is not State.LOADING or model.pid not in (None, e.pid):
+            if model is None or model.pid != e.pid:
+                self._unwanted.add(e.pid)
             return [do.StopWorker(e.model, None, e.pid)]
         model.pid = e.pid
         model.story.add(e.now, f"worker {e.pid} forked")
@@ -175,7 +181,8 @@ class Workers:
         model = self.models.get(e.model)
         if model is not None and model.state is State.STOPPING and model.pid is None:
             model.pid = e.pid
-        if model is None or (model.pid is not None and model.pid != e.pid) or model.state is State.STOPPING:
+        other = model is None or model.pid not in (None, e.pid) or e.pid in self._unwanted
+        if model is None or other or model.state is State.STOPPING:
             return [do.StopWorker(e.model, e.worker, e.pid)]
         out: list[do.Effect] = []
         if model.state in (State.COLD, State.FAILED):
@@ -249,12 +256,12 @@ class Workers:
 
     def load_failed(self, e: on.LoadFailed) -> list[do.Effect]:
         """A model cannot be loaded; the engine said why."""
-        return self._fail_load(e.now, e.model, e.pid, e.why, e.log)
-
-    def _fail_load(self, now: float, name: str, pid: int, why: str, log: tuple[str, ...]) -> list[do.Effect]:
-        model = self.models.get(name)
-        if model is None or model.state is not State.LOADING or model.pid not in (None, pid):
+        model = self.models.get(e.model)
+        if model is None or model.state is not State.LOADING or model.pid != e.pid:
             return []
+        return self._fail_load(e.now, model, e.why, e.log)
+
+    def _fail_load(self, now: float, model: Model, why: str, log: tuple[str, ...]) -> list[do.Effect]:
         model.why, model.log = why, log
         out = self.move(now, model, Cause.LOAD_FAILED)
         return [*out, *self._fail_waiting(now, model)]
@@ -278,6 +285,7 @@ class Workers:
 
     def worker_gone(self, e: on.WorkerGone) -> list[do.Effect]:
         """A worker has ended: what it ran waits for the next one, if there is to be one."""
+        self._unwanted.discard(e.pid)
         model = self.models.get(e.model)
         if model is None or model.pid != e.pid:
             return []
@@ -315,7 +323,7 @@ class Workers:
         out: list[do.Effect] = [do.Log("error", f"nursery: {e.why}")]
         for model in self.models.values():
             if model.state is State.LOADING and model.pid is None:
-                out += self._fail_load(e.now, model.name, 0, f"no nursery: {e.why}", e.log)
+                out += self._fail_load(e.now, model, f"no nursery: {e.why}", e.log)
         return out
 
     def abandon(self, now: float, name: str, why: str) -> list[do.Effect]:
