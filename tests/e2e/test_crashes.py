@@ -25,6 +25,9 @@ source = "builtin:ember"
 echo = {delay_ms = 2}
 """
 
+DEADLINE_S = 3
+"""Less than the answer takes that has it."""
+
 
 def words(count: int, mark: str = "word") -> str:
     return " ".join(f"{mark}{i}" for i in range(count))
@@ -372,10 +375,12 @@ def test_a_deadline_that_passes_while_there_is_no_broker_ends_the_request_behind
 ) -> None:
     text = words(3000)
     client = Wire(daemon.socket)
-    id = client.ask(text, deadline_ms=1500, body={"max_tokens": 3000})
+    client.call("load", model="slow")
+    passes = time.monotonic() + DEADLINE_S
+    id = client.ask(text, deadline_ms=1000 * DEADLINE_S, body={"max_tokens": 3000})
     got = client.until("chunk", "failed")[-1]["x"]
     kill_broker(daemon)
-    time.sleep(1.6)  # until the deadline has passed
+    time.sleep(max(0.0, passes - time.monotonic()))
     daemon.start()
     with Wire(daemon.socket) as other:
         other.send({"t": "attach", "ref": 1, "id": id, "offset": len(got), "credit": 100})
