@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from typing import Literal
 
 FIRST_RETRY = 0.01
-LAST_RETRY = 0.5
+LAST_RETRY = 0.2
 ONLY_ONCE = frozenset(("shutdown",))
 """Verbs that must not be asked a second time when the connection broke before the answer."""
 BROKE = "the connection broke before the daemon answered"

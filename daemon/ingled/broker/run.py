@@ -36,7 +36,10 @@ HAND_OVER_S = 10.0
 """Seconds that a running daemon has to leave after it was asked to hand over."""
 
 ADOPT_S = 2.0
-"""Seconds that processes of an earlier broker have to come to this one."""
+"""Seconds that the nursery and the hosts of an earlier broker have to come to this one: they are soon replaced."""
+
+ADOPT_WORKER_S = 10.0
+"""Seconds that its workers have: what is warm is not thrown away because the machine is busy."""
 
 TELL_S = 2.0
 """Seconds at the end in which observers are told of what they have not been told yet."""
@@ -236,24 +239,24 @@ async def _adopt(shell: Shell) -> None:
             else:
                 shutil.rmtree(entry, ignore_errors=True)
     nursery, hosts = shell.nursery.adopt(), shell.hosts.adopt()
-    deadline = time.monotonic() + ADOPT_S
-    while time.monotonic() < deadline:
+    begin = time.monotonic()
+    while (waited := time.monotonic() - begin) < ADOPT_WORKER_S:
         settled = {name for name, worker in shell.workers.workers.items() if worker.settled}
-        if (
-            expected <= settled
-            and hosts <= set(shell.hosts.pids())
-            and (not nursery or shell.workers.nursery is not None)
-        ):
+        late = any(runs(int(name), "ingled.nursery") for name in expected - settled)
+        there = hosts <= set(shell.hosts.pids()) and (not nursery or shell.workers.nursery is not None)
+        if not late and (there or waited > ADOPT_S):
             break
         await asyncio.sleep(0.005)
     for name in expected - set(shell.workers.workers):
-        log.error("worker %s of an earlier broker does not answer: killing it", name)
-        kill_group(int(name))
+        if runs(int(name), "ingled.nursery"):
+            log.error("worker %s of an earlier broker does not answer: killing it", name)
+            kill_group(int(name))
     if nursery and shell.workers.nursery is None:
         log.error("the nursery of an earlier broker does not answer: killing it")
     await _adopt_waiting(shell)
     if expected or shell.control.requests.records:
-        log.info("adopted %d workers and %d requests", len(expected), len(shell.control.requests.records))
+        adopted, requests = len(shell.workers.workers), len(shell.control.requests.records)
+        log.info("adopted %d workers and %d requests", adopted, requests)
     if not nursery or shell.workers.nursery is None:
         shell.nursery.start()
     shell.hosts.begin(hosts)

@@ -21,7 +21,7 @@ TICK = 1.0
 FLUSH_BYTES = 1 << 20
 """Most text in one message."""
 FRAME_BYTES = 64 << 20
-RETRY_S = 0.1
+RETRY_S = 0.05
 """Between two looks whether a broker listens."""
 LINGER_S = 1.0
 
