@@ -1,9 +1,10 @@
 """For tests: does a vLLM that cannot run here have the names that we use? Its sources are read, never imported.
 
-    python -m ingled.testing_vllm skeleton WHEEL > tests/worker/vllm-0.26.0.json
+    python -m ingled.testing_vllm > tests/worker/vllm-0.26.0.json
 
-writes down what a version has, as far as it concerns us: its modules without their code. So every run of the tests
-compares with that version, and only the slow ones fetch its wheel.
+writes down what the oldest version has, as far as it concerns us: its modules without their code. So every run of the
+tests compares with that version, and only the slow ones fetch its wheel. A module that is used for the first time is
+not in there yet.
 """
 
 import ast
@@ -245,4 +246,4 @@ def _pip(*arguments: str) -> "subprocess.CompletedProcess[str]":
 
 
 if __name__ == "__main__":
-    print(json.dumps(skeleton(from_wheel(Path(sys.argv[2]))), indent=0))
+    print(json.dumps(skeleton(from_wheel(wheel(OLDEST))), indent=0))
