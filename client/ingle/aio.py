@@ -197,6 +197,17 @@ class Client:
         """Stop a model's worker and return the model's state; `force` ends its requests."""
         return str((await self.call("unload", model=model, **({"force": True} if force else {})))["state"])
 
+    async def sleep(self, model: str, *, level: int | None = None) -> int:
+        """Have a model give memory back and stay close at hand; returns the level at which it sleeps then."""
+        ref = self._line.session.call("sleep", {"model": model} | ({} if level is None else {"level": level}))
+        return int((await self._line.answer(ref, forever=True))["level"])
+
+    async def wake(self, model: str, *, wait: bool = True, on_progress: OnProgress | None = None) -> str:
+        """Wake a model that sleeps, and return its state; without `wait`, only begin to."""
+        hear = None if on_progress is None else lambda message: on_progress(read(message, Progress))
+        ref = self._line.session.call("wake", {"model": model, "wait": wait})
+        return str((await self._line.answer(ref, forever=wait, on_progress=hear))["state"])
+
     async def pin(self, model: str, pinned: bool = True) -> None:
         """Keep a model from being put out for others, or no longer."""
         await self.call("pin", model=model, pinned=pinned)

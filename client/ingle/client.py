@@ -177,6 +177,17 @@ class Client:
         """Stop a model's worker and return the model's state; `force` ends its requests."""
         return str(self.call("unload", model=model, **({"force": True} if force else {}))["state"])
 
+    def sleep(self, model: str, *, level: int | None = None) -> int:
+        """Have a model give memory back and stay close at hand; returns the level at which it sleeps then."""
+        args = {"model": model} | ({} if level is None else {"level": level})
+        return int(self._line.call("sleep", args, forever=True)["level"])
+
+    def wake(self, model: str, *, wait: bool = True, on_progress: OnProgress | None = None) -> str:
+        """Wake a model that sleeps, and return its state; without `wait`, only begin to."""
+        hear = None if on_progress is None else lambda message: on_progress(read(message, Progress))
+        args = {"model": model, "wait": wait}
+        return str(self._line.call("wake", args, forever=wait, on_progress=hear)["state"])
+
     def pin(self, model: str, pinned: bool = True) -> None:
         """Keep a model from being put out for others, or no longer."""
         self.call("pin", model=model, pinned=pinned)

@@ -113,6 +113,10 @@ class Model(Struct, frozen=True, kw_only=True):
     idle_s: float | None = None
     load_s: float | None = None
     need_bytes: int | None = None
+    sleep_level: int | None = None
+    """At which it sleeps: 1 (its weights are in the machine's memory) or 2."""
+    no_sleep: str | None = None
+    """Why it cannot sleep."""
     pinned: bool = False
     waits: str | None = None
     """Why it is not being loaded, though it is wanted."""

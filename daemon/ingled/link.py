@@ -124,6 +124,10 @@ class Info(Struct, frozen=True, forbid_unknown_fields=True):
     """Seconds from fork to ready."""
     taken_bytes: int = 0
     """Memory that the worker's processes alone have, once it is ready: of the GPU, where it is on one."""
+    no_sleep: str = "its engine has no sleep"
+    """Why it cannot sleep; empty when it can."""
+    device_weights: int = 0
+    """Bytes of its weights on the device, where that has a memory of its own."""
 
 
 # ---------------------------------------------------------------- worker -> broker
@@ -203,10 +207,38 @@ class Loading(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", ta
     percent: int = 0
 
 
+class Woke(Struct, frozen=True, forbid_unknown_fields=True):
+    """How an engine woke."""
+
+    level: int
+    seconds: float
+    taken_bytes: int
+    """What it has of the device now."""
+
+
 class Ready(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="ready"):
-    """The model can serve."""
+    """The model can serve, again or for the first time."""
 
     info: Info
+    woke: Woke | None = None
+    """It has just woken, and its answers are those of before."""
+
+
+class Asleep(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="asleep"):
+    """The engine sleeps, and has given back what it should."""
+
+    info: Info
+    level: int
+    left_bytes: int
+    """What it keeps of the device."""
+    freed_bytes: int
+    seconds: float
+
+
+class SleepFailed(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="sleep_failed"):
+    """The engine did not sleep or wake as it should: the worker exits."""
+
+    reason: str
 
 
 class LoadFailed(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="load_failed"):
@@ -479,6 +511,16 @@ class Plan(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="
     spec: Spec
 
 
+class Sleep(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="sleep"):
+    """Let the engine sleep at a level of vLLM's. The answer is `Asleep`, or `SleepFailed`."""
+
+    level: int
+
+
+class Wake(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="wake"):
+    """Let the engine wake. The answer is `Ready`, or `SleepFailed`."""
+
+
 class Stop(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="stop"):
     """Leave in an orderly way."""
 
@@ -489,6 +531,8 @@ FromPeer = (
     | Alive
     | Loading
     | Ready
+    | Asleep
+    | SleepFailed
     | LoadFailed
     | Chunks
     | Ended
@@ -503,7 +547,24 @@ FromPeer = (
     | HookReplies
     | Stale
 )
-ToPeer = Who | Lease | Run | Begin | Credit | Abort | Release | Measure | Start | Kill | Plan | Stop | Setup | HookCalls
+ToPeer = (
+    Who
+    | Lease
+    | Run
+    | Begin
+    | Credit
+    | Abort
+    | Release
+    | Measure
+    | Sleep
+    | Wake
+    | Start
+    | Kill
+    | Plan
+    | Stop
+    | Setup
+    | HookCalls
+)
 
 _encode = msgspec.msgpack.Encoder().encode
 _from_peer = msgspec.msgpack.Decoder(FromPeer)

@@ -10,9 +10,10 @@ from ingled.core.accounts import ADMIN, Class, Rights
 from ingled.core.control import Control
 from ingled.core.desk import Limits
 from ingled.core.fairness import PATIENCE_S as PATIENCE_OF_ALL
+from ingled.core.ladder import Sleep
 from ingled.core.placement import Device, Terms
 from ingled.core.requests import Stage
-from ingled.core.residency import Model, State
+from ingled.core.residency import MOVING, Model, State
 from ingled.core.residents import PRESENT
 from msgspec import Raw
 
@@ -34,6 +35,8 @@ class Core(RuleBasedStateMachine):
     def begin(self) -> None:
         terms = Terms(self.need, min_resident=1.0)
         models = [Model(name, terms=terms, ttl=20.0 if name == "c" else None) for name in NAMES]
+        for model in models[:2]:  # the third cannot
+            model.sleep = Sleep("", 30 * GIB, GIB)
         device = Device("gpu", 100 * GIB)  # two of the three
         self.core = Control(models, "a", Limits(keep_s=5.0, queue=4), device=device, patience_s=PATIENCE_S)
         self.timers: dict[str, float] = {}
@@ -56,7 +59,8 @@ class Core(RuleBasedStateMachine):
 
     def give(self, event: on.Event) -> None:
         self.last = event.now
-        absent = {model.name for model in self.core.models.values() if model.state not in PRESENT}
+        models = self.core.models.values()
+        absent = {model.name for model in models if model.state not in PRESENT or model.asleep}
         effects = self.core.handle(event)
         self.check_memory(absent)
         for effect in effects:
@@ -110,6 +114,11 @@ class Core(RuleBasedStateMachine):
                     model = self.core.models[effect.model]
                     if not model.dying and model.state is State.STOPPING:
                         assert model.pid not in self.running.values(), "a busy model is put out"
+                case do.SleepWorker(name, worker, level):
+                    assert self.core.models[name].state is State.DOZING and level in (1, 2)
+                    assert int(worker) not in self.running.values(), "a busy model is put to sleep"
+                case do.WakeWorker(name, _):
+                    assert self.core.models[name].state is State.WAKING
                 case do.ClearTimer(("restart", name)):
                     self.restarts.discard(name)
 
@@ -117,10 +126,10 @@ class Core(RuleBasedStateMachine):
         """What begins to load fits beside what is there; what models take, and may take, is seen to change later."""
         present = [model for model in self.core.models.values() if model.state in PRESENT]
         budget = self.core.residents.device.budget
-        if absent & {model.name for model in present}:
+        if absent & {model.name for model in present if model.state in (State.LOADING, State.WAKING)}:
             assert budget is not None
-            assert sum(model.terms.need for model in present) <= budget
-        assert sum(model.state is State.LOADING for model in present) <= 1
+            assert sum(model.sleep.left if model.asleep else model.terms.need for model in present) <= budget
+        assert sum(model.state in MOVING for model in present) <= 1
 
     def tick(self) -> float:
         self.now += 0.25
@@ -134,6 +143,16 @@ class Core(RuleBasedStateMachine):
             self.tick(), caller, 0, f"r{self.count}", "chat", model, Raw(b""), True, 4, 500, detach, grace, 0
         )
         self.give(e)
+
+    def comes_up(self, model: str) -> None:
+        """If a worker is to be started for a model, it is ready now."""
+        for name in [name for name in self.starts if name == model]:
+            self.starts.remove(name)
+            pid = 100 + len(self.workers)
+            self.workers[pid] = name
+            self.give(on.WorkerForked(self.tick(), name, pid))
+            self.give(on.WorkerAttached(self.tick(), name, str(pid), pid))
+            self.give(on.WorkerReady(self.tick(), name, pid, PLACES[name]))
 
     @rule(attach_first=st.booleans())
     def fork(self, attach_first: bool) -> None:
@@ -153,6 +172,31 @@ class Core(RuleBasedStateMachine):
     def ready(self, data: st.DataObject) -> None:
         if (found := self.some_worker(data)) is not None:
             self.give(on.WorkerReady(self.tick(), found[1], found[0], PLACES[found[1]]))
+
+    @rule(data=st.data(), well=st.booleans())
+    def sleep_ends(self, data: st.DataObject, well: bool) -> None:
+        """Also in states in which nobody waits for it: orders and news cross on the link, and may be given twice."""
+        if (found := self.some_worker(data)) is not None:
+            now, (pid, name) = self.tick(), found
+            model = self.core.models[name]
+            if model.state is State.LOADING and data.draw(st.integers(0, 3)) != 3:
+                return  # one of an earlier daemon that sleeps is not the rule
+            failed = on.SleepFailed(now, name, pid, "bad")
+            self.give(on.WorkerAsleep(now, name, pid, model.level or 1, GIB) if well else failed)
+
+    @rule(model=models, free=st.sampled_from([0, 31, 60]))
+    def sleep_is_known(self, model: str, free: int) -> None:
+        self.give(on.HostSeen(self.tick(), free * GIB))
+        if model != "c":
+            self.give(on.SleepSeen(self.tick(), model, Sleep("", 30 * GIB, GIB)))
+
+    @rule(model=models, conn=conns, level=st.sampled_from([None, 1, 2]))
+    def sleep(self, model: str, conn: int, level: int | None) -> None:
+        self.refs += 1
+        ref = 1000 + self.refs
+        self.calls.add(ref)
+        self.callers[ref] = conn
+        self.give(on.SleepAsked(self.tick(), on.Caller(conn, "uid:1", ADMIN), ref, model, level))
 
     @rule(data=st.data(), how=st.sampled_from(["load", "gone", "both"]))
     def fail(self, data: st.DataObject, how: str) -> None:
@@ -269,7 +313,7 @@ class Core(RuleBasedStateMachine):
         for record in self.core.requests.records.values():
             model = self.core.models[record.model]
             if record.stage is Stage.QUEUED:
-                waits = model.state in (State.LOADING, State.STOPPING) or record.model in self.restarts
+                waits = model.state in (*MOVING, State.STOPPING) or record.model in self.restarts
                 busy = model.state is State.READY and self.core.requests.turns[record.model].taken
                 assert waits or self.hopeful(record.model) or model.closed or busy
                 assert self.held.get(record.id) == (None if record.worker is None else int(record.worker))
@@ -282,8 +326,10 @@ class Core(RuleBasedStateMachine):
         for model in self.core.models.values():
             if model.state is State.LOADING:
                 assert model.pid is not None or model.name in self.starts
-            if model.state is State.READY:
+            if model.state in (State.READY, State.SLEEPING):
                 assert self.workers[model.pid or 0] == model.name
+            sleeps = model.state in (State.DOZING, State.SLEEPING, State.WAKING)
+            assert bool(model.level) == sleeps or model.state is State.STOPPING
 
     @invariant()
     def nobody_waits_while_a_place_is_free_and_nobody_is_forgotten(self) -> None:
@@ -331,15 +377,18 @@ class Core(RuleBasedStateMachine):
             return
         for name, _, ref, _ in self.core.workers._loads:
             model = self.core.models[name]
-            waits = model.state in (State.LOADING, State.STOPPING) or name in self.restarts or self.hopeful(name)
+            waits = model.state in (*MOVING, State.STOPPING) or name in self.restarts or self.hopeful(name)
             assert waits, f"call {ref} waits for a model that is {model.state}"
-        waiting = {load.ref for load in self.core.workers._loads}
+        sleepers = self.core.residents.sleepers
+        assert not sleepers.due or any(one.state in MOVING for one in self.core.models.values())
+        assert all(self.core.models[name].state is State.DOZING or name in sleepers.due for name, *_ in sleepers._calls)
+        waiting = {load.ref for load in self.core.workers._loads} | {ref for _, _, ref in sleepers._calls}
         assert self.calls <= self.answers | waiting
 
     def hopeful(self, name: str) -> bool:
         """It is wanted, and something will happen that lets it in: a load, a stop, an end, or a time."""
         residents = self.core.residents
-        changing = any(model.state in (State.LOADING, State.STOPPING) for model in self.core.models.values())
+        changing = any(model.state in (*MOVING, State.STOPPING) for model in self.core.models.values())
         return name in residents.wanted and (changing or bool(self.running) or "place " in self.timers)
 
     @invariant()
@@ -377,16 +426,33 @@ class Crowded(Core):
         """Several ask at once and the model comes up: some run, and some wait for a place."""
         for one in who:
             self.request(model, 1, True, 0, one)
-        for name in [name for name in self.starts if name == model]:
-            self.starts.remove(name)
-            pid = 100 + len(self.workers)
-            self.workers[pid] = name
-            self.give(on.WorkerForked(self.tick(), name, pid))
-            self.give(on.WorkerAttached(self.tick(), name, str(pid), pid))
-            self.give(on.WorkerReady(self.tick(), name, pid, PLACES[name]))
+        self.comes_up(model)
+
+
+class Sleepy(Core):
+    """Models come up and fall asleep more often than in any order."""
+
+    @rule(model=models, level=st.sampled_from([None, 1, 2]))
+    def comes_up_and_falls_asleep(self, model: str, level: int | None) -> None:
+        self.load(model, 1)
+        self.comes_up(model)
+        self.sleep(model, 1, level)
+
+    @rule(well=st.sampled_from([True, True, True, False]))
+    def what_moves_has_moved(self, well: bool) -> None:
+        for model in list(self.core.models.values()):
+            name, pid, state = model.name, model.pid or 0, model.state
+            if not well and state in (State.DOZING, State.WAKING):
+                self.give(on.SleepFailed(self.tick(), name, pid, "bad"))
+            elif state is State.DOZING:
+                self.give(on.WorkerAsleep(self.tick(), name, pid, model.level, GIB))
+            elif state is State.WAKING:
+                self.give(on.WorkerReady(self.tick(), name, pid, PLACES[name]))
 
 
 TestCrowded = Crowded.TestCase
 TestCrowded.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+TestSleepy = Sleepy.TestCase
+TestSleepy.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
 TestCore = Core.TestCase
 TestCore.settings = settings(max_examples=400, stateful_step_count=60, deadline=None)

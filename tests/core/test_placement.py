@@ -58,7 +58,7 @@ def test_nobody_goes_for_what_will_not_fit_anyway() -> None:
 def test_what_leaves_and_what_loads_is_waited_for() -> None:
     assert decide(70, there("a", leaving=True)) == Wait("model 'a' gives its memory back")
     assert decide(50, there("a", leaving=True)) == Fits(), "there is room beside it"
-    assert decide(10, there("a", loading=True, busy=True)) == Wait("model 'a' is being loaded")
+    assert decide(10, there("a", moving="is being loaded", busy=True)) == Wait("model 'a' is being loaded")
 
 
 def test_groups_and_exclusive_models_put_others_out_though_there_is_room() -> None:

@@ -267,6 +267,16 @@ def verb(name: str, **args: Any) -> Act:
     return act
 
 
+def may(name: str, **args: Any) -> Act:
+    """Whether a verb is let in, whatever the state of its model makes of it."""
+
+    def act(at: World, wire: Wire, who: str) -> str:
+        got = code(answer(wire, {"t": "call", "ref": 900, "verb": name, "args": args}))
+        return got if got == "not_allowed" else "yes"
+
+    return act
+
+
 def _owners(at: World, value: Any, who: str) -> str:
     text = json.dumps(value)
     secrets = [at.request, at.subscription, str(at.reader.welcome["token"])]
@@ -342,6 +352,8 @@ TABLE: dict[str, tuple[Act, tuple[str, str, str, str]]] = {
     "call plan": (verb("plan", model="kept"), MODEL),
     "call load": (verb("load", model="kept"), RIGHT),
     "call unload": (verb("unload", model="kept"), RIGHT),
+    "call sleep": (may("sleep", model="kept"), RIGHT),
+    "call wake": (may("wake", model="kept"), RIGHT),
     "call pin": (verb("pin", model="kept"), RIGHT),
     "call want": (verb("want", model="kept"), MODEL),
     "call yield": (verb("yield"), RIGHT),

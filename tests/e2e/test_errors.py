@@ -86,7 +86,9 @@ def test_calls_that_are_wrong_are_named(daemon: DaemonFixture) -> None:
     with Wire(daemon.socket) as client:
         for verb, args, code in (
             ("sing", {}, "bad_value"),
-            ("sleep", {}, "unsupported"),
+            ("pull", {}, "unsupported"),
+            ("sleep", {"model": "nope"}, "no_such_model"),
+            ("wake", {"model": "nope"}, "no_such_model"),
             ("load", {}, "bad_value"),
             ("load", {"model": "nope"}, "no_such_model"),
             ("show", {"model": "nope"}, "no_such_model"),

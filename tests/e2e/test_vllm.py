@@ -195,3 +195,11 @@ def test_a_client_killed_with_sigkill_has_its_generation_aborted(daemon: DaemonF
         print(f"the engine is idle {time.monotonic() - begin:.3f} s after SIGKILL")
         client.wait()
         client.stdout.close()
+
+
+def test_on_a_cpu_a_model_cannot_sleep_and_the_command_says_why(daemon: DaemonFixture) -> None:
+    failed = daemon.cli("sleep", "ember")
+    assert failed.returncode != 0
+    assert "model 'ember' cannot sleep: on a CPU, vLLM's sleep gives no memory back" in failed.stderr
+    assert "`ingle unload ember` gives all of its memory back" in failed.stderr
+    assert daemon.json("show", "ember")["state"] == "ready"

@@ -370,3 +370,46 @@ def test_a_request_goes_on_behind_the_tokens_of_an_earlier_engine(broker: LinkBr
     assert sent[0].offset == 5
     assert "".join(msgspec.msgpack.decode(piece.payload)["x"] for piece in sent) == "wo three four"
     assert (end.completion, end.finish) == (4, "stop")
+
+
+MEMORY = {"weights": 30 << 20, "kv_cache": 60 << 20, "process": 7 << 20}
+
+
+def test_a_worker_sleeps_says_so_to_a_new_broker_and_wakes(broker: LinkBroker, start: Start) -> None:
+    start(sleep="works", memory=MEMORY)
+    worker, first = broker.wait(link.Ready)
+    info = first.info
+    assert (info.no_sleep, info.device_weights, info.taken_bytes, first.woke) == ("", 30 << 20, 97 << 20, None)
+    broker.send(worker, link.Sleep(2))
+    _, asleep = broker.wait(link.Asleep)
+    assert (asleep.level, asleep.left_bytes, asleep.freed_bytes, asleep.info) == (2, 7 << 20, 90 << 20, info)
+    broker.send(worker, link.Sleep(2))
+    assert broker.wait(link.Asleep)[1] == asleep, "an order that is given twice is answered twice"
+    broker.send(worker, link.Who())
+    assert broker.wait(link.Attach)[0] == worker
+    assert broker.wait(link.Asleep)[1] == asleep
+    broker.send(worker, link.Wake())
+    _, again = broker.wait(link.Ready)
+    assert again.woke is not None and (again.woke.level, again.woke.taken_bytes) == (2, 97 << 20)
+    run(broker, worker, "good morning")
+    broker.wait(link.Ended)
+    assert texts(broker) == "good morning"
+
+
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [
+        ("raises", "it could not sleep at level 1: the echo engine was told not to sleep"),
+        ("keeps", "asleep at level 1 it gave back 0 MiB of 90 MiB"),
+        ("changes", "awake from level 1 it answered the same prompt differently than before"),
+    ],
+)
+def test_a_worker_that_cannot_sleep_says_why_and_ends(broker: LinkBroker, start: Start, how: str, why: str) -> None:
+    process = start(sleep=how, memory=MEMORY)
+    worker = ready(broker)
+    broker.send(worker, link.Sleep(1))
+    if how == "changes":
+        broker.wait(link.Asleep)
+        broker.send(worker, link.Wake())
+    assert broker.wait(link.SleepFailed)[1].reason == why
+    assert process.wait(30) == 1

@@ -20,6 +20,8 @@ VERBS = (
     "load",
     "plan",
     "unload",
+    "sleep",
+    "wake",
     "pin",
     "unpin",
     "want",

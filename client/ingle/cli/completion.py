@@ -3,7 +3,7 @@
 from ingle.cli.grammar import EVERYWHERE, Given, Usage, Verb
 from ingle.cli.output import put
 
-MODELS = ("show", "load", "plan", "unload", "pin", "unpin", "want")
+MODELS = ("show", "load", "plan", "unload", "sleep", "wake", "pin", "unpin", "want")
 REQUESTS = ("attach", "cancel")
 FILES = "verify"
 """The verb whose argument is a file."""

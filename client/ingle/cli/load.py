@@ -5,15 +5,23 @@ from ingle.cli.grammar import JSON, Given, Option, Verb
 from ingle.cli.output import StatusLine, print_json, print_line
 from ingle.line import Line
 
+NO_WAIT = Option(("--no-wait",), "Return at once; see `ingle ps` for how far it is.")
+PROGRESS = Option(("--progress",), "Show progress on standard error also where that is no terminal, line by line.")
+
 
 def run(given: Given) -> int:
     """Load a model, and wait until it is ready."""
+    return bring("load", given)
+
+
+def bring(verb: str, given: Given) -> int:
+    """Have a model brought to where it can answer, wait until it can, and print what it is then."""
     args = {"model": given.words[0], "wait": not given.switch("no-wait")}
     status = StatusLine(always=given.switch("progress"))
     with Line(given.value("socket")) as line:
         try:
             forever = bool(args["wait"])
-            value = line.call("load", args, forever=forever, on_progress=lambda m: status.show(waiting_for(m)))
+            value = line.call(verb, args, forever=forever, on_progress=lambda m: status.show(waiting_for(m)))
         finally:
             status.clear()
     print_json(value) if given.switch("json") else print_line(f"{value['model']}: {value['state']}")
@@ -31,10 +39,6 @@ VERB = Verb(
     "MODEL",
     least=1,
     most=1,
-    options=(
-        Option(("--no-wait",), "Return at once; see `ingle ps` for how far it is."),
-        Option(("--progress",), "Show progress on standard error also where that is no terminal, line by line."),
-        JSON,
-    ),
+    options=(NO_WAIT, PROGRESS, JSON),
     examples=(("ingle load coder", "Warms it up."),),
 )

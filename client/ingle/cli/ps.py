@@ -51,7 +51,9 @@ def _row(model: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _state(model: dict[str, Any]) -> str:
-    percent = model.get("percent")
+    percent, level = model.get("percent"), model.get("sleep_level")
+    if model["state"] == "sleeping" and level is not None:
+        return f"sleeping {level}"
     return f"{model['state']} {percent:.0f}%" if model["state"] == "loading" and percent is not None else model["state"]
 
 
@@ -69,7 +71,8 @@ VERB = Verb(
     Prints a line for each model that is not cold: its state, where it runs, the memory of its weights and KV
     cache, how full the KV cache is, requests that run and that wait, tokens per second of late, for how long it
     has had nothing to do, and when it is unloaded if that goes on. A model that is wanted and waits for room is
-    listed too, with what it waits for. A dash: not known, or never.
+    listed too, with what it waits for. Of a model that sleeps, the level stands behind its state. A dash: not
+    known, or never.
     """,
     options=(JSON,),
     examples=(("ingle ps", "Who is warm?"), ("watch -n1 ingle ps", "Looks again every second.")),

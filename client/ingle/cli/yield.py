@@ -7,7 +7,7 @@ from ingle.line import Line
 
 
 def run(given: Given) -> int:
-    """Unload idle models, and print which."""
+    """Have idle models give memory back, and print which."""
     wish = given.value("bytes")
     with Line(given.value("socket")) as line:
         value = line.call("yield", {} if wish is None else {"bytes": wish})
@@ -27,8 +27,8 @@ VERB = Verb(
     "have idle models give their memory back",
     run,
     """
-    Unloads models that run nothing and are not pinned, those first that were used longest ago: all of them, or as
-    many as give so many bytes back. They are loaded again when somebody asks them.
+    Has models that run nothing and are not pinned sleep, where they can, or unloads them: all of them, or as many as
+    give so many bytes back, those first that it costs least to bring back. Whoever asks them brings them back.
     """,
     options=(
         Option(("--bytes",), "How much memory is needed, such as 4GiB; without it, all there is.", "SIZE", parse),

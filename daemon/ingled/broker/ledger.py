@@ -47,6 +47,12 @@ class Entry(Struct, frozen=True):
     loads: Count = 1
     at: float = 0.0
     """When it was loaded last, in seconds since 1970."""
+    no_sleep: str = ""
+    """Why it cannot sleep, as it has shown."""
+    asleep: Count = 0
+    """Bytes of the device that it kept when it slept last."""
+    wake_s: dict[int, float] = {}
+    """Seconds that it took to wake last, by level."""
 
 
 Left = tuple[str, str, Annotated[int, Meta(ge=1)], float]
@@ -117,7 +123,9 @@ class Ledger:
         if before and not taken:
             taken, kv_cache = before.taken, before.kv_cache
         most = max(taken, before.most if before else 0)
-        self.entries[key] = Entry(model, device, taken, kv_cache, most, round(load_s, 3), loads, round(time.time(), 3))
+        at, load_s = round(time.time(), 3), round(load_s, 3)
+        sleep = (before.no_sleep, before.asleep, before.wake_s) if before else ("", 0, {})
+        self.entries[key] = Entry(model, device, taken, kv_cache, most, load_s, loads, at, *sleep)
         for old in list(self.entries)[:-MOST]:
             del self.entries[old]
         self._save()
@@ -127,14 +135,36 @@ class Ledger:
         entry = self.entries.get(key)
         if entry is None or bytes <= entry.most * GROWN:
             return False
-        self.entries[key] = msgspec.structs.replace(entry, most=bytes)
-        self._save()
+        self._change(key, most=bytes)
         return True
 
     def spent(self, left: list[Left]) -> None:
         """Write down what is left of the limits of accounts."""
         self.limits = Limits(round(time.time(), 3), left)
         self._save()
+
+    def slept(self, key: str, left: int) -> None:
+        """Write down what a model that sleeps has kept of its device."""
+        self._change(key, asleep=left)
+
+    def woke(self, key: str, level: int, seconds: float) -> None:
+        """Write down how long a model took to wake."""
+        entry = self.entries.get(key)
+        if entry is not None:
+            self._change(key, wake_s=entry.wake_s | {level: round(seconds, 3)})
+
+    def cannot_sleep(self, key: str, why: str) -> None:
+        """Write down that a model cannot sleep: it is not tried again with this engine and these options."""
+        self._change(key, no_sleep=why)
+
+    def _change(self, key: str, **fields: Any) -> None:
+        entry = self.entries.get(key)
+        if entry is None:
+            return
+        changed = msgspec.structs.replace(entry, **fields)
+        if changed != entry:
+            self.entries[key] = changed
+            self._save()
 
     def _save(self) -> None:
         self._dirty = True

@@ -41,6 +41,7 @@ class Worker:
     pid: int
     peer: Peer
     info: link.Info | None = None
+    asleep: link.Asleep | None = None
     stats: link.Stats | None = None
     stats_at: float = 0.0
     tokens_s: float = 0.0
@@ -101,7 +102,9 @@ class LinkFront:
         self._refs = count()
         self.on_nursery_ready: Callable[[], None] = lambda: None
         """Is called when models can be planned."""
-        self.on_ready: Callable[[Worker], None] = lambda worker: None
+        self.on_ready: Callable[[Worker, link.Woke | None], None] = lambda worker, woke: None
+        self.on_asleep: Callable[[Worker], None] = lambda worker: None
+        self.on_sleep_failed: Callable[[Worker, str], None] = lambda worker, reason: None
         self.on_stats: Callable[[Worker], None] = lambda worker: None
 
     def live_by(self, terms: link.Lease) -> None:
@@ -141,6 +144,14 @@ class LinkFront:
         if known is not None and known.grants:
             grants, known.grants = known.grants, {}
             self._to(worker, link.Credit(grants))
+
+    def sleep(self, worker: str, level: int) -> None:
+        """Have a worker's engine sleep."""
+        self._to(worker, link.Sleep(level))
+
+    def wake(self, worker: str) -> None:
+        """Have a worker's engine wake."""
+        self._to(worker, link.Wake())
 
     def start(self, model: str) -> None:
         """Have the nursery fork a worker; without one, its attach asks for this again."""
@@ -263,8 +274,19 @@ class LinkFront:
             case link.Ready():
                 if worker is not None:
                     worker.info, worker.busy_at, worker.settled = message.info, now, True
-                    self.on_ready(worker)
+                    worker.asleep = None
+                    self.on_ready(worker, message.woke)
                     self._dispatch(on.WorkerReady(now, worker.model, worker.pid, message.info.max_running))
+            case link.Asleep():
+                if worker is not None:
+                    worker.info, worker.asleep, worker.settled = message.info, message, True
+                    self.on_asleep(worker)
+                    asleep = on.WorkerAsleep(now, worker.model, worker.pid, message.level, message.left_bytes)
+                    self._dispatch(asleep)
+            case link.SleepFailed():
+                if worker is not None:
+                    self.on_sleep_failed(worker, message.reason)
+                    self._dispatch(on.SleepFailed(now, worker.model, worker.pid, message.reason))
             case link.LoadFailed():
                 if worker is not None:
                     failed = on.LoadFailed(now, worker.model, worker.pid, message.reason, tuple(message.log))

@@ -16,9 +16,10 @@ from ingled.broker.ledger import Ledger
 from ingled.broker.link_front import LinkFront, Worker
 from ingled.config import Config
 from ingled.core import events as on
+from ingled.core.ladder import Sleep
 from ingled.core.need import Measured, Need, Parts, known
 from ingled.core.placement import Device
-from ingled.core.residency import Model, State
+from ingled.core.residency import MOVING, Model, State
 from ingled.journal import about
 from ingled.models import folder
 from ingled.models.folder import Folder
@@ -67,6 +68,8 @@ class Needs:
         workers.on_nursery_ready = self._plan_all
         workers.on_ready = self._ready
         workers.on_stats = self._stats
+        workers.on_asleep = self._asleep
+        workers.on_sleep_failed = self._sleep_failed
 
     def start(self) -> None:
         """Begin: read headers in a thread, and look at the memory of the machine now and then."""
@@ -110,7 +113,7 @@ class Needs:
                 self._folders[name] = found
         for name in there:
             if (worker := self._workers.of(name)) is not None:
-                self._ready(worker)
+                self._ready(worker, None)
             self._tell(name)
 
     # ------------------------------------------------------------ what models need
@@ -200,15 +203,36 @@ class Needs:
 
     # ------------------------------------------------------------ what is learned
 
-    def _ready(self, worker: Worker) -> None:
+    def _ready(self, worker: Worker, woke: link.Woke | None) -> None:
         info, name = worker.info, worker.model
         if info is None or name not in self._specs or self._unread:
             return
         key = self._key(name, self._specs[name])
         entry = self.ledger.entries.get(key)
-        if entry is None or (entry.load_s, entry.taken) != (info.load_s, info.taken_bytes):  # not: adopted again
+        if woke is not None:
+            self.ledger.woke(key, woke.level, woke.seconds)
+            self.ledger.grew(key, woke.taken_bytes)
+        elif entry is None or (entry.load_s, entry.taken) != (info.load_s, info.taken_bytes):  # not: adopted again
             self.ledger.loaded(key, name, self.device.name, info.taken_bytes, info.kv_bytes, info.load_s)
         self._tell(name)
+        self._tell_sleep(name, info)
+
+    def _asleep(self, worker: Worker) -> None:
+        if worker.asleep is not None and worker.model in self._specs and not self._unread:
+            self.ledger.slept(self._key(worker.model, self._specs[worker.model]), worker.asleep.left_bytes)
+            self._tell_sleep(worker.model, worker.asleep.info)
+
+    def _sleep_failed(self, worker: Worker, reason: str) -> None:
+        if worker.model in self._specs and not self._unread:
+            self.ledger.cannot_sleep(self._key(worker.model, self._specs[worker.model]), reason)
+
+    def _tell_sleep(self, name: str, info: link.Info) -> None:
+        """Tell the core how a model sleeps: as its engine says, and as it was seen."""
+        entry = self.ledger.entries.get(self._key(name, self._specs[name]))
+        why_not, left, wake_s = (entry.no_sleep, entry.asleep, entry.wake_s) if entry else ("", 0, {})
+        left = left or self._planned(name, self._specs[name]).parts.process
+        sleep = Sleep(info.no_sleep or why_not, info.device_weights, left, wake_s)
+        self._dispatch(on.SleepSeen(self._loop.time(), name, sleep))
 
     def _stats(self, worker: Worker) -> None:
         name = worker.model
@@ -226,9 +250,14 @@ class Needs:
 
     @staticmethod
     def taken_by(worker: Worker) -> int | None:
-        """Return the most that a worker has had since it was ready; None while it is not, or says nothing."""
+        """Return the most that a worker has had since it was ready; None while it is not, or says nothing.
+
+        Of one that sleeps, what it keeps.
+        """
         if worker.info is None:
             return None
+        if worker.asleep is not None:
+            return worker.asleep.left_bytes
         return max(worker.info.taken_bytes, worker.stats.taken_bytes if worker.stats else 0) or None
 
     def _look_often(self) -> None:
@@ -238,22 +267,24 @@ class Needs:
     def _look(self) -> None:
         if self._moving:
             return
+        try:
+            memory = machine.read(self._workers.nursery_pid)
+        except OSError as error:
+            log.error("the memory of this machine cannot be read: %s", error)
+            return
         if self.device.name == "memory":
-            try:
-                memory = machine.read(self._workers.nursery_pid)
-            except OSError as error:
-                log.error("the memory of this machine cannot be read: %s", error)
-                return
             daemon = self._config
             self._budget(Device("memory", memory.budget(self.taken, daemon.device.budget, daemon.head_room)))
-        elif self._gpu_unsure:
+            return
+        self._dispatch(on.HostSeen(self._loop.time(), max(0, memory.free - memory.head_room)))
+        if self._gpu_unsure:
             self._gpu_unsure = False
             self._plan_all(list(self._specs)[:1])  # the answer tells of the GPU too
 
     @property
     def _moving(self) -> bool:
         """Return whether a model takes or gives back memory now: what is free then counts part of it."""
-        return any(model.state in (State.LOADING, State.STOPPING) for model in self._models.values())
+        return any(model.state in (*MOVING, State.STOPPING) for model in self._models.values())
 
     def _gpu(self, gpu: link.Gpu) -> None:
         """Models are on a GPU: its memory counts, as it is when the engine starts and nothing is being loaded."""

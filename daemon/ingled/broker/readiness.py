@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import Iterable, Mapping
 
 from ingled.broker import service
-from ingled.core.residency import Model, State
+from ingled.core.residency import MOVING, Model, State
 
 LOOK_S = 1.0
 """Between two looks at how far things are; a model's change of state is seen at once."""
@@ -13,7 +13,7 @@ LOOK_S = 1.0
 
 def unsettled(models: Iterable[Model]) -> list[Model]:
     """Return the models that are on their way to be ready, or to fail."""
-    return [one for one in models if one.state in (State.LOADING, State.STOPPING) or one.restart_at is not None]
+    return [one for one in models if one.state in (*MOVING, State.STOPPING) or one.restart_at is not None]
 
 
 def words(models: Iterable[Model]) -> str:

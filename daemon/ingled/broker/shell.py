@@ -277,6 +277,10 @@ class Shell:
                 self.needs.forget(effect.model)
             case do.StopWorker():
                 self.workers.stop(effect.worker, effect.pid)
+            case do.SleepWorker():
+                self.workers.sleep(effect.worker, effect.level)
+            case do.WakeWorker():
+                self.workers.wake(effect.worker)
             case do.SetTimer():
                 self.timers.set(effect.key, effect.at)
             case do.ClearTimer():

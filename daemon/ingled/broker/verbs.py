@@ -177,6 +177,8 @@ def describe(shell: "Shell", model: Model, rights: Rights) -> dict[str, Any]:
         "need_bytes": model.terms.need or None,
         "need_source": shell.needs.need(model.name).source,
         "taken_bytes": shell.needs.taken_by(worker) if worker else None,
+        "sleep_level": model.level or None,
+        "no_sleep": model.sleep.why_not or None if worker else None,
         "pinned": model.pinned,
         "waits": None if model.waits is None else shell.control.names.blot(model.waits[1], rights),
         "expires_s": _expires(model, now),
@@ -185,7 +187,7 @@ def describe(shell: "Shell", model: Model, rights: Rights) -> dict[str, Any]:
 
 def _expires(model: Model, now: float) -> float | None:
     """Return the seconds after which a model is unloaded, if nobody asks it."""
-    if model.ttl is None or model.pinned or model.state is not State.READY:
+    if model.ttl is None or model.pinned or model.state not in (State.READY, State.SLEEPING):
         return None
     return round(max(0.0, model.ttl - model.idle(now)), 1)
 
@@ -246,6 +248,36 @@ def _requests(shell: "Shell", connection: Connection, ref: int, args: RequestsAr
         if args.all or record.account == account
     ]
     shell.front.send(connection.number, Result(ref, {"requests": found}))
+
+
+class SleepArgs(Struct, frozen=True, forbid_unknown_fields=True):
+    """Arguments of `sleep`; without a level, the lightest for which there is memory."""
+
+    model: str
+    level: Annotated[int, Meta(ge=1, le=2)] | None = None
+
+
+class WakeArgs(Struct, frozen=True, forbid_unknown_fields=True):
+    """Arguments of `wake`."""
+
+    model: str
+    wait: bool = True
+
+
+def _sleep(shell: "Shell", connection: Connection, ref: int, args: SleepArgs) -> None:
+    shell.dispatch(on.SleepAsked(shell.loop.time(), connection.caller, ref, args.model, args.level))
+
+
+def _wake(shell: "Shell", connection: Connection, ref: int, args: WakeArgs) -> None:
+    name = shell.usable(connection, ref, args.model)
+    if name is None:
+        return
+    state = shell.control.models[name].state
+    if state in (State.COLD, State.FAILED, State.STOPPING):
+        text = f"model '{name}' is {state.value}: there is nothing to wake"
+        shell.front.fail(connection.number, ref, "conflict", text, f"`ingle load {name}` loads it")
+        return
+    shell.dispatch(on.LoadAsked(shell.loop.time(), connection.caller, ref, name, args.wait))
 
 
 def _load(shell: "Shell", connection: Connection, ref: int, args: LoadArgs) -> None:
@@ -398,6 +430,8 @@ VERBS: dict[str, tuple[type[Struct], Right | None, Verb]] = {
     "doctor": (Nothing, "load", doctor),
     "load": (LoadArgs, "load", _load),
     "unload": (UnloadArgs, "load", _unload),
+    "sleep": (SleepArgs, "load", _sleep),
+    "wake": (WakeArgs, "load", _wake),
     "pin": (PinArgs, "load", _pin),
     "want": (WantArgs, None, _want),
     "yield": (YieldArgs, "load", _yield),
@@ -409,5 +443,5 @@ VERBS: dict[str, tuple[type[Struct], Right | None, Verb]] = {
 }
 """Verb -> arguments, the right that it takes, function."""
 
-RESERVED = frozenset({"sleep", "wake", "pull", "usage", "verify"})
+RESERVED = frozenset({"pull", "usage", "verify"})
 """Verbs that later versions of the protocol will have."""

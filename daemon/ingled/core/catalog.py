@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from ingled.core import effects as do
 from ingled.core import events as on
 from ingled.core.desk import ALIVE
-from ingled.core.residency import Cause, Model, State
+from ingled.core.residency import MOVING, Cause, Model, State
 
 if TYPE_CHECKING:
     from ingled.core.workers import Workers
 
-LOADED = (State.LOADING, State.READY, State.STOPPING)
+LOADED = (State.READY, State.SLEEPING, State.STOPPING, *MOVING)
 """States in which a model has, or is to get, a worker, with the options that it had when that was started."""
 
 
@@ -62,7 +62,7 @@ class Catalog:
             busy = any(one.model == name and one.stage in ALIVE for one in self._workers.requests.records.values())
             if busy or self._workers.waited_for(name):
                 continue
-            if model.state in (State.LOADING, State.READY):
+            if model.state in (State.READY, State.SLEEPING, *MOVING):
                 worker, pid = model.worker, model.pid
                 out += [*self._workers.move(now, model, Cause.UNWANTED), do.StopWorker(name, worker, pid)]
             elif model.state is not State.STOPPING:

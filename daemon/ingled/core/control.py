@@ -22,7 +22,7 @@ from ingled.core.passage import Passage, Refusal
 from ingled.core.pipeline import Pipeline, Rule
 from ingled.core.placement import Device
 from ingled.core.requests import Record, Stage
-from ingled.core.residency import Model, State
+from ingled.core.residency import AWAY, Model, State
 from ingled.core.residents import PATIENCE_S, TIMERS
 from ingled.core.workers import Workers
 
@@ -95,6 +95,19 @@ class Control:
                 return self.residents.hint(event)
             case on.YieldAsked():
                 return self.residents.give_back(event)
+            case on.SleepAsked():
+                return self.residents.sleepers.asked(event)
+            case on.WorkerAsleep():
+                return self.residents.sleepers.asleep(event)
+            case on.SleepFailed():
+                return self.residents.sleepers.failed(event)
+            case on.SleepSeen():
+                if (model := self.models.get(event.model)) is not None:
+                    model.sleep = event.sleep
+                return []
+            case on.HostSeen():
+                self.residents.host = event.free
+                return []
             case on.NeedSeen():
                 return self.residents.need(event)
             case on.DeviceSeen():
@@ -102,6 +115,7 @@ class Control:
                 return []
             case on.ConnectionGone():
                 self.workers.connection_gone(event.conn)
+                self.residents.sleepers.connection_gone(event.conn)
                 gone = self.pipeline.provider_gone(f"conn:{event.conn}")
                 return [*gone, *self.desk.connection_gone(event)]
             case on.Delivered():
@@ -225,7 +239,7 @@ class Control:
         self.requests.move(record, Stage.QUEUED)
         held = self.desk.hold(record) if model.state is State.READY else [do.KeepWaiting(record)]
         out = [*first, *held, *told]
-        if model.state in (State.COLD, State.FAILED) and model.restart_at is None:
+        if model.state in AWAY and model.restart_at is None:
             self.residents.want(now, model)
             out += self.residents.place(now)
             if record.stage is not Stage.QUEUED:
@@ -248,7 +262,7 @@ class Control:
         model = self.models[record.model]
         if model.state is State.READY:
             out += self.desk.hold(record)
-        elif model.state in (State.COLD, State.FAILED) and model.restart_at is None:
+        elif model.state in AWAY and model.restart_at is None:
             self.residents.want(e.now, model)
         return out
 

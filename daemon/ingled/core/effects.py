@@ -212,6 +212,23 @@ class StopWorker:
 
 
 @dataclass(frozen=True, slots=True)
+class SleepWorker:
+    """Have a worker's engine sleep; the shell reports `WorkerAsleep` or `SleepFailed`."""
+
+    model: str
+    worker: str
+    level: int
+
+
+@dataclass(frozen=True, slots=True)
+class WakeWorker:
+    """Have a worker's engine wake; the shell reports `WorkerReady` or `SleepFailed`."""
+
+    model: str
+    worker: str
+
+
+@dataclass(frozen=True, slots=True)
 class SetTimer:
     """Report `TimerFired(key)` at this monotonic time; replaces an earlier timer of the key."""
 
@@ -283,6 +300,8 @@ Effect = (
     | StartWorker
     | ForgetModel
     | StopWorker
+    | SleepWorker
+    | WakeWorker
     | SetTimer
     | ClearTimer
     | Publish

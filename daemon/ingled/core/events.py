@@ -11,6 +11,7 @@ from ingle.wire.hook_schema import HookOffer, HookResult, Point
 from msgspec import Raw
 
 from ingled.core.accounts import MEMBER, Rights
+from ingled.core.ladder import Sleep
 from ingled.core.placement import Device
 from ingled.core.registry import Entry
 from ingled.core.requests import Record
@@ -131,6 +132,55 @@ class YieldAsked:
     caller: Caller
     ref: int
     need: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SleepAsked:
+    """Somebody wants a model to sleep, at a level or at the lightest for which there is memory."""
+
+    now: float
+    caller: Caller
+    ref: int
+    model: str
+    level: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerAsleep:
+    """A worker's engine sleeps; of the device it keeps `left` bytes."""
+
+    now: float
+    model: str
+    pid: int
+    level: int
+    left: int
+
+
+@dataclass(frozen=True, slots=True)
+class SleepFailed:
+    """A worker's engine was to sleep or to wake, and did not do it as it should: its process is about to end."""
+
+    now: float
+    model: str
+    pid: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class SleepSeen:
+    """It is known, or known better, how a model sleeps."""
+
+    now: float
+    model: str
+    sleep: Sleep
+
+
+@dataclass(frozen=True, slots=True)
+class HostSeen:
+    """So many bytes of the machine's memory are free for weights of models that sleep."""
+
+    now: float
+    free: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -502,6 +552,11 @@ Event = (
     | PinAsked
     | WantAsked
     | YieldAsked
+    | SleepAsked
+    | WorkerAsleep
+    | SleepFailed
+    | SleepSeen
+    | HostSeen
     | NeedSeen
     | DeviceSeen
     | ConnectionGone

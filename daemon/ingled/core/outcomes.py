@@ -63,10 +63,12 @@ def why_failed(model: Model) -> tuple[Code, str, str]:
 
 def told(model: Model, now: float) -> Progress:
     """Return what somebody who waits for a model is told."""
+    left = model.left_s(now)
+    eta = UNSET if left is None else round(left * 1000)
     if model.state is State.LOADING:
-        left = model.terms.reload_s - (now - model.since) if model.loads else None
-        eta = UNSET if left is None else max(0, round(left * 1000))
         return Progress("loading", percent=model.percent, what=model.doing, eta_ms=eta)
+    if model.state is State.WAKING:
+        return Progress("waking", what=model.name, eta_ms=eta)
     what = "has no free place" if model.state is State.READY else f"is {model.state.value}"
     phase, why = model.waits or ("queued", f"{model.name} {what}")
     return Progress(phase, what=why)

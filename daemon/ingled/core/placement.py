@@ -69,10 +69,13 @@ class Resident:
     name: str
     terms: Terms
     busy: bool = False
-    """It runs requests, or is loading."""
+    """It runs requests, or moves."""
     leaving: bool = False
     """It has been told to go; until then its memory is taken."""
-    loading: bool = False
+    moving: str = ""
+    """What changes its memory just now, such as `is being loaded`: one model at a time."""
+    asleep: bool = False
+    """What it needs is what it keeps asleep."""
     pinned: bool = False
     idle: float = 0.0
     """Seconds since its last request."""
@@ -134,10 +137,10 @@ class CheapestBack:
         never = self._never(name, terms, residents, device)
         if never is not None:
             return never
-        loading = next((one.name for one in residents if one.loading), None)
-        if loading is not None:
-            return Wait(f"model '{loading}' is being loaded")  # one at a time: loads share the device's memory
-        forced = [one for one in residents if _excludes(terms, one.terms)]
+        moving = next((one for one in residents if one.moving), None)
+        if moving is not None:  # one at a time: each measures the memory that all share
+            return Wait(f"model '{moving.name}' {moving.moving}")
+        forced = [one for one in residents if _excludes(terms, one)]
         others = [one for one in residents if one not in forced]
         excess = _excess(terms, others, device)
         free = [one for one in others if not _held(one)]
@@ -155,7 +158,7 @@ class CheapestBack:
         return Evict(tuple(one.name for one in chosen))
 
     def _never(self, name: str, terms: Terms, residents: Sequence[Resident], device: Device) -> Never | None:
-        fixed = next((one.name for one in residents if one.pinned and _excludes(terms, one.terms)), None)
+        fixed = next((one.name for one in residents if one.pinned and _excludes(terms, one)), None)
         if fixed is not None:
             return Never(f"model '{name}' cannot be there beside '{fixed}', which is pinned", f"`ingle unpin {fixed}`")
         if device.budget is None:
@@ -186,8 +189,9 @@ class CheapestBack:
         return Wait(f"model {' and '.join(words)}" if words else "memory", min(pauses, default=None), busy)
 
 
-def _excludes(new: Terms, old: Terms) -> bool:
-    return new.exclusive or old.exclusive or (new.group is not None and new.group == old.group)
+def _excludes(new: Terms, one: Resident) -> bool:
+    old = one.terms
+    return not one.asleep and (new.exclusive or old.exclusive or (new.group is not None and new.group == old.group))
 
 
 def _held(one: Resident) -> bool:
@@ -203,7 +207,7 @@ def _why_held(one: Resident) -> str:
     return "is busy" if one.busy else "has just been loaded"
 
 
-def _cost(one: Resident) -> float:
+def cost(one: Resident) -> float:
     """Return the seconds of loading in a second that it costs to have it gone; of two never asked, the older goes."""
     return one.terms.reload_s * one.terms.weight * (one.rate + 1e-9 / (1 + one.idle))
 
@@ -214,7 +218,7 @@ def _victims(free: Sequence[Resident], excess: int) -> list[Resident]:
         return []
     if len(free) > EXACT:
         chosen = []
-        for one in sorted(free, key=lambda one: _cost(one) / max(1, one.terms.need)):
+        for one in sorted(free, key=lambda one: cost(one) / max(1, one.terms.need)):
             if excess > 0:
                 chosen.append(one)
                 excess -= one.terms.need
@@ -225,7 +229,7 @@ def _victims(free: Sequence[Resident], excess: int) -> list[Resident]:
         for some in combinations(free, count)
         if sum(one.terms.need for one in some) >= excess
     )
-    return list(min(sets, key=lambda some: sum(map(_cost, some))))
+    return list(min(sets, key=lambda some: sum(map(cost, some))))
 
 
 def _excess(terms: Terms, residents: Sequence[Resident], device: Device) -> int:
@@ -237,7 +241,7 @@ def _excess(terms: Terms, residents: Sequence[Resident], device: Device) -> int:
 
 def _tight(terms: Terms, residents: Sequence[Resident], device: Device) -> bool:
     """Return whether what leaves has to be gone first."""
-    excludes = any(one.leaving and _excludes(terms, one.terms) for one in residents)
+    excludes = any(one.leaving and _excludes(terms, one) for one in residents)
     if device.budget is None:
         return excludes
     return excludes or terms.need + sum(one.terms.need for one in residents) > device.budget

@@ -10,6 +10,7 @@ from enum import Enum
 
 from ingle.wire.schema import TEXT_OPS, Phase
 
+from ingled.core.ladder import Sleep
 from ingled.core.placement import Terms, Uses
 from ingled.core.story import Story
 
@@ -20,6 +21,10 @@ class State(Enum):
     COLD = "cold"
     LOADING = "loading"
     READY = "ready"
+    DOZING = "dozing"
+    """It falls asleep."""
+    SLEEPING = "sleeping"
+    WAKING = "waking"
     STOPPING = "stopping"
     FAILED = "failed"
 
@@ -29,6 +34,9 @@ class Cause(Enum):
 
     WANTED = "wanted"
     READY = "worker ready"
+    TO_SLEEP = "put to sleep"
+    ASLEEP = "asleep"
+    SLEEP_FAILED = "cannot sleep"
     LOAD_FAILED = "load failed"
     GONE = "worker gone"
     UNWANTED = "unload"
@@ -55,7 +63,22 @@ TRANSITIONS: dict[tuple[State, Cause], State] = {
     (State.FAILED, Cause.UNWANTED): State.COLD,
     (State.COLD, Cause.ADOPTED): State.LOADING,
     (State.FAILED, Cause.ADOPTED): State.LOADING,
+    (State.READY, Cause.TO_SLEEP): State.DOZING,
+    (State.DOZING, Cause.ASLEEP): State.SLEEPING,
+    (State.LOADING, Cause.ASLEEP): State.SLEEPING,
+    (State.SLEEPING, Cause.WANTED): State.WAKING,
+    (State.SLEEPING, Cause.EVICTED): State.STOPPING,
+    (State.WAKING, Cause.READY): State.READY,
+    **{(state, Cause.SLEEP_FAILED): State.STOPPING for state in (State.DOZING, State.WAKING, State.LOADING)},
+    **{(state, Cause.UNWANTED): State.STOPPING for state in (State.DOZING, State.SLEEPING, State.WAKING)},
+    **{(state, Cause.DYING): State.STOPPING for state in (State.DOZING, State.SLEEPING, State.WAKING)},
+    **{(state, Cause.GONE): State.COLD for state in (State.DOZING, State.SLEEPING, State.WAKING)},
 }
+
+AWAY = (State.COLD, State.FAILED, State.SLEEPING)
+"""It cannot answer, and does not change by itself: whoever wants it has to have it brought back."""
+MOVING = (State.LOADING, State.DOZING, State.WAKING)
+"""What it takes of its device changes: of one device, only one model does this at a time."""
 
 
 class IllegalTransition(AssertionError):
@@ -123,6 +146,11 @@ class Model:
     """The configuration has it no more: it goes when it has nothing left to do."""
     later: tuple[str | None, str | None, tuple[str, ...]] | None = None
     """License, revision and ops of what the next worker will run."""
+    sleep: Sleep = field(default_factory=Sleep)
+    level: int = 0
+    """At which it sleeps, or falls asleep, or from which it wakes; 0 otherwise."""
+    asleep: bool = False
+    """It takes only what it keeps asleep, also while it is being stopped."""
     uses: Uses = field(default_factory=Uses)
     used_at: float = 0.0
     """When its last request came or ended."""
@@ -153,12 +181,25 @@ class Model:
         self.story.add(now, f"{self.state.value} -> failed (abandoned: {why})")
         self.state, self.why, self.since, self.retry_at = State.FAILED, why, now, now + RETRY_FIRST_S
         self.worker = self.pid = self.phase = self.ready_at = self.restart_at = None
-        self.dying = self.wanted_again = False
-        self.percent = self.base = 0
+        self.dying = self.wanted_again = self.asleep = False
+        self.percent = self.base = self.level = 0
 
     def was_stable(self, now: float) -> bool:
         """Return whether its worker has been ready for a good while."""
         return self.ready_at is not None and now - self.ready_at >= STABLE_S
+
+    def left_s(self, now: float) -> float | None:
+        """Return the seconds until it could answer, once it is being brought back; None while nothing was measured."""
+        match self.state:
+            case State.READY:
+                return 0.0
+            case State.SLEEPING:
+                return self.sleep.back_s(self.level)
+            case State.WAKING:
+                return max(0.0, self.sleep.back_s(self.level) - (now - self.since))
+            case State.LOADING if self.loads:
+                return max(0.0, self.terms.reload_s - (now - self.since))
+        return self.terms.reload_s if self.loads else None
 
     @property
     def doing(self) -> str:
@@ -175,10 +216,13 @@ class Model:
                 self.name,
                 f"model '{self.name}' is {old.value}: '{cause.value}' cannot happen now (story: {story})",
             )
-        if new is State.READY:
+        if old is State.WAKING and new is State.READY:
+            self.sleep = changed(self.sleep, wake_s={**self.sleep.wake_s, self.level: now - self.since})
+        elif new is State.READY:
             self.loads += 1
             self.terms = changed(self.terms, reload_s=max(0.01, now - self.since))
         self.state = new
+        self.asleep = new is State.SLEEPING or (self.asleep and new is State.STOPPING)
         self.since = now
         self.waits = None
         self.story.add(now, f"{old.value} -> {new.value} ({cause.value})")
@@ -190,11 +234,12 @@ class Model:
             self.why = None
             self.log = ()
             self.ready_at = now
+            self.level = 0
         if new is not State.READY:
             self.closed = False
         if new in (State.COLD, State.FAILED):
             self.settle()
             self.worker = self.pid = self.phase = self.ready_at = None
             self.dying = self.wanted_again = False
-            self.percent = self.base = 0
+            self.percent = self.base = self.level = 0
         return old, new

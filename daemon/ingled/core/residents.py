@@ -9,10 +9,12 @@ from ingle.wire.schema import Phase, Result
 from ingled.core import effects as do
 from ingled.core import events as on
 from ingled.core.accounts import visible
+from ingled.core.ladder import level_for, who_may_sleep
 from ingled.core.naming import Unusable
 from ingled.core.outcomes import unusable
-from ingled.core.placement import CheapestBack, Decision, Device, Evict, Fits, Never, Policy, Resident, Wait
-from ingled.core.residency import Cause, Model, State
+from ingled.core.placement import CheapestBack, Decision, Device, Evict, Fits, Never, Policy, Resident, Wait, cost
+from ingled.core.residency import AWAY, MOVING, Cause, Model, State
+from ingled.core.sleepers import Sleepers
 
 if TYPE_CHECKING:
     from ingled.core.workers import Workers
@@ -23,7 +25,8 @@ PATIENCE_S = 30.0
 TIMERS = ("place", "ttl", "back")
 """Kinds of timers that are for here."""
 
-PRESENT = (State.LOADING, State.READY, State.STOPPING)
+PRESENT = (State.READY, State.SLEEPING, State.STOPPING, *MOVING)
+IN_WORDS = {State.LOADING: "is being loaded", State.DOZING: "falls asleep", State.WAKING: "wakes up"}
 
 
 class Residents:
@@ -40,6 +43,9 @@ class Residents:
         """Models that are to be loaded, and since when; the first has waited longest."""
         self.hints: set[str] = set()
         """Those of them that are wanted though no request waits."""
+        self.host: int | None = None
+        """Bytes of the machine's memory that weights of sleeping models may take; None: not known."""
+        self.sleepers = Sleepers(workers, self)
 
     def busy(self, name: str) -> bool:
         """Return whether a model runs requests."""
@@ -47,18 +53,28 @@ class Residents:
 
     def seen(self, now: float, model: Model) -> Resident:
         """Return a model that is there as the policy sees it."""
-        loading = model.state is State.LOADING
+        state, terms = model.state, model.terms
+        if model.asleep:  # what would be lost is that it wakes faster than it loads
+            saved = max(0.01, terms.reload_s - model.sleep.back_s(model.level))
+            terms = replace(terms, need=model.sleep.left, reload_s=saved, min_resident=0.0)
+        elif state is State.READY and (level := self._level(now, model)):
+            terms = replace(terms, reload_s=model.sleep.back_s(level))
         return Resident(
             model.name,
-            model.terms,
-            busy=loading or self.busy(model.name),
-            leaving=model.state is State.STOPPING,
-            loading=loading,
+            terms,
+            busy=state in MOVING or self.busy(model.name),
+            leaving=state is State.STOPPING,
+            moving=IN_WORDS.get(state, ""),
+            asleep=model.asleep,
             pinned=model.pinned,
             idle=model.idle(now),
             rate=model.uses.rate(now),
             age=now - model.ready_at if model.ready_at is not None else 0.0,
         )
+
+    def _level(self, now: float, model: Model) -> int:
+        """Return the level to which a model goes that gives its memory back, or 0: it goes out."""
+        return 0 if model.state is not State.READY else level_for(model.sleep, model.uses.rate(now), self.host)
 
     def present(self, now: float) -> list[Resident]:
         """Return all models that take memory."""
@@ -69,10 +85,12 @@ class Residents:
         others = [one for one in self.present(now) if one.name != model.name]
         return self.policy.decide(model.name, model.terms, [*others, *promised], self.device)
 
-    def idle(self, now: float) -> list[Model]:
-        """Return the models that could give their memory back at once, those first that were used longest ago."""
-        ready = [one for one in self.models.values() if one.state is State.READY and not one.pinned]
-        return sorted((one for one in ready if not self.busy(one.name)), key=lambda one: one.used_at)
+    def idle(self, now: float, state: State = State.READY) -> list[Model]:
+        """Return the models that could give memory back, those first of which it costs least, byte for byte."""
+        found = [one for one in self.models.values() if one.state is state and not one.pinned]
+        seen = {one.name: self.seen(now, one) for one in found if not self.busy(one.name)}
+        names = sorted(seen, key=lambda name: cost(seen[name]) / max(1, seen[name].terms.need))
+        return [self.models[name] for name in names if name not in self.sleepers.due]
 
     def forget(self, name: str) -> None:
         """It is no longer wanted."""
@@ -87,13 +105,13 @@ class Residents:
 
     def place(self, now: float) -> list[do.Effect]:
         """Load what is wanted and fits, put out what has to go for it, and tell those who wait why they do."""
-        out: list[do.Effect] = []
+        out = self.sleepers.next(now)
         promised: list[Resident] = []
         closed: set[str] = set()
         ask_again: list[float] = []
         for name, since in list(self.wanted.items()):
             model = self.models[name]
-            if model.state not in (State.COLD, State.FAILED) or not self._wanted(name):
+            if model.state not in AWAY or not self._wanted(name):
                 self.forget(name)
                 continue
             if model.restart_at is not None:
@@ -101,10 +119,10 @@ class Residents:
             decision = self.decide(now, model, promised)
             match decision:
                 case Fits():
-                    out += self._workers.start(now, model)
+                    asleep = model.state is State.SLEEPING
+                    out += self._workers.wake(now, model) if asleep else self._workers.start(now, model)
                 case Evict():
-                    for victim in decision.models:
-                        out += self._put_out(now, self.models[victim], f"makes room for '{name}'")
+                    out += self._make_room(now, model, decision.models)
                     promised.append(Resident(name, model.terms, busy=True))
                     out += self._waits(now, model, "evicting", f"{name}: {', '.join(decision.models)} makes room")
                 case Wait():
@@ -149,14 +167,37 @@ class Residents:
         model.waits = (phase, why)
         return self._workers.tell(now, model)
 
+    def _make_room(self, now: float, model: Model, victims: Iterable[str]) -> list[do.Effect]:
+        """Let these give their memory back for a model: asleep, if it has room beside what they keep then."""
+        there = [one for one in self.present(now) if one.name != model.name and not one.leaving]
+        taken = model.terms.need + sum(one.terms.need for one in there if one.name not in victims)
+        levels = {name: level for name in victims if (level := self._level(now, self.models[name]))}
+        left = {name: self.models[name].sleep.left for name in levels}
+        budget = self.device.budget
+        sleepers = set(left) if budget is None else who_may_sleep(left, budget - taken)
+        why = f"makes room for '{model.name}'"
+        out: list[do.Effect] = []
+        for name in victims:
+            if name not in sleepers:
+                out += self._put_out(now, self.models[name], why)
+        for name in victims:  # one at a time: the others when this one sleeps, and what is needed is decided anew
+            if name in sleepers:
+                asleep = self.sleepers.begin(now, self.models[name], levels[name], why)
+                return [*out, *asleep, *self._back_later(now, self.models[name])]
+        return out
+
     def _put_out(self, now: float, model: Model, why: str) -> list[do.Effect]:
         """Stop the worker of an idle model."""
         model.story.add(now, why)
-        out = [do.Log("info", f"model '{model.name}': {why}"), *self._workers.move(now, model, Cause.EVICTED)]
-        out.append(do.StopWorker(model.name, model.worker, model.pid))
-        if model.comes_back is not None:
-            out.append(do.SetTimer(("back", model.name), now + model.comes_back))
-        return out
+        told = do.Log("info", f"model '{model.name}': {why}", model.name)
+        stop = do.StopWorker(model.name, model.worker, model.pid)
+        return [told, *self._workers.move(now, model, Cause.EVICTED), stop, *self._back_later(now, model)]
+
+    def _back_later(self, now: float, model: Model) -> list[do.Effect]:
+        """Look in a while whether a model that has gone for others may come back."""
+        if model.comes_back is None:
+            return []
+        return [do.SetTimer(("back", model.name), now + model.comes_back)]
 
     def timer(self, e: on.TimerFired) -> list[do.Effect]:
         """A model was idle for long, or may come back; for `place` there is nothing to do but look for room."""
@@ -166,12 +207,12 @@ class Residents:
         model = self.models.get(name)
         if model is None:
             return []
-        if kind == "ttl" and model.state is State.READY and model.ttl is not None:
+        if kind == "ttl" and model.state in (State.READY, State.SLEEPING) and model.ttl is not None:
             left = model.ttl - model.idle(e.now)
             if self.busy(name) or model.pinned or left > 0:
                 return [do.SetTimer(e.key, e.now + (left if left > 0 else model.ttl))]
             return self._put_out(e.now, model, f"was idle for {model.ttl:.0f} s")
-        if kind == "back" and model.state is State.COLD and model.comes_back is not None:
+        if kind == "back" and model.state in (State.COLD, State.SLEEPING) and model.comes_back is not None:
             return self._back(e.now, model, model.comes_back)
         return []
 
@@ -219,7 +260,8 @@ class Residents:
         model = self.models[name]
         out: list[do.Effect] = []
         why = None
-        if model.state is State.COLD and model.restart_at is None and not self._workers.draining:
+        away = model.state in (State.COLD, State.SLEEPING)
+        if away and model.restart_at is None and not self._workers.draining:
             decision = self.decide(e.now, model)
             if isinstance(decision, Fits | Evict):
                 self.want(e.now, model, hint=True)
@@ -227,23 +269,32 @@ class Residents:
             else:
                 why = decision.why
         model.used(e.now)
-        left = 0.0 if model.state is State.READY else model.terms.reload_s
-        if model.state is State.LOADING:
-            left = max(0.0, left - (e.now - model.since))
-        eta = round(left * 1000) if model.loads or model.state is State.READY else None
-        in_time = None if eta is None else why is None and left <= e.within_s
+        left = model.left_s(e.now)
+        eta = None if left is None else round(left * 1000)
+        in_time = None if left is None else why is None and left <= e.within_s
         why = None if why is None else self._workers.names.blot(why, e.caller.rights)
         value = {"model": name, "state": model.state.value, "eta_ms": eta, "in_time": in_time, "why": why}
         return [*out, do.Send(e.caller.conn, Result(e.ref, value))]
 
     def give_back(self, e: on.YieldAsked) -> list[do.Effect]:
-        """Put idle models out, until so many bytes are free or none is left."""
-        out: list[do.Effect] = []
-        gone, freed = [], 0
-        for model in self.idle(e.now):
-            if e.need is not None and freed >= e.need:
-                break
-            out += self._put_out(e.now, model, "gives its memory back")
-            gone += visible([model.name], e.caller.rights)
-            freed += model.terms.need
+        """Have idle models give memory back, until so many bytes are free or none is left."""
+        out, names, freed = self._free(e.now, e.need, "gives its memory back")
+        gone = visible(names, e.caller.rights)
         return [*out, do.Send(e.caller.conn, Result(e.ref, {"models": gone, "bytes": freed}))]
+
+    def _free(self, now: float, need: int | None, why: str) -> tuple[list[do.Effect], list[str], int]:
+        """Have idle models give back so many bytes (None: all that sleep can free); those that sleep go last."""
+        out: list[do.Effect] = []
+        gone: list[str] = []
+        freed = 0
+        for model in [*self.idle(now), *(() if need is None else self.idle(now, State.SLEEPING))]:
+            if need is not None and freed >= need:
+                break
+            asleep, level = model.state is State.SLEEPING, self._level(now, model)
+            freed += model.sleep.left if asleep else model.terms.need - (model.sleep.left if level else 0)
+            gone.append(model.name)
+            if level:
+                self.sleepers.due[model.name] = (level, why)
+            else:
+                out += self._put_out(now, model, why)
+        return out, gone, freed

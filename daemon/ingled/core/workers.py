@@ -18,11 +18,17 @@ from ingled.core.outcomes import failed, refuse, told, unusable, why_failed
 from ingled.core.pipeline import Pipeline
 from ingled.core.placement import Device, Never
 from ingled.core.requests import Stage
-from ingled.core.residency import CRASHES, Cause, Model, State
+from ingled.core.residency import AWAY, CRASHES, MOVING, Cause, Model, State
 from ingled.core.residents import PATIENCE_S, Residents
 
 RESTART_S = (0.0, 1.0, 2.0, 4.0, 8.0)
 """Pauses before a worker that died is replaced, by its deaths in a row."""
+
+ASLEEP = (State.DOZING, State.SLEEPING)
+"""If its worker ends, it is not replaced for that: nobody was using it."""
+
+SETTLED = (State.READY, State.WAKING, *ASLEEP)
+"""Its worker has been ready."""
 
 NURSERY_SHARE = 60
 """Percent of a load that the start of the engine takes, where the nursery has to do it first."""
@@ -93,6 +99,13 @@ class Workers:
         clear = do.ClearTimer(("restart", model.name))
         return [*self.move(now, model, Cause.WANTED), clear, do.StartWorker(model.name)]
 
+    def wake(self, now: float, model: Model) -> list[do.Effect]:
+        """Have a worker wake its model, and tell those who wait for that."""
+        assert model.worker is not None, "a model that sleeps has a worker"
+        self.residents.forget(model.name)
+        woken = [*self.move(now, model, Cause.WANTED), do.WakeWorker(model.name, model.worker)]
+        return [*woken, *self.tell(now, model)]
+
     def move(self, now: float, model: Model, cause: Cause) -> list[do.Effect]:
         old, new = model.move(now, cause)
         value = {"model": model.name, "state": new.value, "was": old.value, "why": model.why or cause.value}
@@ -110,9 +123,9 @@ class Workers:
             return [refuse(e.caller.conn, e.ref, "draining", "the daemon is shutting down", "try again later")]
         model = self.models[name]
         model.crashes = 0  # somebody cares: begin to count anew
-        if model.state in (State.COLD, State.FAILED):
+        if model.state in AWAY:
             self.residents.want(e.now, model, hint=True)
-        elif model.state is State.STOPPING:
+        elif model.state in (State.STOPPING, State.DOZING):
             model.wanted_again = True
         call = Loading(name, e.caller.conn, e.ref, e.caller.rights)
         self._loads.append(call)
@@ -137,7 +150,7 @@ class Workers:
         for record in busy:
             end = failed(record.id, "cancelled", f"model '{name}' was unloaded", "ask again to load it", "client")
             out += self.desk.end_now(e.now, record, end)
-        if model.state in (State.LOADING, State.READY):
+        if model.state in (State.READY, State.SLEEPING, *MOVING):
             worker, pid = model.worker, model.pid
             # Where the fork is still under way, its report is answered by the order to end it.
             out += [*self.move(e.now, model, Cause.UNWANTED), do.StopWorker(name, worker, pid)]
@@ -166,7 +179,7 @@ class Workers:
         if model is not None and model.state is State.STOPPING and model.pid is None:
             model.pid = e.pid  # it was unwanted before it was born; its end is waited for
             return [do.StopWorker(e.model, None, e.pid)]
-        if model is not None and model.state is State.READY and model.pid == e.pid:
+        if model is not None and model.state in SETTLED and model.pid == e.pid:
             return []  # it was quicker than its nursery's word of it
         if model is None or model.state is not State.LOADING or model.pid not in (None, e.pid):
             if model is None or model.pid != e.pid:
@@ -245,7 +258,9 @@ class Workers:
     def ready(self, e: on.WorkerReady) -> list[do.Effect]:
         """A worker can run requests: those that waited are given to it."""
         model = self.models.get(e.model)
-        if model is None or model.state is not State.LOADING or model.pid != e.pid:
+        if model is not None and model.state is State.DOZING and model.pid == e.pid:  # a link has lost the order
+            return [do.SleepWorker(model.name, model.worker or "", model.level)]
+        if model is None or model.state not in (State.LOADING, State.WAKING) or model.pid != e.pid:
             return []
         out = self.move(e.now, model, Cause.READY)
         if model.ttl is not None:
@@ -277,9 +292,9 @@ class Workers:
     def engine_died(self, e: on.EngineDied) -> list[do.Effect]:
         """Its process is about to end; until then nothing more is given to it, and its requests wait for the next."""
         model = self.models.get(e.model)
-        if model is None or model.pid != e.pid or model.state not in (State.READY, State.LOADING):
+        if model is None or model.pid != e.pid or model.state not in (State.READY, State.SLEEPING, *MOVING):
             return []
-        model.why, model.dying = e.why, True
+        model.why, model.dying = e.why, model.state not in ASLEEP or self.waited_for(model.name)
         stop = do.StopWorker(model.name, model.worker, model.pid)
         return [*self.move(e.now, model, Cause.DYING), stop]
 
@@ -296,6 +311,7 @@ class Workers:
                 out += [do.KeepWaiting(record)] if record.stage is Stage.QUEUED else []
         running = self.requests.running(e.model)
         crashed = model.state is not State.STOPPING or model.dying
+        needless = model.state in ASLEEP and not self.waited_for(model.name)
         if crashed:
             model.why = model.why if model.dying else f"the worker ended: {e.why}"
             model.story.add(e.now, model.why or e.why)
@@ -308,7 +324,7 @@ class Workers:
             out += self.desk.resume_later(e.now, record, model)
         if model.crashes > CRASHES:
             out += self._give_up(e.now, model)
-        elif not self.draining or self.requests.waiting(e.model):
+        elif (not self.draining and not needless) or self.requests.waiting(e.model):
             model.restart_at = e.now + RESTART_S[min(model.crashes, len(RESTART_S)) - 1]
             out.append(do.SetTimer(("restart", model.name), model.restart_at))
         return out

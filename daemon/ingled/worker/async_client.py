@@ -56,10 +56,6 @@ class Counter(StatLoggerBase):  # type: ignore[misc]
     def log_engine_initialized(self) -> None:
         """Do nothing: loading is reported by the engine."""
 
-    def forget(self) -> None:
-        """Count from zero."""
-        self._now = Load()
-
     def load_now(self, engine: Any) -> Load:
         """Return the last step's counts; vLLM tells nothing of an abort, nor while it is idle."""
         if engine.output_processor.get_num_unfinished_requests() == 0:
@@ -93,10 +89,6 @@ class AsyncClient:
 
     async def start(self) -> None:
         """Do nothing: AsyncLLM begins with its first request."""
-
-    def forget(self) -> None:
-        """Count from zero."""
-        self._counter.forget()
 
     def load_now(self) -> Load:
         """Return the last step's counts."""

@@ -236,10 +236,6 @@ class CoreClient:
         if tell:
             self._spawn(self._stop([id]))
 
-    def forget(self) -> None:
-        """Count from zero."""
-        self._prompt_tokens = self._cached_tokens = self._completion_tokens = 0
-
     def load_now(self) -> Load:
         """Return the last step's counts; the core tells nothing of an abort, nor while it is idle."""
         totals = (self._prompt_tokens, self._cached_tokens, self._completion_tokens)

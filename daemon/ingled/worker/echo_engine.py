@@ -24,6 +24,7 @@ from msgspec import Struct
 
 from ingled.link import Estimate, Family, Gpu, Info, Planned, Spec
 from ingled.worker import vectors
+from ingled.worker.echo_sleep import EchoBed
 from ingled.worker.engine import (
     Delta,
     End,
@@ -33,10 +34,12 @@ from ingled.worker.engine import (
     LoadError,
     Report,
     Request,
+    Slept,
     answer_too_long,
     prompt_too_long,
 )
 from ingled.worker.generated import Generated
+from ingled.worker.sleeper import Sleeper
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 REMEMBERED = 64
@@ -60,6 +63,10 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
     """What it says that it takes; it takes nothing."""
     gpu: Gpu | None = None
     """The GPU on which it says it is."""
+    sleep: Literal["", "works", "raises", "keeps", "changes"] = ""
+    """Whether it can sleep; or it fails at that, keeps its memory, or answers differently when it wakes."""
+    sleep_ms: float = 0.0
+    """Time that falling asleep takes, and waking."""
     fail_at: int = 0
     """Tokens of an answer before `crash`, `die`, `exit` and `hang`."""
 
@@ -141,6 +148,7 @@ class EchoEngine:
         self._seen: dict[str, deque[list[str]]] = {}
         self._totals = [0, 0, 0]
         self._measures = False
+        self._sleeper: Sleeper
 
     async def load(self, report: Report) -> Info:
         """Wait as long as the options say."""
@@ -154,7 +162,17 @@ class EchoEngine:
             raise LoadError("the echo engine was told to fail")
         report("warming", 100)
         places = int(self._spec.options.get("max_num_seqs", 1 << 20))
-        return Info("echo", self._context, max_running=places, load_s=time.monotonic() - started)
+        return self._info(places, time.monotonic() - started)
+
+    def _info(self, places: int, load_s: float) -> Info:
+        how, memory = self._options.sleep, self._options.memory
+        info = Info("echo", self._context, max_running=places, load_s=load_s)
+        if not how:
+            return info
+        held = memory.weights + memory.kv_cache
+        taken = held + memory.activations + memory.process
+        self._sleeper = Sleeper(EchoBed(how, memory, self._options.sleep_ms / 1000), held, taken)
+        return msgspec.structs.replace(info, no_sleep="", device_weights=memory.weights, taken_bytes=taken)
 
     def run(self, request: Request, news: Callable[[], None]) -> Generated:
         """Begin to answer."""
@@ -253,6 +271,14 @@ class EchoEngine:
 
     async def health(self, deadline: float) -> None:
         """Return at once: there is no engine to hang."""
+
+    async def sleep(self, level: int) -> Slept:
+        """Do as the options say."""
+        return await self._sleeper.sleep(level)
+
+    async def wake(self) -> int:
+        """Do as the options say."""
+        return await self._sleeper.wake()
 
     async def shutdown(self) -> None:
         """Do nothing: there are no processes."""

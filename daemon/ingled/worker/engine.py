@@ -93,6 +93,18 @@ class EngineDead(Exception):
     """The engine is gone or hangs: nothing will come from it any more."""
 
 
+@dataclass(frozen=True, slots=True)
+class Slept:
+    """What an engine keeps of its devices while it sleeps, and what it has given back, in bytes."""
+
+    left: int
+    freed: int
+
+
+class SleepError(Exception):
+    """The engine did not sleep or wake as it should, and has to be started anew; the text says what it did."""
+
+
 class LoadError(Exception):
     """The model cannot be loaded; the text is the engine's own reason in one line."""
 
@@ -157,6 +169,14 @@ class Engine(Protocol):
 
     async def health(self, deadline: float) -> None:
         """Return when the engine has answered. Raises EngineDead, after `deadline` seconds at the latest."""
+        ...
+
+    async def sleep(self, level: int) -> Slept:
+        """Give weights and KV cache back, when all requests have ended. Raises SleepError."""
+        ...
+
+    async def wake(self) -> int:
+        """Be as before; returns the bytes that it has of its devices. Raises SleepError."""
         ...
 
     async def shutdown(self) -> None:

@@ -37,10 +37,6 @@ class PoolingClient:
         if TASK not in tasks:
             raise LoadError(f"the model makes no embeddings: vLLM offers {', '.join(tasks)} with it")
 
-    def forget(self) -> None:
-        """Count from zero."""
-        self._counter.forget()
-
     def load_now(self) -> Load:
         """Return the last step's counts."""
         return self._counter.load_now(self._engine)

@@ -21,7 +21,7 @@ from ingle.wire.schema import BODIES
 from ingled import link
 from ingled.worker import group, log_tail
 from ingled.worker.catalog import make_engine
-from ingled.worker.engine import Delta, Engine, EngineDead, EngineRefused, LoadError, Request
+from ingled.worker.engine import Delta, Engine, EngineDead, EngineRefused, LoadError, Request, SleepError
 from ingled.worker.stream import Stream
 from ingled.worker.uplink import Uplink
 
@@ -33,6 +33,7 @@ MEMORY_S = 10.0
 """How often the memory is measured: the kernel walks all pages for it."""
 
 ASKED, EXPIRED, DIED, FAILED = "the broker asked for it", "no broker answered", "the engine died", "loading failed"
+RESTLESS = "it cannot sleep"
 
 
 class Worker:
@@ -46,6 +47,8 @@ class Worker:
         self._engine: Engine = make_engine(spec, folder, log_file)
         self._info: link.Info | None = None
         self._loading = link.Loading("configuring", 0)
+        self._asleep: link.Asleep | None = None
+        self._moving = ""  # that the engine falls asleep, or wakes
         self._streams: dict[str, Stream] = {}
         self._open = 0
         """Requests that the engine has and that have not ended."""
@@ -76,7 +79,7 @@ class Worker:
             with contextlib.suppress(Exception):
                 await asyncio.wait_for(self._engine.shutdown(), SHUTDOWN_S)
         self._uplink.close()
-        return 1 if why in (DIED, FAILED) else 0
+        return 1 if why in (DIED, FAILED, RESTLESS) else 0
 
     # ------------------------------------------------------------ loading and background
 
@@ -108,7 +111,8 @@ class Worker:
     async def _watch(self) -> None:
         while True:
             try:
-                await self._engine.health(self._stuck)
+                if not self._moving:  # it answers nothing then, and has a deadline of its own
+                    await self._engine.health(self._stuck)
             except EngineDead as error:
                 log.error("%s", error)
                 self._die(str(error))
@@ -169,7 +173,14 @@ class Worker:
                 self._uplink.send(stream.end)
             elif stream.freed is not None:
                 self._uplink.send(stream.freed)
-        self._uplink.send(self._loading if self._info is None else link.Ready(self._info))
+        self._uplink.send(self._state())
+
+    def _state(self) -> link.Loading | link.Ready | link.Asleep:
+        if self._moving:
+            return link.Loading(self._moving)
+        if self._asleep is not None:
+            return self._asleep
+        return self._loading if self._info is None else link.Ready(self._info)
 
     def _receive(self, message: link.ToPeer) -> None:
         match message:
@@ -201,6 +212,10 @@ class Worker:
                     self._drop(request_id)
             case link.Measure():
                 self._uplink.send(link.Measured(message.ref, self._engine.families()))
+            case link.Sleep():
+                self._spawn(self._sleep(message.level))
+            case link.Wake():
+                self._spawn(self._wake())
             case link.Stop():
                 self.leave(ASKED)
             case _:
@@ -240,6 +255,46 @@ class Worker:
         stream.request = None
         self._open += 1
         stream.answer = self._engine.run(request, partial(self._advance, stream))
+
+    # ------------------------------------------------------------ sleep
+
+    async def _sleep(self, level: int) -> None:
+        if self._info is None or self._moving:
+            return  # an order that was given twice
+        if self._asleep is None:
+            began, self._moving = time.monotonic(), "falls asleep"
+            try:
+                slept = await self._engine.sleep(level)
+            except SleepError as error:
+                self._fail_sleep(error)
+                return
+            seconds = round(time.monotonic() - began, 3)
+            self._asleep = link.Asleep(self._info, level, slept.left, slept.freed, seconds)
+            self._moving = ""
+            log.info("asleep at level %d after %.1f s: %d MiB freed", level, seconds, slept.freed >> 20)
+        self._uplink.send(self._asleep)
+
+    async def _wake(self) -> None:
+        if self._info is None or self._moving:
+            return
+        woke = None
+        if self._asleep is not None:
+            began, self._moving = time.monotonic(), "wakes"
+            try:
+                taken = await self._engine.wake()
+            except SleepError as error:
+                self._fail_sleep(error)
+                return
+            woke = link.Woke(self._asleep.level, round(time.monotonic() - began, 3), taken)
+            self._taken_bytes = max(self._taken_bytes, taken)
+            self._asleep, self._moving = None, ""
+            log.info("awake from level %d after %.1f s", woke.level, woke.seconds)
+        self._uplink.send(link.Ready(self._info, woke))
+
+    def _fail_sleep(self, error: SleepError) -> None:
+        log.error("%s", error, exc_info=error.__cause__)
+        self._uplink.send(link.SleepFailed(str(error)))
+        self.leave(RESTLESS)
 
     # ------------------------------------------------------------ one request
 

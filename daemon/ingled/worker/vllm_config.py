@@ -38,6 +38,8 @@ def engine_config(spec: Spec) -> Any:
     on_cpu = current_platform.is_cpu()
     if on_cpu:
         options.setdefault("enforce_eager", True)  # torch.compile costs 30 s there
+    elif _can_sleep():
+        options.setdefault("enable_sleep_mode", True)
     share = None if on_cpu else options.get("gpu_memory_utilization")
     by_hand = os.environ.get("VLLM_CPU_KVCACHE_SPACE") if on_cpu else share
     if options.get("kv_cache_memory_bytes") is None and by_hand:
@@ -56,6 +58,23 @@ def _made(options: dict[str, Any]) -> Any:
     if config.model_config.runner_type == "pooling" and options.get("runner") != "pooling":
         raise LoadError('the model makes no text: with runner = "pooling" in its profile it may make vectors of texts')
     return config
+
+
+def _can_sleep() -> bool:
+    """Return whether this vLLM can give weights and KV cache back while it lives on, on this platform."""
+    available = getattr(current_platform, "is_cumem_allocator_available", lambda: True)  # not in 0.26
+    return bool(current_platform.is_sleep_mode_available() and available())
+
+
+def no_sleep(config: Any) -> str:
+    """Return why a model with this configuration cannot sleep; empty when it can."""
+    if current_platform.is_cpu():
+        return "on a CPU, vLLM's sleep gives no memory back"
+    if not config.model_config.enable_sleep_mode:
+        return "vLLM's sleep mode is off: by enable_sleep_mode of its profile, or because this vLLM has none here"
+    if config.parallel_config.worker_extension_cls != NAME:
+        return "its profile has a worker_extension_cls of its own, and what sleep gives back could not be seen"
+    return ""
 
 
 def kv_bytes(config: Any, concurrency: int | None) -> int:

@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -26,10 +27,11 @@ from ingled.worker import core_client, log_tail
 from ingled.worker.ahead import Ahead
 from ingled.worker.async_client import AsyncClient, Counter
 from ingled.worker.core_client import CoreClient
-from ingled.worker.engine import Answer, EngineDead, EngineRefused, Load, LoadError, Report, Request
+from ingled.worker.engine import Answer, Delta, EngineDead, EngineRefused, Load, LoadError, Report, Request, Slept
 from ingled.worker.group import die_with_parent
 from ingled.worker.pooling_client import PoolingClient
-from ingled.worker.vllm_config import engine_config, use_folder
+from ingled.worker.sleeper import DEEP, DeviceMemory, Sleeper
+from ingled.worker.vllm_config import engine_config, no_sleep, use_folder
 from ingled.worker.vllm_errors import one_line
 from ingled.worker.vllm_names import END_USES, METRIC_USES, absent
 from ingled.worker.vllm_probe import NAME, give_back
@@ -41,6 +43,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 POLL_S = 0.25
+HELLO = "Hello"
+"""The prompt of the first token, and of those that must stay the same in sleep."""
+SAMPLE_TOKENS = 8
 T = TypeVar("T")
 
 
@@ -58,6 +63,9 @@ class VllmEngine:
         self._client: AsyncClient | CoreClient | PoolingClient
         self._measures = self._tried = False
         self._metrics: EngineMetrics | None = None
+        self._sleeper: Sleeper
+        self._own = Load()  # tokens that nobody has asked for
+        self._samples = 0
         # EngineCore dies with the *thread* that forked it (PR_SET_PDEATHSIG): this one lives as long as the engine.
         self._thread = ThreadPoolExecutor(1, "engine")
 
@@ -88,7 +96,9 @@ class VllmEngine:
         await self._warm()
         self.measure(self._measures)
         give_back()
-        return self._info(*await self._settle())
+        found = await self._settle()
+        self._sleeper = Sleeper(self, found["weights"] + found["kv_cache"], found["device"])
+        return self._info(found)
 
     def _configure(self) -> Any:
         if current_platform.is_cpu() and hasattr(torch.cpu, "_init_amx"):
@@ -137,37 +147,55 @@ class VllmEngine:
 
     async def _warm(self) -> None:
         """Ask something small: what a first request pays for is paid before `Ready`, and a broken model shows."""
-        body: Body
-        if self._pools:
-            what, body = "vector", EmbedBody(input=["Hello"])
-        else:
-            hello = ChatBody(messages=[ChatMessage(role="user", content="Hello")])
+        what = "vector" if self._pools else "token"
+        if not self._pools:
+            hello = ChatBody(messages=[ChatMessage(role="user", content=HELLO)])
             with contextlib.suppress(EngineRefused):  # a model may have no chat template
                 await self._requests.render(hello, "")
-            what, body = "token", CompleteBody(prompt="Hello", max_tokens=1, temperature=0.0, ignore_eos=True)
-        news = asyncio.Event()
-        answer = self.run(Request("warm", body, stream=False, salt="warm"), news.set)
         try:
-            while answer.take() is None:
-                await news.wait()
-                news.clear()
+            await self._answer(1)
         except EngineRefused as error:
             raise LoadError(f"the first {what} failed: {error.message}") from error
         except EngineDead as error:
             lines = log_tail.read_lines(self._log) if self._log else []
             raise LoadError(f"the engine died at its first {what}: {log_tail.root_cause(lines) or error}") from error
-        self._client.forget()
 
-    async def _settle(self) -> tuple[int, int]:
-        """Let EngineCore give back what loading has left over; returns what KV cache and process have of the device."""
+    async def _answer(self, tokens: int) -> Delta:
+        """Return the likeliest tokens behind a prompt, or its vector.
+
+        No prefix of it is found in the cache, and it is not counted.
+        """
+        before, self._samples = self._client.load_now(), self._samples + 1
+        metrics, self._counting.metrics = self._counting.metrics, None
+        body: Body = CompleteBody(prompt=HELLO, max_tokens=tokens, temperature=0.0, ignore_eos=True)
+        if self._pools:
+            body = EmbedBody(input=[HELLO])
+        news = asyncio.Event()
+        name = f"sample {self._samples}"
+        answer = self.run(Request(name, body, stream=False, salt=name), news.set)
+        while (delta := answer.take()) is None:
+            await news.wait()
+            news.clear()
+        self._counting.metrics = metrics
+        after, own = self._client.load_now(), self._own
+        self._own = Load(
+            prompt_tokens=own.prompt_tokens + after.prompt_tokens - before.prompt_tokens,
+            cached_tokens=own.cached_tokens + after.cached_tokens - before.cached_tokens,
+            completion_tokens=own.completion_tokens + after.completion_tokens - before.completion_tokens,
+        )
+        return delta
+
+    async def _settle(self) -> dict[str, int]:
+        """Let EngineCore give back what loading has left over; returns the bytes of the device that its parts have."""
         config = self._engine.vllm_config
         said = config.cache_config.kv_cache_memory_bytes or 0
         if config.parallel_config.worker_extension_cls != NAME:  # the profile has one of its own
-            return int(said), 0
+            return {"kv_cache": int(said), "weights": 0, "device": 0}
         found = await self._engine.collective_rpc("ingle_settle")
-        return sum(one["kv_cache"] for one in found) or int(said), sum(one["device"] for one in found)
+        sums = {part: sum(one[part] for one in found) for part in ("kv_cache", "weights", "device")}
+        return sums | {"kv_cache": sums["kv_cache"] or int(said)}
 
-    def _info(self, kv_bytes: int, device_bytes: int) -> Info:
+    def _info(self, found: dict[str, int]) -> Info:
         config = self._engine.vllm_config
         cache = config.cache_config
         tokens = getattr(cache, "kv_cache_size_tokens", None) or (cache.num_gpu_blocks or 0) * cache.block_size
@@ -175,11 +203,13 @@ class VllmEngine:
             engine=f"vllm {__version__}",
             context=config.model_config.max_model_len,
             kv_tokens=int(tokens),
-            kv_bytes=kv_bytes,
-            taken_bytes=device_bytes,
+            kv_bytes=found["kv_cache"],
+            taken_bytes=found["device"],
             weights_bytes=sum(file.stat().st_size for file in Path(self._spec.source).glob("*.safetensors")),
             max_running=config.scheduler_config.max_num_seqs if self._tells_ends else 0,
             device="cpu" if current_platform.is_cpu() else current_platform.get_device_name(),
+            no_sleep=no_sleep(config),
+            device_weights=found["weights"],
         )
 
     def run(self, request: Request, news: Callable[[], None]) -> Answer:
@@ -197,7 +227,15 @@ class VllmEngine:
 
     def load_now(self) -> Load:
         """Return the last step's counts."""
-        return Load() if self._engine is None else self._client.load_now()
+        if self._engine is None:
+            return Load()
+        now, own = self._client.load_now(), self._own
+        return replace(
+            now,
+            prompt_tokens=now.prompt_tokens - own.prompt_tokens,
+            cached_tokens=now.cached_tokens - own.cached_tokens,
+            completion_tokens=now.completion_tokens - own.completion_tokens,
+        )
 
     def measure(self, wanted: bool) -> None:
         """Have vLLM's own logger count, from the end of the load on, where this vLLM has it as ingle knows it."""
@@ -235,6 +273,40 @@ class VllmEngine:
             raise EngineDead(f"EngineCore has answered nothing for {deadline:.0f} s") from None
         except EngineDeadError as error:
             raise EngineDead("EngineCore has died") from error
+
+    async def sleep(self, level: int) -> Slept:
+        """Let EngineCore sleep, and see that it gave weights and KV cache back."""
+        return await self._sleeper.sleep(level)
+
+    async def wake(self) -> int:
+        """Wake EngineCore, and see that it answers as before."""
+        return await self._sleeper.wake()
+
+    async def device_memory(self) -> DeviceMemory:
+        """Return what EngineCore has of its devices, and what is free there."""
+        found = await self._engine.collective_rpc("ingle_memory")
+        own = None if any(one["own"] is None for one in found) else sum(one["own"] for one in found)
+        return DeviceMemory(own, sum(one["free"] for one in found))
+
+    async def sample(self) -> object:
+        """Return the tokens behind a fixed prompt, or its vector."""
+        delta = await self._answer(SAMPLE_TOKENS)
+        return delta.tokens, delta.vectors
+
+    async def suspend(self, level: int) -> None:
+        """Let EngineCore sleep; requests that still run end before."""
+        await self._engine.sleep(level, mode="wait")
+
+    async def resume(self, level: int) -> None:
+        """Wake EngineCore. At level 2 the weights are gone, and are read again before there is a KV cache."""
+        if level == DEEP:
+            await self._engine.wake_up(["weights"])
+            await self._engine.collective_rpc("reload_weights")
+            await self._engine.wake_up(["kv_cache"])
+        else:
+            await self._engine.wake_up()
+        if await self._engine.is_sleeping():
+            raise RuntimeError("EngineCore says that it still sleeps")
 
     async def shutdown(self) -> None:
         """End EngineCore."""

@@ -25,14 +25,34 @@ class Probe:
             for storage in (one.untyped_storage() for one in (cache if isinstance(cache, list | tuple) else [cache]))
         }
         give_back()
-        return {"kv_cache": sum(caches.values()), "device": self._ingle_device_bytes()}
+        device = 0
+        if self.device.type == "cuda":
+            import torch
 
-    def _ingle_device_bytes(self) -> int:
-        """Return what this process has of a GPU, by its driver, else by what torch has reserved; 0 on a CPU."""
-        device = self.device
-        if device.type != "cuda":
-            return 0
+            device = self._ingle_own_bytes() or int(torch.cuda.memory_reserved(self.device))
+        return {"kv_cache": sum(caches.values()), "weights": self._ingle_weights(), "device": device}
+
+    def ingle_memory(self) -> dict[str, int | None]:
+        """Return what this process has of its device, if the driver tells, and what is free there; 0 on a CPU."""
+        if self.device.type != "cuda":
+            return {"own": 0, "free": 0}
         import torch
+
+        free, _ = torch.cuda.mem_get_info(self.device)
+        return {"own": self._ingle_own_bytes(), "free": int(free)}
+
+    def _ingle_weights(self) -> int:
+        """Return the bytes of the weights on the device, where that has a memory of its own."""
+        if self.device.type == "cpu":
+            return 0
+        model = self.model_runner.get_model()
+        on_device = (one for one in (*model.parameters(), *model.buffers()) if one.device.type != "cpu")
+        storages = {one.data_ptr(): one.nbytes() for one in (tensor.untyped_storage() for tensor in on_device)}
+        return sum(storages.values())
+
+    def _ingle_own_bytes(self) -> int | None:
+        """Return what this process has of a GPU; None where its driver does not tell, as in some containers."""
+        device = self.device
         from vllm.platforms import current_platform
         from vllm.utils.import_utils import import_pynvml
 
@@ -47,7 +67,7 @@ class Probe:
                     return int(process.usedGpuMemory)
         except nvml.NVMLError:
             pass
-        return int(torch.cuda.memory_reserved(device))
+        return None
 
 
 def give_back() -> None:
