@@ -1,6 +1,7 @@
 """The broker's ROUTER against libzmq's sockets, our own DEALER, and peers that keep no rule."""
 
 import asyncio
+import contextlib
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ import pytest
 import zmq
 from ingle.zmtp import GREETING, Dealer, Frames
 from ingled.broker.listen import listen
-from ingled.broker.router import Peer, Router
+from ingled.broker.router import READ_BYTES, REST_S, Peer, Router
 
 READY = b"\x04\x1c\x05READY\x0bSocket-Type\x00\x00\x00\x06DEALER"
 DEADLINE_S = 30.0
@@ -29,7 +30,13 @@ class Served:
         """Where a test sets it: who waits until it is known who they are."""
         self.answer: Callable[[Peer, Frames], None] = lambda peer, frames: None
         self.router = Router(
-            self.loop, self._receive, self.gone.append, meet=self._meet, frame_bytes=1 << 20, backlog_bytes=1 << 20
+            self.loop,
+            self._receive,
+            self.gone.append,
+            meet=self._meet,
+            frame_bytes=1 << 20,
+            backlog_bytes=1 << 20,
+            rest_s=REST_S,
         )
         self.router.listen(listen(Path(self.path), 0o600))
 
@@ -231,4 +238,77 @@ def test_what_is_on_its_way_leaves_before_the_close(served: Served) -> None:
     while data := one.recv(1 << 16):
         got += data
     assert got.count(b"z") == 10_000
+    one.close()
+
+
+def flood(served: Served) -> tuple[socket.socket, socket.socket]:
+    """Return a connection on which a thousand messages were said at once, and one on which nothing was, by then."""
+    served.answer = lambda peer, frames: served.router.send(peer, frames[0])
+    pair = served.raw(GREETING + READY), served.raw(GREETING + READY)
+    for one in pair:
+        one.sendall(b"\0\1-")
+    served.until(lambda: len(served.heard) == 2)
+    pair[0].sendall(b"\0\5flood" * 1000)
+    return pair
+
+
+def test_between_two_messages_of_somebody_a_flood_has_one(served: Served) -> None:
+    one, other = flood(served)
+    other.sendall(b"\0\5other" * 3)
+    served.until(lambda: len(served.heard) == 1005)
+    said = [frames[0] for _, frames in served.heard]
+    last = len(said) - said[::-1].index(b"other")
+    assert last - said.index(b"other") <= 6
+    one.close()
+    other.close()
+
+
+def test_who_comes_while_a_flood_rests_is_heard_before_it_goes_on(served: Served) -> None:
+    def tried(peer: Peer, frames: Frames) -> None:
+        if frames == [b"flood"]:
+            peer.taken_s = 1.0  # however fast this machine is
+
+    one, other = flood(served)
+    served.answer = tried
+    served.until(lambda: served.heard[-1][1] == [b"flood"])
+    assert served.heard[-1][0].flood
+    assert not served.heard[-1][0].mask, "the kernel holds what it says"
+    other.sendall(b"\0\5other")
+    served.until(lambda: [b"other"] in [frames for _, frames in served.heard])
+    assert len(served.heard) < 1003, "it did not wait for the flood"
+    served.until(lambda: len(served.heard) == 1003)
+    served.until(lambda: not served.heard[2][0].flood)
+    one.sendall(b"\0\5later")
+    served.until(lambda: served.heard[-1][1] == [b"later"])
+    one.close()
+    other.close()
+    served.until(lambda: len(served.gone) == 2)
+
+
+def test_a_flood_that_stops_inside_a_message_is_heard_when_it_goes_on(served: Served) -> None:
+    def tried(peer: Peer, frames: Frames) -> None:
+        peer.taken_s = 1.0
+
+    served.answer = tried
+    one = served.raw(GREETING + READY)
+    one.sendall(b"\0\5flood" * 10 + b"\0\5fl")
+    served.until(lambda: len(served.heard) == 10)
+    served.turn()
+    one.sendall(b"ood")
+    served.until(lambda: len(served.heard) == 11)
+    one.close()
+    served.until(lambda: served.gone)
+
+
+def test_what_a_flood_says_waits_in_the_kernel(served: Served) -> None:
+    held: list[int] = []
+    served.answer = lambda peer, frames: held.append(sum(map(len, (one[0] for one in peer.behind))))
+    one = served.raw(GREETING + READY)
+    one.setblocking(False)
+    left = memoryview((b"\0\62" + b"x" * 50) * 5000)
+    while left or len(served.heard) < 5000:
+        with contextlib.suppress(BlockingIOError):
+            left = left[one.send(left) :]
+        served.turn()
+    assert max(held) <= READ_BYTES
     one.close()

@@ -1,5 +1,7 @@
 """The core under any order of events: served or refused exactly once, and who waits waits for something."""
 
+from collections import Counter
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -410,6 +412,7 @@ class Core(RuleBasedStateMachine):
             mine = [record for record in records if record.account == account]
             assert self.core.requests.open_of(account) == sum(record.stage is not Stage.KEPT for record in mine)
         assert known | self.ended >= self.accepted
+        assert +self.core.requests.stages == Counter(record.stage for record in records)
         assert set(self.streams) == known
 
 

@@ -40,7 +40,7 @@ from ingle.wire.schema import (
 from msgspec import UNSET, UnsetType
 
 from ingled.broker.reading import read, read_body
-from ingled.broker.router import Peer, Router
+from ingled.broker.router import REST_S, Peer, Router
 from ingled.broker.subscriptions import TOPICS, Subscription, Subscriptions
 from ingled.core import events as on
 from ingled.core.accounts import Rights
@@ -118,7 +118,13 @@ class Front:
         self._replied = replied
         self._verbs, self._daemon, self._rights = verbs, daemon, rights
         self.router = Router(
-            loop, self._receive, self._gone, meet=meet, frame_bytes=OVERSIZE, backlog_bytes=BACKLOG_BYTES
+            loop,
+            self._receive,
+            self._gone,
+            meet=meet,
+            frame_bytes=OVERSIZE,
+            backlog_bytes=BACKLOG_BYTES,
+            rest_s=REST_S,
         )
         self.connections: dict[int, Connection] = {}
         self.unreadable = 0

@@ -47,6 +47,10 @@ class Worker:
     tokens_s: float = 0.0
     busy_at: float = 0.0
     grants: dict[str, tuple[int, int]] = field(default_factory=dict)
+    aborts: list[str] = field(default_factory=list)
+    releases: list[str] = field(default_factory=list)
+    telling: bool = False
+    """The three above are about to be sent: those of one turn travel together."""
     heard_at: float = 0.0
     settled: bool = False
     """It has told all that it holds."""
@@ -123,27 +127,41 @@ class LinkFront:
 
     def abort(self, worker: str, id: str) -> None:
         """Make a worker end a request."""
-        self._to(worker, link.Abort([id]))
+        if (known := self._soon(worker)) is not None:
+            known.aborts.append(id)
 
     def release(self, worker: str, id: str) -> None:
         """Let a worker forget a request that has ended."""
-        self._to(worker, link.Release([id]))
+        if (known := self._soon(worker)) is not None:
+            known.releases.append(id)
 
     def grant(self, worker: str, id: str, n: int, ack: int) -> None:
-        """Let a worker send `n` more chunks and forget text below `ack`; those of one turn travel together."""
+        """Let a worker send `n` more chunks and forget text below `ack`."""
+        if (known := self._soon(worker)) is not None:
+            earlier, acked = known.grants.get(id, (0, 0))
+            known.grants[id] = (earlier + n, max(acked, ack))
+
+    def _soon(self, worker: str) -> Worker | None:
+        """Return a worker that is going to be told something at the end of this turn of the loop."""
+        known = self.workers.get(worker)
+        if known is not None and not known.telling:
+            known.telling = True
+            self._loop.call_soon(self._tell, worker)
+        return known
+
+    def _tell(self, worker: str) -> None:
         known = self.workers.get(worker)
         if known is None:
             return
-        if not known.grants:
-            self._loop.call_soon(self._flush_grants, worker)
-        earlier, acked = known.grants.get(id, (0, 0))
-        known.grants[id] = (earlier + n, max(acked, ack))
-
-    def _flush_grants(self, worker: str) -> None:
-        known = self.workers.get(worker)
-        if known is not None and known.grants:
-            grants, known.grants = known.grants, {}
+        known.telling = False
+        grants, aborts, releases = known.grants, known.aborts, known.releases
+        known.grants, known.aborts, known.releases = {}, [], []
+        if grants:
             self._to(worker, link.Credit(grants))
+        if aborts:
+            self._to(worker, link.Abort(aborts))
+        if releases:
+            self._to(worker, link.Release(releases))
 
     def sleep(self, worker: str, level: int) -> None:
         """Have a worker's engine sleep."""

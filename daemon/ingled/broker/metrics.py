@@ -142,7 +142,7 @@ class Snapshot(Collector):
         shell, front, requests = self._shell, self._shell.front, self._shell.control.requests
         open_now = GaugeMetricFamily("ingle_requests", "Requests by what they do now", labels=["state"])
         for stage in Stage:
-            open_now.add_metric([stage.value], len(requests.at(stage)))
+            open_now.add_metric([stage.value], requests.stages[stage])
         yield open_now
         over = CounterMetricFamily("ingle_requests_ended", "Requests by how they ended", labels=["outcome"])
         over.add_metric(["done"], requests.done_total)

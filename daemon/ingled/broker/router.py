@@ -5,7 +5,6 @@ than the message (`decisions/0004`). Who a peer is, the kernel says when it conn
 """
 
 import asyncio
-import contextlib
 import errno
 import logging
 import select
@@ -20,6 +19,7 @@ from itertools import count
 from ingle.zmtp import BrokenPeer, Frames, Zmtp, header
 
 from ingled.broker.descriptors import crowded, many
+from ingled.broker.rota import Rota
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +39,14 @@ HANDSHAKE_S = 2.0
 PAUSE_S = 0.2
 """Seconds until it is looked again whether there are descriptors for more connections."""
 
-ACCEPTS = 16
+ACCEPTS = 8
 """Connections taken at once."""
+
+PATIENCE_S = 0.002
+"""Seconds of the loop's time that a connection may take without having said all it had to say: then it is a flood."""
+
+REST_S = 0.001
+"""Seconds between two turns of floods, and between two lots of connections where there are always more."""
 
 LINGER_S = 0.2
 
@@ -61,10 +67,13 @@ class Peer:
         "behind",
         "connection",
         "ended",
+        "flood",
         "left",
+        "mask",
         "number",
         "pid",
         "protocol",
+        "taken_s",
         "uid",
         "waiting",
         "waiting_bytes",
@@ -78,6 +87,12 @@ class Peer:
         self.pid, self.uid, _ = _CREDENTIALS.unpack(found)
         self.behind: deque[Frames] = deque()
         """Messages that have been read, and wait for their turn."""
+        self.taken_s = 0.0
+        """Seconds of the loop's time that it has taken since it last had nothing more to say."""
+        self.flood = False
+        """That was more than others should wait for: what it says now waits in the kernel."""
+        self.mask = 0
+        """What the kernel is asked to tell of it."""
         self.waiting: deque[tuple[bytes, int]] = deque()
         """Bytes to be sent, and how many of them count towards the bound."""
         self.waiting_bytes = 0
@@ -99,10 +114,12 @@ class Router:
         meet: Callable[[int, Callable[[], None]], None],
         frame_bytes: int,
         backlog_bytes: int,
+        rest_s: float = 0.0,
     ) -> None:
         """Nothing of a peer is read before `meet`, which is given its uid, has called back.
 
-        `backlog_bytes` wait for a peer here; who leaves more unread is dropped.
+        `backlog_bytes` wait for a peer here; who leaves more unread is dropped. Floods rest for `rest_s` after each of
+        their turns: the loop sleeps meanwhile, and whoever else has something to say wakes it. 0: nobody rests.
         """
         self.no_identity = 0
         """Connections that did not get through their handshake."""
@@ -116,11 +133,16 @@ class Router:
         self._by_fd: dict[int, Peer] = {}
         self._new: deque[tuple[float, Peer]] = deque()
         """Connections and when their handshake has to be over."""
-        self._behind: deque[Peer] = deque()
+        self._rest_s = rest_s
+        self._behind: Rota[Peer] = Rota()
         """Peers of which there are messages to handle, or whose end is."""
+        self._floods: Rota[Peer] = Rota()
+        """Those of them that have tried our patience."""
+        self._floods_at = 0.0
+        """When they have their next turn."""
         self._events: deque[tuple[Peer | None, int]] = deque()
         """What the kernel has told and nobody has looked at yet."""
-        self._scheduled = False
+        self._scheduled = self._waking = False
         self._closed = False
 
     def listen(self, fd: int) -> None:
@@ -177,9 +199,9 @@ class Router:
             if sent == len(data):
                 return
             data = data[sent:]
-            self._poll.modify(peer.connection, select.EPOLLIN | select.EPOLLOUT)
         peer.waiting.append((data, size))
         peer.waiting_bytes += size
+        self._watch(peer)
         if peer.waiting_bytes > self._backlog_bytes:
             self.clogged += 1
             peer.behind.clear()
@@ -205,7 +227,22 @@ class Router:
                 return
             waiting.popleft()
             peer.waiting_bytes -= size
-        self._poll.modify(peer.connection, select.EPOLLIN)
+        self._watch(peer)
+
+    def _watch(self, peer: Peer) -> None:
+        """Have the kernel tell what matters of a peer now."""
+        mask = 0 if peer.flood else select.EPOLLIN
+        if peer.waiting and not peer.left:
+            mask |= select.EPOLLOUT
+        if mask == peer.mask or peer.ended:
+            return
+        if not peer.mask:
+            self._poll.register(peer.connection, mask)
+        elif not mask:
+            self._poll.unregister(peer.connection)
+        else:
+            self._poll.modify(peer.connection, mask)
+        peer.mask = mask
 
     # ------------------------------------------------------------ in
 
@@ -214,22 +251,50 @@ class Router:
         self._scheduled = False
         if self._closed:
             return
-        until, events, behind = time.perf_counter() + TURN_S, self._events, self._behind
+        events, flooded = self._events, False
+        now = time.perf_counter()
+        until = now + TURN_S
         if not events:
             events.extend((self._by_fd.get(fd), event) for fd, event in self._poll.poll(0, EVENTS))
-        while events or behind:
+        while now <= until and not self._closed:
             if events:
                 self._look(*events.popleft())
-            else:
-                self._handle(behind.popleft())
-            if time.perf_counter() > until:
+                now = time.perf_counter()
+                continue
+            peer = self._behind.next()
+            if peer is None and now >= self._floods_at:
+                peer = self._floods.next()
+                flooded = flooded or peer is not None
+            if peer is None:
                 break
+            before = now
+            self._handle(peer)
+            now = time.perf_counter()
+            peer.taken_s += now - before
+        if flooded:
+            self._floods_at = now + self._rest_s
         self._schedule()
+        if self._floods and not self._waking:
+            self._waking = True
+            self._loop.call_later(max(0.0, self._floods_at - now), self._wake)
+
+    def _wake(self) -> None:
+        """The floods have rested."""
+        self._waking = False
+        if not self._scheduled:
+            self._turn()
 
     def _schedule(self) -> None:
         if (self._events or self._behind) and not self._scheduled and not self._closed:
             self._scheduled = True
             self._loop.call_soon(self._turn)
+
+    def _line_up(self, peer: Peer) -> None:
+        """There is something to handle of this peer, in its turn."""
+        if self._rest_s and not peer.flood and peer.taken_s > PATIENCE_S:
+            peer.flood = True
+            self._watch(peer)
+        (self._floods if peer.flood else self._behind).add(peer.uid, peer)
 
     def _look(self, peer: Peer | None, event: int) -> None:
         """Something can be done with this connection; None: there is a new one."""
@@ -241,28 +306,30 @@ class Router:
         if event & ~select.EPOLLOUT and not peer.ended and not peer.behind:
             self._read(peer)
 
-    def _read(self, peer: Peer) -> None:
+    def _read(self, peer: Peer) -> bool:
+        """Take in what a peer says; returns False when it has nothing more to say now."""
         protocol = peer.protocol
         try:
             data = peer.connection.recv(max(READ_BYTES, min(protocol.missing, LARGE_BYTES)))
             messages = protocol.receive(data)
         except BlockingIOError:
-            return
+            return False
         except BrokenPeer as error:
             self.no_identity += not protocol.ready
             log.debug("pid %d (uid %d) does not speak ZMTP: %s", peer.pid, peer.uid, error)
             self._end(peer)
-            return
+            return True
         except OSError:
             self._end(peer)
-            return
+            return True
         if not data:
             self._end(peer)
         elif protocol.outgoing:  # its handshake, or an answer to a heartbeat
             self._say(peer)
         if messages:
             peer.behind.extend(messages)
-            self._behind.append(peer)
+            self._line_up(peer)
+        return True
 
     def _handle(self, peer: Peer) -> None:
         """Take one message of a peer; the next one comes after the others'."""
@@ -273,9 +340,15 @@ class Router:
             except Exception:  # a bug of ours must not stop the reading
                 log.exception("a bug of ingled: a message could not be handled")
         if peer.behind:
-            self._behind.append(peer)
+            self._line_up(peer)
         elif peer.ended:
             self._drop(peer)
+        else:
+            if not self._read(peer):
+                peer.taken_s = 0.0
+            if not peer.behind:
+                peer.flood = False  # what it says next, the kernel tells
+                self._watch(peer)
 
     def _say(self, peer: Peer) -> None:
         """Send what the protocol has to say."""
@@ -305,11 +378,14 @@ class Router:
             if many(connection.fileno()):
                 self._pause()
                 return
+        if self._rest_s:
+            self._poll.unregister(self._listener)
+            self._loop.call_later(self._rest_s, self._go_on)
 
     def _met(self, peer: Peer) -> None:
         """It is known who this is: what it says counts."""
         if not peer.ended and not self._closed:
-            self._poll.register(peer.connection, select.EPOLLIN)
+            self._watch(peer)
             self._say(peer)
 
     def _late(self) -> None:
@@ -332,22 +408,26 @@ class Router:
         self._loop.call_later(PAUSE_S, self._resume)
 
     def _resume(self) -> None:
-        if self._closed or self._listener is None:
-            return
-        if crowded():
+        if crowded() and not self._closed:
             self._loop.call_later(PAUSE_S, self._resume)
         else:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Take connections again."""
+        if self._listener is not None and not self._closed:
             self._poll.register(self._listener, select.EPOLLIN)
 
     def _end(self, peer: Peer) -> None:
         """The connection is over; what has been read of it is handled first."""
         if peer.ended:
             return
-        peer.left = peer.ended = True
-        with contextlib.suppress(OSError):  # nobody has met it yet
+        if peer.mask:
             self._poll.unregister(peer.connection)
+            peer.mask = 0
+        peer.left = peer.ended = True
         if not peer.behind:
-            self._behind.append(peer)
+            self._behind.add(peer.uid, peer)
         self._schedule()
 
     def _drop(self, peer: Peer) -> None:

@@ -165,7 +165,8 @@ class Shell:
     @property
     def running(self) -> int:
         """Return how many requests have not ended."""
-        return len([record for record in self.control.requests.records.values() if record.stage is not Stage.KEPT])
+        requests = self.control.requests
+        return len(requests.records) - requests.stages[Stage.KEPT]
 
     def hand_over(self) -> None:
         """Leave at once, with workers and nursery running, for the daemon that takes over."""

@@ -81,7 +81,7 @@ class Desk:
     @property
     def busy(self) -> bool:
         """Some request is not over."""
-        return any(record.stage is not Stage.KEPT for record in self.requests.records.values())
+        return len(self.requests.records) > self.requests.stages[Stage.KEPT]
 
     def progress(self, now: float, record: Record, position: int) -> Progress:
         """Return what a queued request waits for; `position` requests wait before it."""

@@ -126,6 +126,8 @@ class Requests:
         self.turns: defaultdict[str, Turns] = defaultdict(lambda: Turns(self._worth))
         """By model."""
         self.done_total = self.failed_total = 0
+        self.stages: Counter[Stage] = Counter()
+        """How many requests there are at each stage."""
         self._made = made
         self._open: Counter[str] = Counter()
 
@@ -149,6 +151,9 @@ class Requests:
         """A request is at another stage."""
         if record.stage in LISTED:
             self.turns[record.model].leave(record)
+        if record.id in self.records:  # hooks may have decided before it is taken in
+            self.stages[record.stage] -= 1
+            self.stages[stage] += 1
         record.stage = stage
         if stage is Stage.QUEUED:
             self.turns[record.model].wait(record)
@@ -158,12 +163,14 @@ class Requests:
     def add(self, record: Record) -> None:
         """Take a request in, at any stage but `LISTED`."""
         self.records[record.id] = record
+        self.stages[record.stage] += 1
         self._open[record.account] += 1
 
     def remove(self, record: Record) -> None:
         """Forget a request."""
         if record.stage in LISTED:
             self.turns[record.model].leave(record)
+        self.stages[record.stage] -= 1
         del self.records[record.id]
 
     def over(self, record: Record) -> None:
