@@ -78,7 +78,7 @@ def one_group() -> Iterator[bool]:
 
 
 def handshake(path: str) -> socket.socket:
-    """Return a connection on which the daemon's libzmq takes messages; earlier ones would end it."""
+    """Return a connection on which the daemon takes messages; earlier ones would end it."""
     one = socket.socket(socket.AF_UNIX)
     one.settimeout(5)
     one.connect(path)
