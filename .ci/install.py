@@ -239,11 +239,26 @@ def uninstall(layout: Layout) -> None:
     shutil.rmtree(venv, ignore_errors=True)
     venv.with_name(venv.name + ".lock").unlink(missing_ok=True)
     shutil.rmtree(layout.real(layout.prefix / "share/doc/ingle"), ignore_errors=True)
+    remove_empty_folders(layout)
     if layout.destdir is None:
         systemctl(layout, "daemon-reload")
     say("uninstalled")
     if layout.system:
         say("left: /etc/ingle, /var/lib/ingle, /var/cache/ingle, and the account ingle (`userdel ingle`)")
+
+
+def remove_empty_folders(layout: Layout) -> None:
+    """Remove the folders that held nothing but what was ours, below those that every prefix has."""
+    usual = [layout.real(layout.prefix / name) for name in ("bin", "lib", "share")] + [layout.real(Path("/etc"))]
+    for path in layout.files():
+        for folder in layout.real(path).parents:
+            if folder in usual or not any(one in folder.parents for one in usual):
+                break
+            try:
+                folder.rmdir()
+            except OSError:  # somebody else has something there, or it is gone
+                if folder.exists():
+                    break
 
 
 # ---------------------------------------------------------------- both

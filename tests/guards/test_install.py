@@ -59,8 +59,12 @@ def test_for_the_machine_it_goes_below_usr_local_and_doing_it_twice_changes_noth
     assert {name: state for name, state in again.items() if "/bin/" not in name} == {
         name: state for name, state in first.items() if "/bin/" not in name
     }
+    theirs = tmp_path / "usr/local/share/zsh/site-functions/_theirs"
+    theirs.touch()
     run("--uninstall", "--system", "--destdir", str(tmp_path))
-    assert files(tmp_path) == {}
+    left = {str(path.relative_to(tmp_path / "usr/local")) for path in (tmp_path / "usr/local").rglob("*")}
+    there = {"bin", "lib", "share", "share/zsh", "share/zsh/site-functions", "share/zsh/site-functions/_theirs"}
+    assert left == there, "what is somebody else's stays, and no empty folder"
 
 
 def test_another_prefix_stands_in_the_units_and_these_are_where_systemd_looks(tmp_path: Path) -> None:
