@@ -165,6 +165,26 @@ def test_a_place_is_kept_from_batch_requests_while_others_ask_now_and_then() -> 
     assert len(engine.give()) == 37 - 30, "nobody has asked for long"
 
 
+def test_a_question_that_runs_has_the_place_that_is_kept_and_leaves_no_other_empty() -> None:
+    engine = Engine(16)
+    first = engine.ask("i", INTERACTIVE)
+    for _ in range(40):
+        engine.ask("b", BATCH)
+    assert len(engine.give()) == 1 + 15, "one of sixteen is the question's"
+    batch = [one for one in engine.turns.running.values() if one is not first]
+    for one in batch[:3]:
+        engine.end(one)
+    assert len(engine.give()) == 3
+    second, third = engine.ask("i", INTERACTIVE), engine.ask("i", INTERACTIVE)
+    assert engine.give() == [second.id, third.id], "ahead of time"
+    engine.end(batch[3])
+    assert engine.give() == [], "all places are taken"
+    for one in (first, second, third):
+        engine.end(one)
+    assert len(engine.give()) == 1
+    assert len(engine.turns.running) == 15, "and one is free for the next"
+
+
 def test_an_account_that_has_nothing_running_does_not_wait_for_ever() -> None:
     engine = Engine(2)
     late = engine.ask("b", BATCH)
@@ -226,7 +246,15 @@ def test_leaving_leaves_nothing_behind() -> None:
     for one in [*engine.turns.waiting.values(), *engine.turns.running.values()]:
         engine.turns.leave(one)
     turns = engine.turns
-    assert not (turns.waiting or turns.running or any(turns._classes) or turns._waits or turns._runs or turns.accounts)
+    assert not (
+        turns.waiting
+        or turns.running
+        or turns._batch
+        or any(turns._classes)
+        or turns._waits
+        or turns._runs
+        or turns.accounts
+    )
 
 
 @pytest.mark.parametrize(

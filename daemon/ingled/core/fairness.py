@@ -97,6 +97,8 @@ class Turns:
         self.running: dict[str, Waiter] = {}
         self._freed: set[str] = set()
         """Of those, the ones with which the engine is done: their readers take their time."""
+        self._batch: set[str] = set()
+        """Of those, the ones of class batch that have a place."""
         self.places = 0
         """Requests that the engine runs at once; 0: any number."""
         self.counters = Counters(lambda: ((one.account, worth(one)) for one in self.running.values()))
@@ -138,11 +140,14 @@ class Turns:
         """A request is given to the worker."""
         self.counters.goes(one.account)
         self.running[one.id] = one
+        if rank(one.priority) == BATCH:
+            self._batch.add(one.id)
         self._runs[one.account] += 1
 
     def free(self, one: Waiter) -> None:
         """The engine is done with a running request."""
         if one.id not in self._freed:
+            self._batch.discard(one.id)
             self._freed.add(one.id)
             _less(self._runs, one.account)
 
@@ -154,6 +159,7 @@ class Turns:
     def leave(self, one: Waiter) -> None:
         """A request waits or runs no longer."""
         if self.running.pop(one.id, None) is not None:
+            self._batch.discard(one.id)
             if one.id in self._freed:
                 self._freed.discard(one.id)
             else:
@@ -187,10 +193,10 @@ class Turns:
         """Return whether one more of this priority may go to the engine."""
         if not self.places:
             return True
-        most = self.places + 1 + self.places // AHEAD_PART
         if rank(priority) == BATCH and (kept := self.kept(now)):
-            most = self.places - kept
-        return self.taken < most
+            # What others have of the kept places is not kept free once more.
+            return len(self._batch) < self.places - kept and self.taken < self.places
+        return self.taken < self.places + 1 + self.places // AHEAD_PART
 
     def next(self, now: float) -> Waiter | None:
         """Return who is to be given to the engine now; None when there is no place or nobody waits."""

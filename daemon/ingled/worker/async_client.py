@@ -13,7 +13,7 @@ from ingled.worker.ahead import Ahead
 from ingled.worker.engine import Delta, End, Load, Request
 from ingled.worker.generated import Generated
 from ingled.worker.vllm_errors import failed
-from ingled.worker.vllm_requests import Prepared, translate
+from ingled.worker.vllm_requests import Prepared, Requests, translate
 from ingled.worker.vllm_values import readable
 
 if TYPE_CHECKING:
@@ -78,10 +78,10 @@ class Asked:
 class AsyncClient:
     """Runs requests; a task for each, woken for each of its deltas."""
 
-    def __init__(self, engine: Any, requests: Ahead[Prepared], counter: Counter) -> None:
+    def __init__(self, engine: Any, requests: Requests, counter: Counter) -> None:
         counter.ended = self._ended
+        self.ahead = Ahead(requests.prepare)
         self._engine = engine
-        self._requests = requests
         self._counter = counter
         self._preparing: set[str] = set()
         self._aborted: set[str] = set()
@@ -117,7 +117,7 @@ class AsyncClient:
     async def _prepared(self, request: Request, asked: Asked) -> AsyncGenerator[Delta, None]:
         self._preparing.add(request.id)
         try:
-            prepared = await self._requests.prepare(request)
+            prepared = await self.ahead.prepare(request)
             if request.id in self._aborted:
                 yield Delta(end=End("abort", prepared.tokens, 0, 0))
                 return

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ from ingled.worker.engine import Delta, End, EngineDead, Load, Request
 from ingled.worker.plain_text import PlainText
 from ingled.worker.vllm_errors import failed
 from ingled.worker.vllm_names import CORE_USES, absent
-from ingled.worker.vllm_requests import Prepared, translate
+from ingled.worker.vllm_requests import Prepared, Requests, translate
 from ingled.worker.vllm_values import readable
 
 if TYPE_CHECKING:
@@ -197,10 +198,27 @@ class CoreAnswer:
         self.news()
 
 
+@dataclass(slots=True)
+class Ready:
+    """A request as the core takes it, and what makes the text of its answer."""
+
+    prepared: Prepared
+    request: Any = None
+    """vLLM's `EngineCoreRequest`."""
+    text: Any = None
+    logprobs: Any = None
+
+    @property
+    def tokens(self) -> int:
+        """Return the tokens of its prompt."""
+        return self.prepared.tokens
+
+
 class CoreClient:
     """Runs requests; one task reads for all of them."""
 
-    def __init__(self, engine: Any, requests: Ahead[Prepared]) -> None:
+    def __init__(self, engine: Any, requests: Requests) -> None:
+        self.ahead = Ahead(self._prepare)
         self._engine = engine
         self._core = engine.engine_core
         self._inputs = engine.input_processor
@@ -244,22 +262,28 @@ class CoreClient:
             return Load(0, 0, 0.0, *totals)
         return Load(stats.num_running_reqs, stats.num_waiting_reqs, stats.kv_cache_usage, *totals)
 
+    async def _prepare(self, request: Request) -> Ready:
+        prepared = await self._requests.prepare(request)
+        if prepared.over is not None:
+            return Ready(prepared)
+        one = self._inputs.process_inputs(request.id, prepared.prompt, prepared.params, self._supported)
+        self._inputs.assign_request_id(one)
+        text = plain(IncrementalDetokenizer.from_new_request(self._tokenizer, one))
+        wanted = request.logprobs is not None
+        logprobs = LogprobsProcessor.from_new_request(self._tokenizer, one) if wanted else None
+        return Ready(prepared, one, text, logprobs)
+
     async def _begin(self, answer: CoreAnswer, request: Request) -> None:
         try:
-            prepared = await self._requests.prepare(request)
+            ready = await self.ahead.prepare(request)
+            prepared, one = ready.prepared, ready.request
             if prepared.over is not None:
                 answer.ready(prepared.over)
                 return
             if self._dead is not None:
                 raise self._dead
-            one = self._inputs.process_inputs(
-                request.id, prepared.prompt, prepared.params, self._supported, priority=request.priority
-            )
-            self._inputs.assign_request_id(one)
-            text = plain(IncrementalDetokenizer.from_new_request(self._tokenizer, one))
-            wanted = request.logprobs is not None
-            logprobs = LogprobsProcessor.from_new_request(self._tokenizer, one) if wanted else None
-            if answer.begin(prepared, one, text, logprobs):
+            one.priority, one.arrival_time = request.priority, time.time()  # it may have been made ready long ago
+            if answer.begin(prepared, one, ready.text, ready.logprobs):
                 self._running[one.request_id] = answer
                 if self.metrics is not None:
                     self.metrics.began(one)

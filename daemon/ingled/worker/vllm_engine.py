@@ -24,7 +24,6 @@ from vllm.version import __version__
 
 from ingled.link import Family, Info, Spec
 from ingled.worker import core_client, log_tail
-from ingled.worker.ahead import Ahead
 from ingled.worker.async_client import AsyncClient, Counter
 from ingled.worker.core_client import CoreClient
 from ingled.worker.engine import Answer, Delta, EngineDead, EngineRefused, Load, LoadError, Report, Request, Slept
@@ -35,7 +34,7 @@ from ingled.worker.vllm_config import engine_config, no_sleep, use_folder
 from ingled.worker.vllm_errors import one_line
 from ingled.worker.vllm_names import END_USES, METRIC_USES, absent
 from ingled.worker.vllm_probe import NAME, give_back
-from ingled.worker.vllm_requests import Prepared, Requests
+from ingled.worker.vllm_requests import Requests
 
 if TYPE_CHECKING:
     from ingled.worker.vllm_metrics import EngineMetrics
@@ -59,7 +58,6 @@ class VllmEngine:
         self._counter: Counter
         self._engine: Any = None
         self._requests: Requests
-        self._ahead: Ahead[Prepared]
         self._client: AsyncClient | CoreClient | PoolingClient
         self._measures = self._tried = False
         self._metrics: EngineMetrics | None = None
@@ -89,7 +87,6 @@ class VllmEngine:
             lines = log_tail.read_lines(self._log, seen) if self._log else []
             raise LoadError(log_tail.root_cause(lines) or one_line(error)) from error
         self._requests = Requests(self._spec, self._engine)
-        self._ahead = Ahead(self._requests.prepare)
         self._client = self._choose()
         await self._client.start()
         report("warming", 95)
@@ -132,8 +129,8 @@ class VllmEngine:
             raise LoadError(f'front = "core" cannot be had: {why}; leave it out, and AsyncLLM is used')
         if wanted == "async" or why is not None:
             log.info("requests go through AsyncLLM: %s", why or "the profile says so")
-            return AsyncClient(self._engine, self._ahead, self._counter)
-        return CoreClient(self._engine, self._ahead)
+            return AsyncClient(self._engine, self._requests, self._counter)
+        return CoreClient(self._engine, self._requests)
 
     @property
     def _tells_ends(self) -> bool:
@@ -218,12 +215,13 @@ class VllmEngine:
 
     def hold(self, request: Request) -> None:
         """Render it already, when there is time."""
-        if not self._pools:
-            self._ahead.add(request)
+        if not isinstance(self._client, PoolingClient):
+            self._client.ahead.add(request)
 
     def forget(self, id: str) -> None:
         """Render it no more."""
-        self._ahead.forget(id)
+        if not isinstance(self._client, PoolingClient):
+            self._client.ahead.forget(id)
 
     def load_now(self) -> Load:
         """Return the last step's counts."""

@@ -118,10 +118,9 @@ CORE_USES: tuple[str, ...] = (
     "vllm.v1.engine.core_client:AsyncMPClient.get_output_async()",
     "vllm.v1.engine.core_client:AsyncMPClient.add_request_async(request)",
     "vllm.v1.engine.core_client:AsyncMPClient.abort_requests_async(request_ids)",
-    "vllm.v1.engine.input_processor:InputProcessor.process_inputs(request_id, prompt, params, supported_tasks, "
-    "priority)",
+    "vllm.v1.engine.input_processor:InputProcessor.process_inputs(request_id, prompt, params, supported_tasks)",
     "vllm.v1.engine.input_processor:InputProcessor.assign_request_id(request)",
-    "vllm.v1.engine:EngineCoreRequest(request_id, prompt_token_ids, sampling_params)",
+    "vllm.v1.engine:EngineCoreRequest(request_id, prompt_token_ids, sampling_params, priority, arrival_time)",
     "vllm.v1.engine:EngineCoreOutputs(outputs, scheduler_stats)",
     "vllm.v1.engine:EngineCoreOutput(request_id, new_token_ids, new_logprobs, finish_reason, stop_reason, "
     "prefill_stats)",
