@@ -6,7 +6,8 @@ It speaks in messages (dicts), not in typed results, and imports little, so that
 
 from __future__ import annotations
 
-from collections import deque
+# The C module: `collections` would cost another 1 ms.
+from _collections import deque
 from time import monotonic, sleep
 
 from ingle import __version__, address

@@ -88,7 +88,6 @@ def _detach(line: Line, ref: int, json: bool) -> int:
 
 VERB = Verb(
     "ask",
-    "ask a model, and print its answer as it comes",
     run,
     """
     Sends PROMPT to a model and prints the answer piece by piece. Several words are joined with spaces. The

@@ -16,7 +16,6 @@ def run(given: Given) -> int:
 
 VERB = Verb(
     "attach",
-    "read the answer of a request that was started elsewhere",
     run,
     """
     Takes over the stream of request ID of the same account and prints its answer: as much of it as the daemon

@@ -29,7 +29,6 @@ def _said(id: str, value: dict[str, Any]) -> str:
 
 VERB = Verb(
     "cancel",
-    "end a request",
     run,
     """Ends request ID of the same account, wherever it was started. Who reads it is told that it was
     cancelled. Of a request that is over, the answer that was kept for `ingle attach` is dropped.

@@ -1,5 +1,6 @@
 """`ingle completion`: make a shell complete verbs, options, models and requests."""
 
+from ingle.cli import VERBS
 from ingle.cli.grammar import EVERYWHERE, Given, Usage, Verb
 from ingle.cli.output import put
 
@@ -140,7 +141,7 @@ def run(given: Given) -> int:
 
 
 def _verbs() -> list[Verb]:
-    from ingle.cli import VERBS, verb
+    from ingle.cli import verb
 
     return [verb(name) for name in VERBS]
 
@@ -170,7 +171,7 @@ def _zsh() -> str:
 def _fish() -> str:
     lines = ["complete -c ingle -f"]
     for verb in _verbs():
-        lines.append(f"complete -c ingle -n __fish_use_subcommand -a {verb.name} -d {_quoted(verb.summary)}")
+        lines.append(f"complete -c ingle -n __fish_use_subcommand -a {verb.name} -d {_quoted(VERBS[verb.name])}")
         here = f"-n '__fish_seen_subcommand_from {verb.name}'"
         for option in (*verb.options, *EVERYWHERE):
             names = " ".join(f"-l {name[2:]}" if name.startswith("--") else f"-s {name[1:]}" for name in option.names)
@@ -201,7 +202,6 @@ _SCRIPTS = {"bash": _bash, "zsh": _zsh, "fish": _fish}
 
 VERB = Verb(
     "completion",
-    "print a script that makes a shell complete ingle's command lines",
     run,
     """Prints a script for bash, zsh or fish that completes verbs and options, and, from the running
     daemon, names of models and ids of requests.

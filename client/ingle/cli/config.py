@@ -48,7 +48,6 @@ def _check(files: list[str]) -> int:
 
 VERB = Verb(
     "config",
-    "show the daemon's settings, or check a file",
     run,
     """
     `show` prints what is set, as the running daemon has it; with --effective also what is not said anywhere, and

@@ -60,7 +60,6 @@ def _lines(one: dict[str, Any], width: int) -> str:
 
 VERB = Verb(
     "doctor",
-    "say what is wrong here, and what to do about it",
     run,
     """
     Looks at the installed engine, GPUs and their driver, memory, disks, /dev/shm, the configuration, and for

@@ -63,7 +63,6 @@ def _end(line: Line, ref: int) -> Message:
 
 VERB = Verb(
     "embed",
-    "make vectors of texts, with an embedding model",
     run,
     """
     Prints a line for each TEXT and the contents of each FILE: its vector, as a JSON list of numbers. Without any,

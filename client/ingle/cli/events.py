@@ -33,7 +33,6 @@ def _line(event: Message) -> str:
 
 VERB = Verb(
     "events",
-    "print what happens in the daemon, as it happens",
     run,
     f"""
     Prints a line for each event of the topics, until Ctrl-C. Topics: {", ".join(TOPICS)}; without any, all of

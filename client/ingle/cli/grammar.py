@@ -45,7 +45,6 @@ class Verb:
     def __init__(
         self,
         name: str,
-        summary: str,
         run: Callable[[Given], int],
         description: str,
         arguments: str = "",
@@ -55,7 +54,7 @@ class Verb:
         examples: tuple[tuple[str, str], ...] = (),
         exits: tuple[tuple[int, str], ...] = (),
     ) -> None:
-        self.name, self.summary, self.run, self.description = name, summary, run, description
+        self.name, self.run, self.description = name, run, description
         self.arguments = arguments
         """As the synopsis shows them, such as `PROMPT...`."""
         self.least, self.most = least, most

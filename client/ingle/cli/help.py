@@ -10,7 +10,7 @@ def run(given: Given) -> int:
     from ingle.cli.manual import TOPICS, contents, page, topic
 
     if not given.words:
-        put(contents([verb(name) for name in VERBS]))
+        put(contents())
     elif (name := given.words[0]) in VERBS:
         put(page(verb(name)))
     elif name in TOPICS:
@@ -22,7 +22,6 @@ def run(given: Given) -> int:
 
 VERB = Verb(
     "help",
-    "print the manual",
     run,
     "Prints what the verbs are, or the page of one VERB or TOPIC.",
     "[VERB|TOPIC]",

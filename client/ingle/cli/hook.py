@@ -120,7 +120,6 @@ def _terminated(number: int, _: object) -> None:
 
 VERB = Verb(
     "hook",
-    "run a program at each request: filter, guard, observer",
     run,
     """
     `ingle hook run` makes PROGRAM a hook for as long as the command runs. At each request of your account that

@@ -169,7 +169,6 @@ def _show(hooks: list[Message]) -> None:
 
 VERB = Verb(
     "hooks",
-    "list, test and trace what takes part in requests",
     run,
     """
     Prints a line for each hook: its name, at which points it takes part, who provides it, its place in the chain,

@@ -30,7 +30,6 @@ def bring(verb: str, given: Given) -> int:
 
 VERB = Verb(
     "load",
-    "make a model warm",
     run,
     """
     Loads MODEL and returns when it is ready to answer, or says why it cannot be loaded. Asking a cold model

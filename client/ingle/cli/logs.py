@@ -34,7 +34,6 @@ def run(given: Given) -> int:
 
 VERB = Verb(
     "logs",
-    "print what the daemon has logged",
     run,
     """
     Prints what the daemon, its nursery and its workers have written to systemd's journal, by journalctl. What an

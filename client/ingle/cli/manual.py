@@ -3,6 +3,7 @@
 The standard library's `textwrap` would do the same, and take longer to import than a page takes to make.
 """
 
+from ingle.cli import VERBS
 from ingle.cli.grammar import EVERYWHERE, Option, Verb
 from ingle.cli.outcome import EXITS, FAILURES
 
@@ -34,7 +35,7 @@ def page(verb: Verb) -> str:
     synopsis = " ".join(part for part in ("ingle", verb.name, *map(_short, verb.options), verb.arguments) if part)
     exits = dict(EXITS) | dict(verb.exits)
     parts = [
-        ("NAME", f"ingle {verb.name} - {verb.summary}"),
+        ("NAME", f"ingle {verb.name} - {VERBS[verb.name]}"),
         ("SYNOPSIS", _wrapped(synopsis, "    ", "", WIDTH - 4)),
         ("DESCRIPTION", _paragraphs(verb.description)),
         ("OPTIONS", "\n".join(_option(option) for option in (*verb.options, *EVERYWHERE))),
@@ -44,10 +45,10 @@ def page(verb: Verb) -> str:
     return "\n".join(f"{title}\n{_indent(text)}\n" for title, text in parts if text)
 
 
-def contents(verbs: list[Verb]) -> str:
+def contents() -> str:
     """Return the first page: what there is."""
-    width = max(map(len, [*TOPICS, *(verb.name for verb in verbs)]))
-    lines = [f"    {verb.name.ljust(width)}  {verb.summary}" for verb in verbs]
+    width = max(map(len, [*TOPICS, *VERBS]))
+    lines = [f"    {name.ljust(width)}  {what}" for name, what in VERBS.items()]
     topics = [f"    {name.ljust(width)}  {what}" for name, what in TOPICS.items()]
     head = "ingle - ask the language models that ingled keeps warm\n\nusage: ingle VERB [OPTION]... [ARGUMENT]...\n"
     tail = "`ingle help VERB` or `ingle help TOPIC` says more."

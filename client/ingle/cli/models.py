@@ -32,7 +32,6 @@ def _row(model: dict[str, Any]) -> tuple[str, ...]:
 
 VERB = Verb(
     "models",
-    "list the models that can be asked",
     run,
     """
     Prints a line for each model that the daemon's configuration names, warm or cold: its name, state, what it

@@ -21,7 +21,6 @@ def change(given: Given, *, pinned: bool) -> int:
 
 VERB = Verb(
     "pin",
-    "keep a model in memory",
     run,
     """
     MODEL is not put out for other models from now on, and does not expire. A model that is not in memory is not

@@ -92,7 +92,6 @@ def _change(one: dict[str, Any]) -> str:
 
 VERB = Verb(
     "plan",
-    "say whether a model would fit, and do nothing",
     run,
     """
     Says whether MODEL fits where models are, what it takes part by part and how that is known, which models

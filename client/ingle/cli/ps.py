@@ -65,7 +65,6 @@ def _memory(model: dict[str, Any]) -> int | None:
 
 VERB = Verb(
     "ps",
-    "list the models in memory and what they do",
     run,
     """
     Prints a line for each model that is not cold: its state, where it runs, the memory of its weights and KV

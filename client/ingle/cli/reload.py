@@ -24,7 +24,6 @@ def run(given: Given) -> int:
 
 VERB = Verb(
     "reload",
-    "have the daemon read its configuration anew",
     run,
     """
     The daemon reads its files and checks them. If something is wrong nothing changes, and the exit status is 4.

@@ -38,7 +38,6 @@ def run(given: Given) -> int:
 
 VERB = Verb(
     "requests",
-    "list your requests",
     run,
     """Prints a line for each request of this account that is queued, runs, is ending, or has ended with
     its answer kept for `ingle attach`. Those of other accounts are for whoever has the right `requests`.

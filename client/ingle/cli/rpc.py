@@ -278,7 +278,6 @@ def run(given: Given) -> int:
 
 VERB = Verb(
     "rpc",
-    "speak the protocol as JSON lines, for editors and scripts",
     run,
     """Carries the messages of docs/protocol.md between the daemon and standard input and output: each line is
     one message as a JSON object. `hello` is said by the bridge itself, and the first line is the daemon's

@@ -49,7 +49,6 @@ def _plain(key: str, value: Any) -> str:
 
 VERB = Verb(
     "show",
-    "print all that is known of a model",
     run,
     """Prints what the daemon knows of MODEL: where it comes from, its state and why, what it uses, its
     options and default sampling, then its story (what happened to it, the latest last) and the end of its

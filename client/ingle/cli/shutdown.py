@@ -16,7 +16,6 @@ def run(given: Given) -> int:
 
 VERB = Verb(
     "shutdown",
-    "end the daemon once its requests have ended",
     run,
     """
     The daemon takes no more requests, lets the running ones end, stops its workers and exits. Under systemd,

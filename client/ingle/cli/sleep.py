@@ -19,7 +19,6 @@ def run(given: Given) -> int:
 
 VERB = Verb(
     "sleep",
-    "have a model give memory back without unloading it",
     run,
     """
     Puts MODEL to sleep and returns when its memory on the GPU is free. At level 1 its weights wait in the memory of

@@ -43,7 +43,6 @@ def _counts(counts: dict[str, int], names: tuple[str, ...]) -> str:
 
 VERB = Verb(
     "status",
-    "print how the daemon is",
     run,
     """
     Prints the daemon's version, socket and state, and counts of its models, requests and clients. The exit

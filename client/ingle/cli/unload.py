@@ -15,7 +15,6 @@ def run(given: Given) -> int:
 
 VERB = Verb(
     "unload",
-    "free a model's memory",
     run,
     "Stops the worker of MODEL. The model can still be asked: that loads it again.",
     "MODEL",

@@ -11,7 +11,6 @@ def run(given: Given) -> int:
 
 VERB = Verb(
     "unpin",
-    "let a model make room for others again",
     run,
     """
     MODEL, if it is idle, may be put out from now on when another needs its memory, and expires as the

@@ -87,7 +87,6 @@ _SIGNATURES = {
 
 VERB = Verb(
     "verify",
-    "say whether a text is as a model wrote it, and which",
     run,
     """
     Compares the text in FILE (`-` is standard input) with the record that the plugin `provenance` made of it.

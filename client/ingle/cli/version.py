@@ -18,7 +18,6 @@ def run(given: Given) -> int:
 
 VERB = Verb(
     "version",
-    "print the version of this command",
     run,
     "Prints the version of this command and of the protocol that it speaks. `ingle status` says the daemon's.",
     options=(JSON,),

@@ -5,7 +5,6 @@ from ingle.cli.load import NO_WAIT, PROGRESS, bring
 
 VERB = Verb(
     "wake",
-    "wake a model that sleeps",
     lambda given: bring("wake", given),
     """
     Wakes MODEL and returns when it is ready to answer; others make room for it where they have to, as for

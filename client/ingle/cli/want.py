@@ -34,7 +34,6 @@ def seconds(text: str) -> float:
 
 VERB = Verb(
     "want",
-    "say that a model will be asked soon",
     run,
     """
     A hint, for editors and scripts: MODEL is loaded if there is room, or room that idle models can make. Nothing

@@ -38,7 +38,6 @@ def _list(names: list[str] | None) -> str:
 
 VERB = Verb(
     "whoami",
-    "print which account you are, and what you may do",
     run,
     """
     The account is the user whose process connects: the kernel tells the daemon, and nothing that a program says

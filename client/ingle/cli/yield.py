@@ -24,7 +24,6 @@ def run(given: Given) -> int:
 
 VERB = Verb(
     "yield",
-    "have idle models give their memory back",
     run,
     """
     Has models that run nothing and are not pinned sleep, where they can, or unloads them: all of them, or as many as
