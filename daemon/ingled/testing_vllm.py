@@ -17,12 +17,12 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from ingled.worker.vllm_names import CORE_USES, PLAIN_USES, USES, split
+from ingled.worker.vllm_names import CORE_USES, OBJECT_USES, SOCKET_USES, USES, split
 
 OLDEST = "0.26.0"
 """The oldest version that is promised, and the one that fits a GPU machine with torch 2.11 (docs/gpu.md)."""
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_31_x86_64", "manylinux_2_35_x86_64", "manylinux1_x86_64")
-OURS = (*USES, *CORE_USES, *PLAIN_USES)
+OURS = (*USES, *CORE_USES, *SOCKET_USES, *OBJECT_USES)
 OPTIONS = ("vllm.engine.arg_utils", "vllm.entrypoints.openai.cli_args", "vllm.entrypoints.launchers.cli_args")
 """Where the options of `vllm serve` are, in one version or another."""
 MORE = (*OPTIONS, "vllm.envs", "vllm.platforms", "vllm.entrypoints.cli.main")

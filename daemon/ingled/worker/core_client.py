@@ -20,6 +20,7 @@ from vllm.v1.engine.detokenizer import FastIncrementalDetokenizer, IncrementalDe
 from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.engine.logprobs import LogprobsProcessor
 
+from ingled.worker import core_socket
 from ingled.worker.ahead import Ahead
 from ingled.worker.engine import Delta, End, EngineDead, Load, Request
 from ingled.worker.plain_text import PlainText
@@ -235,8 +236,8 @@ class CoreClient:
 
     async def start(self) -> None:
         """Begin to read what the core says."""
-        self._supported = await self._engine.get_supported_tasks()
         self._spawn(self._read())
+        self._supported = await self._engine.get_supported_tasks()
 
     def run(self, request: Request, news: Callable[[], None]) -> CoreAnswer:
         """Begin to answer."""
@@ -300,10 +301,10 @@ class CoreClient:
 
     async def _read(self) -> None:
         try:
+            if core_socket.readable(self._core):
+                await core_socket.read(self._core, self._take)
             while True:
-                outputs = await self._core.get_output_async()
-                if stopped := self._step(outputs):
-                    await self._stop(stopped)
+                self._take([await self._core.get_output_async()])
         except EngineDeadError:
             self._dead = EngineDead("EngineCore has died")
         except Exception as error:
@@ -314,7 +315,18 @@ class CoreClient:
             answer.id = None
             answer.fail(self._dead)
 
-    def _step(self, outputs: Any) -> list[str]:
+    def _take(self, steps: list[Any]) -> None:
+        """Hand the outputs of steps to their answers; what more than one has for an answer is one piece of news."""
+        news: dict[CoreAnswer, None] = {}
+        stopped: list[str] = []
+        for outputs in steps:
+            stopped += self._step(outputs, news)
+        for answer in news:
+            answer.news()
+        if stopped:
+            self._spawn(self._stop(stopped))
+
+    def _step(self, outputs: Any, news: dict[CoreAnswer, None]) -> list[str]:
         """Hand the outputs of one step to their answers; returns those that the core has to stop."""
         running = self._running
         stopped: list[str] = []
@@ -335,7 +347,7 @@ class CoreClient:
             if answer.over:
                 del running[output.request_id]
                 answer.id = None
-            answer.news()
+            news[answer] = None
         if (stats := outputs.scheduler_stats) is not None:
             self._stats = stats
             self._cached_tokens += stats.prefix_cache_stats.hits

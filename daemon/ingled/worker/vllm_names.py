@@ -159,7 +159,19 @@ METRIC_USES: tuple[str, ...] = (
 )
 """What `vllm_metrics` uses: where one is missing, there are no metrics of vLLM's own."""
 
-PLAIN_USES: tuple[str, ...] = (
+SOCKET_USES: tuple[str, ...] = (
+    "vllm.v1.engine.core_client:_process_utility_output(output, utility_results)",
+    "vllm.v1.engine.core_client:BackgroundResources(output_socket, output_queue_task, engine_dead)",
+    "vllm.v1.engine.core_client:BackgroundResources.validate_alive(frames)",
+    "vllm.v1.engine:EngineCoreOutputs(outputs, scheduler_stats, utility_output)",
+)
+"""What `core_socket` uses; where one is missing, vLLM's client reads the outputs."""
+
+OBJECT_USES: tuple[str, ...] = (
+    "vllm.v1.engine.core_client:MPClient.resources",
+    "vllm.v1.engine.core_client:MPClient.decoder",
+    "vllm.v1.engine.core_client:MPClient.vllm_config",
+    "vllm.v1.engine.core_client:MPClient.utility_results",
     "vllm.v1.engine.detokenizer:FastIncrementalDetokenizer.stop",
     "vllm.v1.engine.detokenizer:FastIncrementalDetokenizer.include_stop_str_in_output",
     "vllm.v1.engine.detokenizer:FastIncrementalDetokenizer.spaces_between_special_tokens",
@@ -167,7 +179,8 @@ PLAIN_USES: tuple[str, ...] = (
     "vllm.v1.engine.detokenizer:FastIncrementalDetokenizer.stream",
     "vllm.v1.engine.detokenizer:FastIncrementalDetokenizer.tokenizer",
 )
-"""Attributes of one object with which `core_client` makes text cheaper; without one it is made as everywhere."""
+"""Attributes that objects get when they are made, for reading outputs and making text cheaper; without one it is done
+as everywhere."""
 
 
 def split(use: str) -> tuple[str, list[str], list[str] | None]:
