@@ -19,11 +19,12 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         return archive.namelist()
 
 
-def test_the_top_level_is_the_three_packages(names: list[str]) -> None:
+def test_the_top_level_is_the_three_packages_and_the_command(names: list[str]) -> None:
     top = {name.split("/")[0] for name in names}
-    packages = {name for name in top if not re.fullmatch(r"ingle-.*\.dist-info", name)}
+    packages = {name for name in top if not re.fullmatch(r"ingle-.*\.(dist-info|data)", name)}
     assert packages == {"ingle", "ingled", "ingle_plugins"}
-    assert len(top) == 4
+    assert len(top) == 5
+    assert [name.partition(".data/")[2] for name in names if ".data/" in name] == ["scripts/ingle"]
 
 
 def test_every_file_of_the_packages_is_inside(names: list[str]) -> None:
