@@ -6,8 +6,6 @@ It speaks in messages (dicts), not in typed results, and imports little, so that
 
 from __future__ import annotations
 
-# The C module: `collections` would cost another 1 ms.
-from _collections import deque
 from time import monotonic, sleep
 
 from ingle import __version__, address
@@ -18,8 +16,11 @@ from ingle.zmtp import BrokenPeer, Dealer
 
 TYPE_CHECKING = False  # the real one costs 10 ms: `import typing`
 if TYPE_CHECKING:
+    from collections import deque
     from collections.abc import Callable, Sequence
     from typing import Any, Self
+else:
+    from _collections import deque  # `collections` would cost 1 ms
 
 ENDS = frozenset(("done", "failed", "result"))
 """Types of the messages after which nothing follows."""
