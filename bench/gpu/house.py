@@ -50,17 +50,18 @@ CPU = Place(False, "2m", "2m", "2m", 64 << 20, 1, 64, ((1, 2), (4, 8)), 1)
 class House:
     """A daemon with these models; a context manager that leaves nothing behind."""
 
-    def __init__(self, models: Mapping[str, Model]) -> None:
-        self._models = models
+    def __init__(self, models: Mapping[str, Model], engine: str = "vllm", more: str = "") -> None:
+        """`more` is added to every profile."""
+        self._models, self._more = models, more
         self._memory: int | None = None
         kind = DummyDaemon if any(model.dummy for model in models.values()) else DaemonFixture
-        self.daemon = kind(self._config(), engine="vllm", environ=ingle_environment())
+        self.daemon = kind(self._config(), engine=engine, environ=ingle_environment())
         self._wire: Wire | None = None
 
     def _config(self) -> str:
         memory = "" if self._memory is None else f"memory = {self._memory}\n"
         head = f"[daemon]\nadopt_grace = {GRACE_S}\nstuck = 30\n{memory}\n"
-        return head + "\n".join(model.profile(name) for name, model in self._models.items())
+        return head + "\n".join(model.profile(name) + self._more for name, model in self._models.items())
 
     def __enter__(self) -> Self:
         self.daemon.start()

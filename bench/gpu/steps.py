@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from ingle import Client
 
 from bench.gpu import card
 from bench.gpu.house import GRACE_S, PATIENCE_S, PROMPT, House, Place, gone, options
@@ -220,7 +221,7 @@ def sleep(sheet: Sheet, place: Place) -> None:
     with folder() as at, House({"m": weighty(place, at)}) as house, house.client() as client:
         sheet.figures["cold load, s"] = house.load("m")
         for level in (1, 2):
-            _cycles(sheet, place, house, client, level)
+            cycles(sheet, place, house, client, level)
         house.unload("m")
         sheet.figures["cold load with everything cached, s"] = house.load("m")
 
@@ -234,11 +235,12 @@ def weighty(place: Place, at: Path) -> Model:
     return replace(model, options={key: value for key, value in model.options.items() if key != "load_format"})
 
 
-def _cycles(sheet: Sheet, place: Place, house: House, client: Any, level: int) -> None:
+def cycles(sheet: Sheet, place: Place, house: House, client: Client, level: int) -> None:
+    """Let a model that is ready sleep at one level and wake, as often as is said."""
     what = f"level {level}: {place.cycles} times asleep and awake"
-    tokens = house.answer(client, "m", place.tokens)
+    tokens, worker = house.answer(client, "m", place.tokens), house.worker("m")
     awake, host = card.used(), psutil.virtual_memory().available
-    down, up, texts = [], [], []
+    down, up, texts, states = [], [], [], set()
     asleep, kept = awake, 0
     for _ in range(place.cycles):
         begin = time.monotonic()
@@ -251,6 +253,7 @@ def _cycles(sheet: Sheet, place: Place, house: House, client: Any, level: int) -
                 sheet.not_run(what, said)
             return
         down.append(time.monotonic() - begin)
+        states.add(house.show("m")["state"])
         asleep = min(asleep, card.used())
         kept = max(kept, host - psutil.virtual_memory().available)
         begin = time.monotonic()
@@ -258,7 +261,9 @@ def _cycles(sheet: Sheet, place: Place, house: House, client: Any, level: int) -
         up.append(time.monotonic() - begin)
         texts.append(house.answer(client, "m", place.tokens) if not done.returncode else done.stderr)
     same = sum(text == tokens for text in texts)
-    sheet.check_gpu(f"{what}, the same tokens after each", same == place.cycles, f"{same} of {place.cycles}")
+    sheet.check(f"{what}, the same tokens after each", same == place.cycles, f"{same} of {place.cycles}")
+    woke = states == {"sleeping"} and house.worker("m") == worker
+    sheet.check(f"level {level}: it slept and woke, and was not loaded again", woke, ", ".join(sorted(states)))
     lost = card.settled(awake + LOST) - awake
     sheet.check_gpu(f"level {level}: no memory of the GPU is lost", lost <= LOST, f"{mib(lost)} after all of them")
     freed = awake - asleep
