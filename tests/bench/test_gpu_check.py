@@ -1,6 +1,7 @@
 """The GPU check without a GPU: what it says of what it cannot run, and that all of it runs."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -9,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.gpu import card
+from bench.gpu import card, steps
+from bench.gpu.house import CPU, House
 from bench.gpu.sheet import Check, Mark, Result, Sheet, due, exit_status, overview, result, speeds, summary
 from bench.gpu_check import CLAIMS, ROOT, main, supervise
 
@@ -86,6 +88,28 @@ def test_what_nvidia_smi_says_is_read() -> None:
     assert card.read_cards("") == [] and card.read_processes("") == {}
 
 
+def test_the_memory_of_a_process_is_that_of_its_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretended = tmp_path / "nvidia-smi"
+    said = f"{os.getpid()}, 700\n1, 9000\n"
+    pretended.write_text(
+        f"#!/bin/sh\ncase $1 in *gpu=*) echo '0, A card, 580.1, 81559, 1000';; *) echo '{said}';; esac\n"
+    )
+    pretended.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert card.used() == 1000 << 20
+    assert card.used_by(os.getpid()) == 700 << 20
+    child = subprocess.Popen(["sleep", "60"])
+    try:
+        assert card.used_by(child.pid) is None, "the driver tells nothing of it"
+    finally:
+        child.kill()
+        child.wait()
+    assert card.obstacle() in ("", "there is a GPU, and the vLLM that is installed is its CPU build: " + CUDA)
+
+
+CUDA = "INGLE_VARIANT=cuda make setup"
+
+
 def test_a_step_that_is_not_over_in_time_is_ended_with_what_it_started(tmp_path: Path) -> None:
     into, started = tmp_path / "found", tmp_path / "started"
     found = {"checks": [], "figures": {"so far": 1}}
@@ -119,6 +143,31 @@ def test_steps_are_listed_without_running_any(tmp_path: Path, capsys: pytest.Cap
     assert list(tmp_path.iterdir()) == []
 
 
+SLEEPS = 'echo = {sleep = "works", memory = {weights = 1000000000, kv_cache = 67108864, process = 1000000}}\n'
+STAYS = SLEEPS.replace('sleep = "works", ', "")
+
+
+def sleeping(tmp_path: Path, more: str, on_gpu: bool) -> list[Check]:
+    """Return the checks of two cycles at level 1 with an engine that pretends."""
+    place, sheet = replace(CPU, on_gpu=on_gpu, cycles=2), Sheet(on_gpu)
+    with House({"m": place.model("2m", tmp_path)}, "echo", more) as house, house.client() as client:
+        house.load("m")
+        steps.cycles(sheet, place, house, client, 1)
+    return sheet.checks
+
+
+def test_a_model_sleeps_and_wakes_by_the_command(tmp_path: Path) -> None:
+    found = sleeping(tmp_path, SLEEPS, on_gpu=False)
+    assert [check.mark for check in found] == ["rehearsed", "rehearsed", "not run", "not run"]
+    assert [check.why for check in found][:2] == ["2 of 2", "sleeping"]
+
+
+def test_a_model_that_cannot_sleep_says_why_and_on_a_gpu_that_is_a_failure(tmp_path: Path) -> None:
+    for on_gpu, mark in ((False, "not run"), (True, "failed")):
+        (check,) = sleeping(tmp_path / mark, STAYS, on_gpu)
+        assert check.mark == mark and "sleep" in check.why
+
+
 @pytest.mark.vllm
 @pytest.mark.timeout(900)
 def test_the_whole_check_is_rehearsed_on_the_cpu(tmp_path: Path) -> None:
@@ -134,6 +183,7 @@ def test_the_whole_check_is_rehearsed_on_the_cpu(tmp_path: Path) -> None:
     for name in ("answer", "together", "plan", "evict", "kill"):
         assert marks[name] == {"rehearsed", "not run"}, name
     assert marks["sleep"] == {"not run"}, "a CPU has no memory to give back"
+    assert "CPU" in kept["sleep"]["checks"][0]["why"], "the daemon's own reason"
     assert {name: found for name, found in marks.items() if name in ("speed-raw", "speed-ingle", "speed-serve")} == {
         "speed-raw": {"rehearsed"},
         "speed-ingle": {"rehearsed"},
