@@ -4,6 +4,7 @@ import asyncio
 import time
 from array import array
 from collections.abc import AsyncGenerator, Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -38,8 +39,8 @@ class PoolingClient:
             raise LoadError(f"the model makes no embeddings: vLLM offers {', '.join(tasks)} with it")
 
     def load_now(self) -> Load:
-        """Return the last step's counts."""
-        return self._counter.load_now(self._engine)
+        """Return the last step's counts; texts are done in one step, so that what runs are the requests here."""
+        return replace(self._counter.load_now(self._engine), running=len(self._running))
 
     def run(self, request: Request, news: Callable[[], None]) -> Generated:
         """Begin to make the vectors."""
