@@ -84,6 +84,8 @@ class Model(Struct, frozen=True, kw_only=True):
     default: bool = False
     ops: list[str] = []
     """What it can be asked."""
+    base: str | None = None
+    """The model that it adapts, and in whose worker it runs."""
     engine: str | None = None
     source: str | None = None
     license: str | None = None

@@ -105,7 +105,7 @@ def check(config: Config) -> int:
         print(f"ingled: the engine cannot be asked: {error}", file=sys.stderr)
         return 1
     bad = False
-    for name, plan in zip(config.models, plans, strict=True):
+    for name, plan in zip(config.specs, plans, strict=True):
         if plan.reason is None:
             print(f"models.{name}: good")
         else:

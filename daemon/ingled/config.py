@@ -5,7 +5,7 @@ Every error names the path of its key and what is allowed there. Nothing here re
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -22,7 +22,7 @@ from ingled import layers
 from ingled.core import accounts, residency
 from ingled.core.accounts import Class, Right
 from ingled.core.placement import Device, Terms
-from ingled.link import Choice, Setup, Spec
+from ingled.link import AddAdapter, Choice, Setup, Spec
 from ingled.models.builtin import EMBER_OPTIONS, ember_path
 
 Engine = Literal["vllm", "echo"]
@@ -72,7 +72,12 @@ class Daemon(Struct, frozen=True, forbid_unknown_fields=True):
 class Model(Struct, frozen=True, forbid_unknown_fields=True):
     """Table `[models.NAME]`: a profile."""
 
-    source: str
+    source: str = ""
+    """Folder of the weights, or the built-in model."""
+    base: str | None = None
+    """The model that this one adapts: it runs in that one's worker."""
+    adapter: str | None = None
+    """Folder of the LoRA weights that make this model of its base."""
     aliases: list[str] = []
     default: bool = False
     preload: bool = False
@@ -182,6 +187,9 @@ FIELDS = {
 PATHS = ("socket", "state_dir", "plugin_folder")
 """Keys of `[daemon]` that are paths."""
 
+OF_ADAPTERS = ("base", "adapter", "aliases", "default", "preload", "license", "revision", "sampling")
+"""Keys of models that are adapters."""
+
 RESERVED = ("model", "served_model_name", "tokenizer_mode", "load_format", "disable_log_stats", "enable_log_requests")
 """Fields of `AsyncEngineArgs` that the daemon sets itself."""
 
@@ -256,6 +264,7 @@ class Config(Struct, frozen=True):
             model.license,
             model.revision,
             model.ops,
+            model.base,
             terms=self.terms(name),
             ttl=model.ttl,
             comes_back=model.comes_back,
@@ -263,8 +272,23 @@ class Config(Struct, frozen=True):
             pinned=model.pin,
         )
 
+    @property
+    def specs(self) -> dict[str, Spec]:
+        """Return what workers run, by model; adapters have none of their own."""
+        return {name: self.spec(name) for name, model in self.models.items() if model.base is None}
+
+    @property
+    def adapters(self) -> dict[str, AddAdapter]:
+        """Return what workers are told of adapters, by model."""
+        return {name: self.adapter(name) for name, model in self.models.items() if model.base is not None}
+
+    def adapter(self, name: str) -> AddAdapter:
+        """Return what the worker of an adapter's base is told of it."""
+        model = self.models[name]
+        return AddAdapter(name, model.adapter or "", _chosen(model.sampling))
+
     def spec(self, name: str) -> Spec:
-        """Return what a worker of this model runs."""
+        """Return what a worker of this model runs, which is no adapter."""
         model = self.models[name]
         options: dict[str, Any] = {}
         source = model.source
@@ -274,11 +298,17 @@ class Config(Struct, frozen=True):
         values = {ours: getattr(model, ours) for ours in FIELDS}
         options.update({FIELDS[ours]: value for ours, value in values.items() if value is not None})
         options.update(model.engine)
-        plain = Sampling()
-        chosen = {key: getattr(model.sampling, key) for key in Sampling.__struct_fields__}
-        sampling = {key: value for key, value in chosen.items() if value != getattr(plain, key)}
-        chosen = msgspec.to_builtins(sampling)
-        return Spec(name, self.engine, source, options, chosen, model.concurrency, model.echo, model.front)
+        adapters = {other: one.adapter or "" for other, one in self.models.items() if one.base == name}
+        chosen = _chosen(model.sampling)
+        return Spec(name, self.engine, source, options, chosen, model.concurrency, model.echo, model.front, adapters)
+
+
+def _chosen(sampling: Sampling) -> dict[str, Any]:
+    """Return the sampling options that are said."""
+    plain = Sampling()
+    chosen = {key: getattr(sampling, key) for key in Sampling.__struct_fields__}
+    found: dict[str, Any] = msgspec.to_builtins({key: one for key, one in chosen.items() if one != getattr(plain, key)})
+    return found
 
 
 def load(
@@ -358,10 +388,16 @@ def _read(table: dict[str, Any], origins: Mapping[str, Path]) -> tuple[Daemon, d
     for name, value in _table(table.get("models", {}), "models").items():
         at = f"models.{name}"
         _check_name(name, at)
-        models[name] = _model(_convert(_table(value, at), Model, at), at, origins.get(f"{at}.source"))
+        said = _table(value, at)
+        model = _convert(said, Model, at)
+        if model.base is not None or model.adapter is not None:
+            models[name] = _adapter(model, at, tuple(said), origins.get(f"{at}.adapter"))
+        else:
+            models[name] = _model(model, at, origins.get(f"{at}.source"))
     if not models:
         models["ember"] = Model(source=BUILTIN, default=True, preload=True)
     _check_names(models)
+    _check_bases(models)
     return daemon, models, paths
 
 
@@ -450,10 +486,43 @@ def _model(model: Model, at: str, file: Path | None) -> Model:
         if model.source != BUILTIN:
             raise ConfigError(f"{at}.source is {model.source!r}: the built-in model is {BUILTIN!r}")
         return model
-    source = Path(model.source).expanduser()
-    if not source.is_absolute():
-        source = (file.parent if file else Path.cwd()) / source
-    return msgspec.structs.replace(model, source=str(source.absolute()))
+    if not model.source:
+        raise ConfigError(f"{at}.source is missing: a folder with weights (or {at}.base and {at}.adapter)")
+    return msgspec.structs.replace(model, source=_folder(model.source, file))
+
+
+def _adapter(model: Model, at: str, said: Iterable[str], file: Path | None) -> Model:
+    """Return the adapter with an absolute folder. Raises ConfigError."""
+    if model.base is None or model.adapter is None:
+        there, other = ("adapter", "base") if model.base is None else ("base", "adapter")
+        raise ConfigError(f"{at}.{other} is missing: {at}.{there} makes it an adapter, which needs both")
+    for key in said:
+        if key not in OF_ADAPTERS:
+            allowed = ", ".join(OF_ADAPTERS)
+            text = f"{at}.{key}: an adapter runs in the worker of its base, '{model.base}': say it there"
+            raise ConfigError(f"{text} (allowed here: {allowed})")
+    return msgspec.structs.replace(model, adapter=_folder(model.adapter, file))
+
+
+def _folder(said: str, file: Path | None) -> str:
+    """Return a folder of weights, which may be relative to the file that names it."""
+    path = Path(said).expanduser()
+    return str((path if path.is_absolute() else (file.parent if file else Path.cwd()) / path).absolute())
+
+
+def _check_bases(models: dict[str, Model]) -> None:
+    for name, model in models.items():
+        if model.base is None:
+            continue
+        at, base = f"models.{name}.base", models.get(model.base)
+        if base is None:
+            near = get_close_matches(model.base, models, n=1)
+            guess = f"; did you mean '{near[0]}'?" if near else ""
+            raise ConfigError(f"{at} is {model.base!r}: there is no such model{guess}")
+        if base.base is not None:
+            raise ConfigError(f"{at} is {model.base!r}: that is an adapter itself; name its base, '{base.base}'")
+        if base.runner == "pooling":
+            raise ConfigError(f"{at} is {model.base!r}: adapters of models that make vectors are not supported")
 
 
 def _size(value: int | str, at: str) -> int:

@@ -22,7 +22,7 @@ from ingle.bytesize import spell
 from ingled import link, machine
 from ingled.config import Config, ConfigError, load
 from ingled.layers import default_files
-from ingled.models import folder
+from ingled.models import adapter, folder
 from ingled.models.tensors import Unreadable
 
 LITTLE_DISK = 1 << 30
@@ -145,7 +145,11 @@ def disks(config: Config) -> Iterator[Finding]:
 
 def profile(config: Config, name: str, verdict: Verdict | None, taken: int) -> Iterator[Finding]:
     """Look at one profile: its folder, its options, and whether it fits."""
-    check, spec = f"model {name}", config.spec(name)
+    check, model = f"model {name}", config.models[name]
+    if model.base is not None:
+        yield _adapter(check, config, model.base, Path(model.adapter or ""))
+        return
+    spec = config.spec(name)
     if spec.engine == "vllm":
         problems = list(_folder(Path(spec.source)))
         for text, remedy, state in problems:
@@ -162,6 +166,16 @@ def profile(config: Config, name: str, verdict: Verdict | None, taken: int) -> I
         return
     need = f"needs {spell(verdict.need)}" if verdict and verdict.need else "what it needs is not known yet"
     yield Finding(check, "good", f"can run here; {need}")
+
+
+def _adapter(check: str, config: Config, base: str, weights: Path) -> Finding:
+    """Look at an adapter's folder."""
+    if config.engine == "vllm":
+        try:
+            adapter.check(weights, Path(config.specs[base].source))
+        except Unreadable as error:
+            return Finding(check, "broken", str(error), "give the folder of an adapter of this base, in safetensors")
+    return Finding(check, "good", f"an adapter of '{base}'")
 
 
 def _room(config: Config, taken: int) -> int | None:
@@ -224,8 +238,11 @@ def _version(distribution: str) -> str | None:
 
 
 def ask_engine(config: Config) -> list[link.Planned]:
-    """Have a process of its own say of every profile what it would take. Raises RuntimeError with its last words."""
-    specs = msgspec.json.encode([config.spec(name) for name in config.models])
+    """Have a process of its own say of every profile but adapters, in order, what it would take.
+
+    Raises RuntimeError with its last words.
+    """
+    specs = msgspec.json.encode(list(config.specs.values()))
     command = [sys.executable, "-P", "-m", "ingled.worker", "plan"]
     try:
         done = subprocess.run(command, input=specs, capture_output=True, check=False, timeout=PLAN_S)
@@ -254,7 +271,7 @@ def main(arguments: list[str] | None = None) -> int:
         config = load(None, state=args.state_dir, engine=args.engine)
     verdicts: dict[str, Verdict] = {}
     try:
-        for name, planned in zip(config.models, ask_engine(config), strict=True):
+        for name, planned in zip(config.specs, ask_engine(config), strict=True):
             parts = planned.estimate
             need = parts.weights + parts.kv_cache + parts.activations + parts.process if parts else 0
             verdicts[name] = Verdict(planned.reason, config.terms(name).need or need)

@@ -71,6 +71,8 @@ class Spec(Struct, frozen=True, forbid_unknown_fields=True):
     """Options of the echo engine."""
     front: str = "auto"
     """How the worker asks vLLM: `core`, `async`, or `auto`."""
+    adapters: dict[str, str] = {}
+    """Folders of the adapters that it may be told to load, by the names of their models."""
 
 
 class Estimate(Struct, frozen=True, forbid_unknown_fields=True):
@@ -269,6 +271,25 @@ class Chunks(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag
     pieces: list[Piece]
 
 
+class AdapterReady(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="adapter_ready"):
+    """The worker has this adapter. Sent again after `Ready` when it attaches."""
+
+    model: str
+
+
+class AdapterFailed(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="adapter_failed"):
+    """This adapter cannot be loaded, for a reason in one line; the worker serves on."""
+
+    model: str
+    reason: str
+
+
+class AdapterGone(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="adapter_gone"):
+    """The worker has this adapter no longer."""
+
+    model: str
+
+
 class EngineDied(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="engine_died"):
     """The engine is gone or hangs: the worker exits, and its requests can go on elsewhere."""
 
@@ -459,6 +480,8 @@ class Run(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="r
     """The last of that text, not acknowledged by its reader: the worker holds it for a broker that takes over."""
     waits: bool = False
     """Only hold it, until `Begin`."""
+    adapter: str = ""
+    """The model of the adapter that it is for, which has been added."""
 
 
 class Begin(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="begin"):
@@ -484,6 +507,22 @@ class Release(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", ta
     """The ends of these requests have been delivered: forget them. Unknown ones are ignored."""
 
     ids: list[str]
+
+
+class AddAdapter(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="add_adapter"):
+    """Load an adapter, one that is there already anew; answered by `AdapterReady` or `AdapterFailed`."""
+
+    model: str
+    path: str
+    """Folder of its weights."""
+    sampling: dict[str, Any] = {}
+    """Its sampling defaults, as in `Spec`."""
+
+
+class DropAdapter(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="drop_adapter"):
+    """Forget an adapter; answered by `AdapterGone`, also when it is not there."""
+
+    model: str
 
 
 class Start(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="start"):
@@ -534,6 +573,9 @@ FromPeer = (
     | Asleep
     | SleepFailed
     | LoadFailed
+    | AdapterReady
+    | AdapterFailed
+    | AdapterGone
     | Chunks
     | Ended
     | Freed
@@ -558,6 +600,8 @@ ToPeer = (
     | Measure
     | Sleep
     | Wake
+    | AddAdapter
+    | DropAdapter
     | Start
     | Kill
     | Plan

@@ -291,6 +291,23 @@ def write(folder: Path) -> Path:
     return folder
 
 
+def write_adapter(folder: Path, seed: int = 1, *, rank: int = 8, strength: float = 0.5) -> Path:
+    """Write a LoRA adapter of this model to a folder and return it; other seeds make it say other things."""
+    dice, widths = Dice(seed), {"q_proj": HEADS * HEAD_DIM, "v_proj": KV_HEADS * HEAD_DIM}
+    weights: dict[str, Tensor] = {}
+    for layer in range(LAYERS):
+        for module, width in widths.items():
+            at = f"base_model.model.model.layers.{layer}.self_attn.{module}"
+            weights[f"{at}.lora_A.weight"] = dice.matrix(rank, HIDDEN, strength)
+            weights[f"{at}.lora_B.weight"] = dice.matrix(width, rank, strength)
+    config = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": rank, "lora_alpha": 2 * rank, "lora_dropout": 0.0}
+    config |= {"target_modules": list(widths), "bias": "none", "base_model_name_or_path": "babble"}
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    (folder / "adapter_model.safetensors").write_bytes(safetensors(weights))
+    return folder
+
+
 def profile(folder: Path, name: str = "babble", *, preload: bool = False) -> str:
     """Write the model and return its table of the configuration."""
     return f"""

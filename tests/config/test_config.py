@@ -47,6 +47,15 @@ def test_the_annotated_example_is_right_and_tells_the_defaults() -> None:
     assert spec.sampling == {"temperature": 0.7, "top_p": 0.8, "max_tokens": 2048}
 
 
+def test_an_adapter_is_told_to_the_worker_of_its_base(tmp_path: Path) -> None:
+    text = '[models.b]\nsource = "/b"\n[models.a]\nbase = "b"\nadapter = "x/y"\nsampling = {temperature = 0.5}\n'
+    config = read(tmp_path, text)
+    assert list(config.specs) == ["b"]
+    assert config.specs["b"].adapters == {"a": str(tmp_path / "x/y")}
+    (told,) = config.adapters.values()
+    assert (told.model, told.path, told.sampling) == ("a", str(tmp_path / "x/y"), {"temperature": 0.5})
+
+
 def test_a_socket_of_ones_own_has_a_runtime_folder_of_its_own(tmp_path: Path) -> None:
     config = load(None, socket=tmp_path / "s")
     assert config.runtime == tmp_path / "s.d"
@@ -56,6 +65,21 @@ def test_a_socket_of_ones_own_has_a_runtime_folder_of_its_own(tmp_path: Path) ->
     ("text", "words"),
     [
         ("x = [", "not TOML"),
+        ("[models.a]", "models.a.source is missing"),
+        ('[models.a]\nbase = "b"', "models.a.adapter is missing"),
+        ('[models.a]\nadapter = "b"', "models.a.base is missing"),
+        ('[models.a]\nbase = "b"\nadapter = "x"', "models.a.base is 'b': there is no such model"),
+        ('[models.a]\nbase = "b"\nadapter = "x"\ndtype = "half"', "models.a.dtype: an adapter runs in the worker"),
+        (
+            '[models.c]\nsource = "/c"\n[models.b]\nbase = "c"\nadapter = "x"\n[models.a]\nbase = "b"\nadapter = "x"',
+            "models.a.base is 'b': that is an adapter itself",
+        ),
+        (
+            '[models.b]\nsource = "/b"\nrunner = "pooling"\n[models.a]\nbase = "b"\nadapter = "x"',
+            "models.a.base is 'b': adapters of models that make vectors",
+        ),
+        ('[models.a]\nsource = "/a"\nrunner = "pooling"\nfront = "core"', "models.a.front is 'core'"),
+        ('[models.a]\nsource = "/a"\nengine = {runner = "pooling"}', "models.a.engine.runner: say models.a.runner"),
         ("[demon]", "demon: unknown key; did you mean 'daemon'? (allowed: daemon, models, plugins, hooks, rules)"),
         ("[daemon]\nlog_levl = 1", "daemon.log_levl: unknown key; did you mean 'log_level'?"),
         ("[daemon]\nlog_level = 'loud'", "daemon.log_level is 'loud': invalid enum value 'loud' (allowed: 'debug', "),
@@ -68,7 +92,6 @@ def test_a_socket_of_ones_own_has_a_runtime_folder_of_its_own(tmp_path: Path) ->
         ("[[rules]]\naccounts = ['user:a']", "rules[0].accounts has 'user:a': expected `uid:N`, the name of a user, "),
         ("[[rules]]\naccounts = ['*']\nwaiting = 0", "rules[0].waiting is 0: expected `int` >= 1"),
         ("daemon = 5", "daemon is 5: expected a table"),
-        ("[models.a]", "models.a: object missing required field `source`"),
         ("[models.a]\nsource = 5", "models.a.source is 5: expected `str`, got `int`"),
         ("[models.a]\nsource = 'x'\ncontext = 'long'", "models.a.context is 'long': expected `int | null`"),
         ("[models.a]\nsource = 'x'\ndtype = 'int3'", "(allowed: 'auto', 'bfloat16'"),

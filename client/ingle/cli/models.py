@@ -26,6 +26,7 @@ def run(given: Given) -> int:
 
 def _row(model: dict[str, Any]) -> tuple[str, ...]:
     name = model["name"] + (" (default)" if model.get("default") else "")
+    name += f" (on {model['base']})" if model.get("base") else ""
     ops, aliases = (text_of(", ".join(model.get(key) or ())) for key in ("ops", "aliases"))
     return name, model["state"], ops, text_of(model.get("context")), aliases, text_of(model.get("source"))
 
@@ -36,6 +37,7 @@ VERB = Verb(
     """
     Prints a line for each model that the daemon's configuration names, warm or cold: its name, state, what it
     can be asked, longest context in tokens, other names, and where its weights are.
+    An adapter is shown with its base.
     """,
     options=(Option(("--names",), "Print only the names, one a line."), JSON),
     examples=(("ingle models", "What is there?"),),

@@ -36,8 +36,9 @@ def _failure(model: dict[str, Any]) -> str:
 
 def _row(model: dict[str, Any]) -> tuple[str, ...]:
     use, rate = model.get("kv_use"), model.get("tokens_s")
+    base = model.get("base")
     return (
-        model["name"],
+        f"{model['name']} (on {base})" if base else model["name"],
         _state(model),
         text_of(model.get("device")),
         spell(_memory(model)),
@@ -70,8 +71,8 @@ VERB = Verb(
     Prints a line for each model that is not cold: its state, where it runs, the memory of its weights and KV
     cache, how full the KV cache is, requests that run and that wait, tokens per second of late, for how long it
     has had nothing to do, and when it is unloaded if that goes on. A model that is wanted and waits for room is
-    listed too, with what it waits for. Of a model that sleeps, the level stands behind its state. A dash: not
-    known, or never.
+    listed too, with what it waits for. Of a model that sleeps, the level stands behind its state. An adapter runs
+    on its base, whose memory and tokens are those of both. A dash: not known, or never.
     """,
     options=(JSON,),
     examples=(("ingle ps", "Who is warm?"), ("watch -n1 ingle ps", "Looks again every second.")),

@@ -135,6 +135,10 @@ class LinkFront:
         if (known := self._soon(worker)) is not None:
             known.releases.append(id)
 
+    def adapt(self, worker: str, message: link.AddAdapter | link.DropAdapter) -> None:
+        """Have a worker load or forget an adapter."""
+        self._to(worker, message)
+
     def grant(self, worker: str, id: str, n: int, ack: int) -> None:
         """Let a worker send `n` more chunks and forget text below `ack`."""
         if (known := self._soon(worker)) is not None:
@@ -309,6 +313,15 @@ class LinkFront:
                 if worker is not None:
                     failed = on.LoadFailed(now, worker.model, worker.pid, message.reason, tuple(message.log))
                     self._dispatch(failed)
+            case link.AdapterReady():
+                if worker is not None:
+                    self._dispatch(on.AdapterReady(now, message.model, worker.pid))
+            case link.AdapterFailed():
+                if worker is not None:
+                    self._dispatch(on.AdapterFailed(now, message.model, worker.pid, message.reason))
+            case link.AdapterGone():
+                if worker is not None:
+                    self._dispatch(on.AdapterGone(now, message.model, worker.pid))
             case link.Stats():
                 if worker is not None:
                     self._stats(now, worker, message)

@@ -47,18 +47,24 @@ def plan(shell: "Shell", connection: Connection, ref: int, args: PlanArgs) -> No
     if name is None:
         return
     number, rights = connection.number, connection.rights
-    now = shell.specs[name]
+    asked, home = shell.control.models[name], shell.control.models[name].adapts or name
+    now = shell.specs[home]
     spec = with_changes(now, args.options)
     if args.concurrency is not None:
         options = spec.options if args.kv_cache else {**spec.options, "kv_cache_memory_bytes": None}
         spec = msgspec.structs.replace(spec, concurrency=args.concurrency, options=options)
 
     def planned(need: Need, found: link.Planned) -> None:
-        need = shell.needs.need(name) if spec == now and need.source != "unknown" else need
-        value = _value(shell, rights, shell.control.models[name], spec, need, found, changed=spec != now)
+        need = shell.needs.need(home) if spec == now and need.source != "unknown" else need
+        value = _value(shell, rights, shell.control.models[home], spec, need, found, changed=spec != now)
+        if asked.adapts is not None:  # it takes what its base does, and nothing beside it
+            there = asked.state in (State.READY, State.LOADING)
+            word = "fits" if value["decision"] == "resident" and not there else value["decision"]
+            value |= {"model": name, "state": asked.state.value, "decision": word}
+        value["base"] = None if asked.adapts is None else shell.control.names.blot(asked.adapts, rights)
         shell.front.send(number, Result(ref, value))
 
-    shell.needs.plan(name, spec, planned)
+    shell.needs.plan(home, spec, planned)
 
 
 def _value(

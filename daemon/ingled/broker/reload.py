@@ -124,15 +124,17 @@ def _apply_models(shell: "Shell", old: Config, found: Changes) -> None:
     """Have other models; what was loaded stays loaded, and what is to be preloaded is."""
     new, now = shell.config, shell.loop.time()
     names = [name for name in new.models if f"models.{name}" in found.now]
-    before = dict(shell.specs)
-    shell.specs.update({name: new.spec(name) for name in names})
+    specs, before = new.specs, dict(shell.specs)
+    other = [name for name, spec in specs.items() if name in names or spec != before.get(name)]  # its adapters, too
+    shell.specs.update({name: specs[name] for name in other})
+    shell.adapters.update(new.adapters)
     models = shell.control.models
-    loaded = [name for name in names if name in models and models[name].state in LOADED]
+    loaded = [name for name in other if name in models and models[name].state in LOADED]
     found.load.extend(f"models.{name}" for name in loaded if before.get(name) != shell.specs[name])
     aliases = {name: tuple(model.aliases) for name, model in new.models.items()}
     described = tuple(new.fresh(name) for name in names)
     shell.dispatch(on.ModelsChanged(now, described, aliases, new.default_model))
-    shell.needs.reconfigure(new, names)
+    shell.needs.reconfigure(new, other)
     for name in names:
         known = old.models.get(name)
         if new.models[name].preload and (known is None or not known.preload):

@@ -80,7 +80,8 @@ class Shell:
         self.metrics: Metrics | None = None
         self.scrape: Scrape | None = None
         """Where they are served."""
-        self.specs = {name: config.spec(name) for name in config.models}
+        self.specs = config.specs
+        self.adapters = config.adapters
         daemon = config.daemon
         models = [config.fresh(name) for name in config.models]
         limits = Limits(queue=daemon.queue, keep_s=daemon.keep, keep_bytes=daemon.keep_bytes)
@@ -222,6 +223,7 @@ class Shell:
                     stream.made,
                     [link.Piece(record.id, at, size, [], message) for at, size, message in stream.of_engine],
                     isinstance(effect, do.HoldRequest),
+                    record.model if record.model in self.adapters else "",
                 )
                 self.workers.run(effect.worker, run)
                 self.waiting_room.leave(record.id)
@@ -275,7 +277,12 @@ class Shell:
                 self.workers.start(effect.model)
             case do.ForgetModel():
                 self.specs.pop(effect.model, None)
+                self.adapters.pop(effect.model, None)
                 self.needs.forget(effect.model)
+            case do.AddAdapter():
+                self.workers.adapt(effect.worker, self.adapters[effect.model])
+            case do.DropAdapter():
+                self.workers.adapt(effect.worker, link.DropAdapter(effect.model))
             case do.StopWorker():
                 self.workers.stop(effect.worker, effect.pid)
             case do.SleepWorker():

@@ -136,30 +136,30 @@ def _whoami(shell: "Shell", connection: Connection, ref: int, args: Nothing) -> 
     shell.front.send(connection.number, Result(ref, value))
 
 
+OF_WORKERS = (
+    *("phase", "percent", "kv_use", "kv_tokens", "kv_bytes", "weights_bytes", "rss_bytes", "tokens_total", "tokens_s"),
+    *("prompt_tokens", "cached_tokens", "need_bytes", "need_source", "taken_bytes", "expires_s"),
+)
+"""What is known only of models that have a worker of their own."""
+
+
 def describe(shell: "Shell", model: Model, rights: Rights) -> dict[str, Any]:
     """Return what is known of a model; what is not known, or is of its inside and not for this caller, is None."""
-    now, inside = shell.loop.time(), "load" in rights.may
+    now = shell.loop.time()
+    if model.adapts is not None:
+        return _adapter(shell, model, model.adapts, rights)
     worker = shell.workers.of(model.name)
     info = worker.info if worker else None
     stats = worker.stats if worker else None
     idle = model.state is State.READY and worker and not (stats and (stats.running or stats.waiting))
     return {
-        "name": model.name,
-        "aliases": list(model.aliases),
-        "default": model.name == control_default(shell),
-        "ops": list(model.ops),
-        "state": model.state.value,
+        **_named(shell, model, rights),
         "engine": info.engine if info else shell.config.engine,
         "source": shell.specs[model.name].source,
-        "license": model.license,
-        "revision": model.revision,
         "context": info.context if info else shell.specs[model.name].options.get("max_model_len"),
         "why": model.why or shell.needs.problems.get(model.name) or (GOES if model.leaving else None),
-        "log": list(model.log) if inside and model.log else None,
-        "since_s": round(now - model.since, 1) if model.since else None,
         "phase": model.phase if model.state is State.LOADING else None,
         "percent": model.percent if model.state is State.LOADING else None,
-        "pid": model.pid,
         "device": info.device if info else None,
         "kv_use": stats.kv_use if stats else (0.0 if info else None),
         "kv_tokens": info.kv_tokens if info else None,
@@ -180,9 +180,47 @@ def describe(shell: "Shell", model: Model, rights: Rights) -> dict[str, Any]:
         "sleep_level": model.level or None,
         "no_sleep": model.sleep.why_not or None if worker else None,
         "pinned": model.pinned,
-        "waits": None if model.waits is None else shell.control.names.blot(model.waits[1], rights),
         "expires_s": _expires(model, now),
     }
+
+
+def _named(shell: "Shell", model: Model, rights: Rights) -> dict[str, Any]:
+    """Return what is known of every model, adapters included."""
+    now, inside, blot = shell.loop.time(), "load" in rights.may, shell.control.names.blot
+    return {
+        "name": model.name,
+        "aliases": list(model.aliases),
+        "default": model.name == control_default(shell),
+        "ops": list(model.ops),
+        "base": None if model.adapts is None else blot(model.adapts, rights),
+        "state": model.state.value,
+        "license": model.license,
+        "revision": model.revision,
+        "why": None if model.why is None else blot(model.why, rights),
+        "log": list(model.log) if inside and model.log else None,
+        "since_s": round(now - model.since, 1) if model.since else None,
+        "pid": model.pid,
+        "waits": None if model.waits is None else blot(model.waits[1], rights),
+    }
+
+
+def _adapter(shell: "Shell", model: Model, base: str, rights: Rights) -> dict[str, Any]:
+    """Return what is known of an adapter; memory and tokens are those of its base's worker, and told there."""
+    worker, turns = shell.workers.of(base), shell.control.requests.turns[model.name]
+    info = worker.info if worker and model.state is State.READY else None
+    idle = model.state is State.READY and not turns.running
+    return {
+        **_named(shell, model, rights),
+        "engine": info.engine if info else shell.config.engine,
+        "source": shell.adapters[model.name].path,
+        "context": info.context if info else shell.config.models[base].context,
+        "device": info.device if info else None,
+        "running": len(turns.running),
+        "waiting": len(turns.waiting),
+        "idle_s": round(model.idle(shell.loop.time()), 1) if idle else None,
+        "load_s": round(model.terms.reload_s, 2) if model.loads else None,
+        "pinned": False,
+    } | dict.fromkeys(OF_WORKERS)
 
 
 def _expires(model: Model, now: float) -> float | None:
@@ -208,13 +246,13 @@ def _show(shell: "Shell", connection: Connection, ref: int, args: OneModel) -> N
     if name is None:
         return
     model = shell.control.models[name]
-    spec = shell.specs[name]
+    spec, adapter = shell.specs[model.adapts or name], shell.adapters.get(name)
     rights = connection.rights
     inside = "load" in rights.may
     log = list(model.log or tail(worker_log(shell.config.runtime, name))) if inside else []
     extra = {
         "options": spec.options if inside else None,
-        "sampling": spec.sampling,
+        "sampling": adapter.sampling if adapter else spec.sampling,
         "log": log,
         "story": [shell.control.names.blot(line, rights) for line in model.story.lines(shell.loop.time())],
     }

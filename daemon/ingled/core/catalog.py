@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ingled.core import effects as do
 from ingled.core import events as on
+from ingled.core.adapters import ending
 from ingled.core.desk import ALIVE
 from ingled.core.residency import MOVING, Cause, Model, State
 
@@ -39,6 +40,7 @@ class Catalog:
             if model.leaving:
                 self._workers.residents.hints.discard(name)  # who waits for it still gets it
         self._names.set(e.names, e.default)
+        self._workers.adapters.refresh()
         return out
 
     def _change(self, now: float, model: Model, fresh: Model) -> list[do.Effect]:
@@ -47,7 +49,7 @@ class Catalog:
         model.terms = replace(fresh.terms, need=need, reload_s=model.terms.reload_s)
         if fresh.pin != model.pin:
             model.pin = model.pinned = fresh.pin
-        model.later = (fresh.license, fresh.revision, fresh.ops)
+        model.later = (fresh.license, fresh.revision, fresh.ops, fresh.adapts)
         if model.state not in LOADED:
             model.settle()
         model.failures, model.crashes, model.retry_at = 0, 0, now  # it may be what was wrong that has changed
@@ -59,16 +61,18 @@ class Catalog:
         out: list[do.Effect] = []
         for model in [model for model in self._models.values() if model.leaving]:
             name = model.name
-            busy = any(one.model == name and one.stage in ALIVE for one in self._workers.requests.records.values())
+            family = self._workers.adapters.family(name)
+            busy = any(one.model in family and one.stage in ALIVE for one in self._workers.requests.records.values())
             if busy or self._workers.waited_for(name):
                 continue
             if model.state in (State.READY, State.SLEEPING, *MOVING):
-                worker, pid = model.worker, model.pid
-                out += [*self._workers.move(now, model, Cause.UNWANTED), do.StopWorker(name, worker, pid)]
-            elif model.state is not State.STOPPING:
+                end = ending(model)
+                out += [*self._workers.move(now, model, Cause.UNWANTED), end]
+            elif model.state is not State.STOPPING and family == [name]:  # its adapters go before it
                 out += [do.ClearTimer((kind, name)) for kind in ("restart", "ttl", "back")]
                 out += [do.ForgetModel(name), do.Log("info", f"model '{name}': the configuration has it no more", name)]
                 self._workers.residents.forget(name)
                 del self._models[name]
                 self._workers.requests.turns.pop(name, None)
+                self._workers.adapters.refresh()
         return out

@@ -13,6 +13,7 @@ from ingle.wire.schema import Accepted
 from ingled.core import effects as do
 from ingled.core import events as on
 from ingled.core.accounts import order
+from ingled.core.adapters import base_of
 from ingled.core.admission import Admission
 from ingled.core.catalog import Catalog
 from ingled.core.desk import Desk, Limits
@@ -130,6 +131,12 @@ class Control:
                 return self.workers.ready(event)
             case on.LoadFailed():
                 return self.workers.load_failed(event)
+            case on.AdapterReady():
+                return self.workers.adapters.ready(event)
+            case on.AdapterFailed():
+                return self.workers.adapters.failed(event)
+            case on.AdapterGone():
+                return self.workers.adapters.gone(event)
             case on.EngineDied():
                 return self.workers.engine_died(event)
             case on.RequestAdopted():
@@ -231,6 +238,8 @@ class Control:
             return [*told, *end]
         model = self.models[record.model]
         model.used(now)
+        if model.adapts is not None:
+            base_of(self.models, model).used(now)
         # What is accepted is with the worker, should this process die now.
         if self.desk.takes(now, record):
             given, event = self.desk.run(now, record)

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from ingled.core import effects as do
 from ingled.core import events as on
 from ingled.core.accounts import Rights
+from ingled.core.adapters import base_of, shown
 from ingled.core.chain import hops
 from ingled.core.fairness import FIRST_OF_ALL
 from ingled.core.outcomes import failed, ms, no_such_request, request_event, told
@@ -85,7 +86,7 @@ class Desk:
 
     def progress(self, now: float, record: Record, position: int) -> Progress:
         """Return what a queued request waits for; `position` requests wait before it."""
-        news = told(self.models[record.model], now)
+        news = told(shown(self.models, self.models[record.model]), now)
         what = news.what if news.what is UNSET else self._blot(news.what, record.rights)
         return replace(news, id=record.id, position=position, what=what)
 
@@ -339,14 +340,15 @@ class Desk:
         """Give the worker again what was lost while its link was down."""
         out: list[do.Effect] = []
         worker = str(e.pid)
-        for record in self.requests.running(e.model):
-            if record.worker == worker and record.id not in e.held:
+        mine = [one for one in self.requests.records.values() if one.worker == worker == self.models[one.model].worker]
+        for record in [one for one in mine if one.stage is Stage.RUNNING]:
+            if record.id not in e.held:
                 record.resumed += 1
                 out += self.run(e.now, record)
-            elif record.worker == worker and record.id in e.waiting:
+            elif record.id in e.waiting:
                 out.append(do.BeginRequest(worker, record.id, record.priority))
-        for record in self.requests.waiting(e.model):
-            if record.worker == worker and record.id not in e.held:
+        for record in mine:
+            if record.stage is Stage.QUEUED and record.id not in e.held:
                 out += self.hold(record)
         return out
 
@@ -355,7 +357,8 @@ class Desk:
         if record.paid or not record.run_at:
             return
         record.paid = True
-        self.models[record.model].used_at = now
+        model = self.models[record.model]
+        model.used_at = base_of(self.models, model).used_at = now
         if usage is not None:
             prompt, answer = usage.prompt, usage.completion
         else:

@@ -203,6 +203,22 @@ class StartWorker:
 
 
 @dataclass(frozen=True, slots=True)
+class AddAdapter:
+    """Have a worker load an adapter; the shell reports `AdapterReady` or `AdapterFailed`."""
+
+    worker: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class DropAdapter:
+    """Have a worker forget an adapter; the shell reports `AdapterGone`."""
+
+    worker: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
 class StopWorker:
     """Have this worker leave; it is killed if it does not."""
 
@@ -299,6 +315,8 @@ Effect = (
     | ProviderGone
     | StartWorker
     | ForgetModel
+    | AddAdapter
+    | DropAdapter
     | StopWorker
     | SleepWorker
     | WakeWorker

@@ -259,6 +259,34 @@ class WorkerReady:
 
 
 @dataclass(frozen=True, slots=True)
+class AdapterReady:
+    """A worker has this adapter: it has loaded it, or a new broker is told what is there."""
+
+    now: float
+    model: str
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterFailed:
+    """A worker cannot load this adapter: `why` in the engine's words. It serves on."""
+
+    now: float
+    model: str
+    pid: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterGone:
+    """A worker has forgotten this adapter."""
+
+    now: float
+    model: str
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
 class LoadFailed:
     """A worker cannot load its model: `why` in the engine's words, the last lines of its log."""
 
@@ -566,6 +594,9 @@ Event = (
     | WorkerLoading
     | WorkerReady
     | LoadFailed
+    | AdapterReady
+    | AdapterFailed
+    | AdapterGone
     | EngineDied
     | RequestAdopted
     | RequestsMissed

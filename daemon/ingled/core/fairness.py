@@ -7,7 +7,7 @@ others, so that nobody saves up turns. Within an account its own `priority` deci
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 from ingled.core.accounts import BATCH as BATCH_PRIORITY
@@ -101,6 +101,8 @@ class Turns:
         """Of those, the ones of class batch that have a place."""
         self.places = 0
         """Requests that the engine runs at once; 0: any number."""
+        self.beside: Sequence[Turns] = ()
+        """Those of other models that the same engine runs, in the same places."""
         self.counters = Counters(lambda: ((one.account, worth(one)) for one in self.running.values()))
         self._classes: tuple[dict[str, Lanes], ...] = ({}, {}, {})
         self._again: dict[str, Waiter] = {}
@@ -193,10 +195,11 @@ class Turns:
         """Return whether one more of this priority may go to the engine."""
         if not self.places:
             return True
+        taken = self.taken + sum(others.taken for others in self.beside)
         if rank(priority) == BATCH and (kept := self.kept(now)):
             # What others have of the kept places is not kept free once more.
-            return len(self._batch) < self.places - kept and self.taken < self.places
-        return self.taken < self.places + 1 + self.places // AHEAD_PART
+            return len(self._batch) < self.places - kept and taken < self.places
+        return taken < self.places + 1 + self.places // AHEAD_PART
 
     def next(self, now: float) -> Waiter | None:
         """Return who is to be given to the engine now; None when there is no place or nobody waits."""

@@ -43,6 +43,8 @@ class Cause(Enum):
     EVICTED = "put out"
     ADOPTED = "worker adopted"
     DYING = "engine died"
+    BASE_LEFT = "base left"
+    BASE_FAILED = "base failed"
     GAVE_UP = "gave up"
 
 
@@ -73,6 +75,11 @@ TRANSITIONS: dict[tuple[State, Cause], State] = {
     **{(state, Cause.UNWANTED): State.STOPPING for state in (State.DOZING, State.SLEEPING, State.WAKING)},
     **{(state, Cause.DYING): State.STOPPING for state in (State.DOZING, State.SLEEPING, State.WAKING)},
     **{(state, Cause.GONE): State.COLD for state in (State.DOZING, State.SLEEPING, State.WAKING)},
+    (State.LOADING, Cause.BASE_LEFT): State.COLD,
+    (State.READY, Cause.BASE_LEFT): State.COLD,
+    (State.STOPPING, Cause.BASE_LEFT): State.COLD,
+    (State.COLD, Cause.BASE_FAILED): State.FAILED,
+    (State.FAILED, Cause.BASE_FAILED): State.FAILED,
 }
 
 AWAY = (State.COLD, State.FAILED, State.SLEEPING)
@@ -107,6 +114,8 @@ class Model:
     revision: str | None = None
     ops: tuple[str, ...] = TEXT_OPS
     """What it can be asked."""
+    adapts: str | None = None
+    """Its base, if this is an adapter: it has no worker of its own, and is loaded into that one's."""
     state: State = State.COLD
     worker: str | None = None
     pid: int | None = None
@@ -144,8 +153,8 @@ class Model:
     """It is not put out for others, and its `ttl` does not count."""
     leaving: bool = False
     """The configuration has it no more: it goes when it has nothing left to do."""
-    later: tuple[str | None, str | None, tuple[str, ...]] | None = None
-    """License, revision and ops of what the next worker will run."""
+    later: tuple[str | None, str | None, tuple[str, ...], str | None] | None = None
+    """License, revision, ops and base of what the next worker will run."""
     sleep: Sleep = field(default_factory=Sleep)
     level: int = 0
     """At which it sleeps, or falls asleep, or from which it wakes; 0 otherwise."""
@@ -174,7 +183,7 @@ class Model:
     def settle(self) -> None:
         """Be what the profile says by now: no worker runs what it said before."""
         if self.later is not None:
-            (self.license, self.revision, self.ops), self.later = self.later, None
+            (self.license, self.revision, self.ops, self.adapts), self.later = self.later, None
 
     def abandon(self, now: float, why: str) -> None:
         """Fail, whatever the state is: what led here was a bug of ours."""

@@ -9,9 +9,10 @@ from ingle.wire.schema import Phase, Result
 from ingled.core import effects as do
 from ingled.core import events as on
 from ingled.core.accounts import visible
+from ingled.core.adapters import base_of
 from ingled.core.ladder import level_for, who_may_sleep
 from ingled.core.naming import Unusable
-from ingled.core.outcomes import unusable
+from ingled.core.outcomes import refuse, unusable
 from ingled.core.placement import CheapestBack, Decision, Device, Evict, Fits, Never, Policy, Resident, Wait, cost
 from ingled.core.residency import AWAY, MOVING, Cause, Model, State
 from ingled.core.sleepers import Sleepers
@@ -49,7 +50,7 @@ class Residents:
 
     def busy(self, name: str) -> bool:
         """Return whether a model runs requests."""
-        return bool(self.requests.turns[name].running)
+        return self._workers.adapters.busy(name)
 
     def seen(self, now: float, model: Model) -> Resident:
         """Return a model that is there as the policy sees it."""
@@ -78,16 +79,21 @@ class Residents:
 
     def present(self, now: float) -> list[Resident]:
         """Return all models that take memory."""
-        return [self.seen(now, model) for model in self.models.values() if model.state in PRESENT]
+        there = (model for model in self.models.values() if model.state in PRESENT and model.adapts is None)
+        return [self.seen(now, model) for model in there]
 
     def decide(self, now: float, model: Model, promised: Iterable[Resident] = ()) -> Decision:
         """Say what has to happen for a model to be loaded; `promised` have been decided before it."""
+        if model.adapts is not None:
+            base = base_of(self.models, model)
+            return Fits() if base.state is State.READY else self.decide(now, base, promised)
         others = [one for one in self.present(now) if one.name != model.name]
         return self.policy.decide(model.name, model.terms, [*others, *promised], self.device)
 
     def idle(self, now: float, state: State = State.READY) -> list[Model]:
         """Return the models that could give memory back, those first of which it costs least, byte for byte."""
-        found = [one for one in self.models.values() if one.state is state and not one.pinned]
+        own = (one for one in self.models.values() if one.adapts is None)
+        found = [one for one in own if one.state is state and not one.pinned]
         seen = {one.name: self.seen(now, one) for one in found if not self.busy(one.name)}
         names = sorted(seen, key=lambda name: cost(seen[name]) / max(1, seen[name].terms.need))
         return [self.models[name] for name in names if name not in self.sleepers.due]
@@ -99,13 +105,16 @@ class Residents:
 
     def want(self, now: float, model: Model, *, hint: bool = False) -> None:
         """A model is to be loaded, as soon as there is room (`place`); `hint`: though no request waits for it."""
+        if model.adapts is not None:
+            self._workers.adapters.want(model, hint=hint)
+            return
         self.wanted.setdefault(model.name, now)
         if hint:
             self.hints.add(model.name)
 
     def place(self, now: float) -> list[do.Effect]:
         """Load what is wanted and fits, put out what has to go for it, and tell those who wait why they do."""
-        out = self.sleepers.next(now)
+        out = [*self._workers.adapters.place(now), *self.sleepers.next(now)]
         promised: list[Resident] = []
         closed: set[str] = set()
         ask_again: list[float] = []
@@ -150,6 +159,7 @@ class Residents:
     def _close(self, now: float, names: set[str]) -> list[do.Effect]:
         """Give nothing more to these models, and again to those for which nobody waits any longer."""
         out: list[do.Effect] = []
+        names = {one for name in names for one in self._workers.adapters.family(name)}
         for model in self.models.values():
             if model.closed and model.name not in names:
                 model.closed = False
@@ -245,6 +255,10 @@ class Residents:
         if isinstance(name, Unusable):
             return [unusable(e.caller.conn, e.ref, name)]
         model = self.models[name]
+        if model.adapts is not None:
+            text = f"model '{name}' is an adapter: it stays as long as its base"
+            hint = self._workers.names.blot(f"pin '{model.adapts}'", e.caller.rights)
+            return [refuse(e.caller.conn, e.ref, "unsupported", text, hint, at="args.model")]
         model.pinned = e.pinned
         out: list[do.Effect] = []
         if model.ttl is not None and model.state is State.READY and not e.pinned:

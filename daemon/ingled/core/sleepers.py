@@ -37,6 +37,9 @@ class Sleepers:
         if isinstance(name, Unusable):
             return [unusable(conn, ref, name)]
         model, out_of_the_way = self.models[name], f"`ingle unload {name}` gives all of its memory back"
+        if model.adapts is not None:
+            text = f"model '{name}' is an adapter: it has no memory of its own to give back"
+            return [refuse(conn, ref, "unsupported", text, f"`ingle unload {name}` removes it from its base")]
         if not model.sleep.can and model.state is State.READY:
             text = f"model '{name}' cannot sleep: {model.sleep.why_not}"
             return [refuse(conn, ref, "unsupported", text, out_of_the_way)]
@@ -49,7 +52,7 @@ class Sleepers:
         if model.state is not State.READY:
             text = f"model '{name}' is {model.state.value}: only a model that is ready can fall asleep"
             return [refuse(conn, ref, "conflict", text, "see `ingle ps`")]
-        if busy := len(self._workers.requests.running(name) + self._workers.requests.waiting(name)):
+        if busy := len(self._workers.requests_of(name)):
             text = f"model '{name}' has {busy} requests"
             return [refuse(conn, ref, "conflict", text, "wait for them, or see `ingle requests` and `ingle cancel`")]
         host = self._residents.host

@@ -12,12 +12,13 @@ from msgspec.structs import replace
 from ingled.core import effects as do
 from ingled.core import events as on
 from ingled.core.accounts import Rights
+from ingled.core.adapters import Adapters, ending, shown
 from ingled.core.desk import Desk
 from ingled.core.naming import Names, Unusable
 from ingled.core.outcomes import failed, refuse, told, unusable, why_failed
 from ingled.core.pipeline import Pipeline
 from ingled.core.placement import Device, Never
-from ingled.core.requests import Stage
+from ingled.core.requests import Record, Stage
 from ingled.core.residency import AWAY, CRASHES, MOVING, Cause, Model, State
 from ingled.core.residents import PATIENCE_S, Residents
 
@@ -60,6 +61,7 @@ class Workers:
         self.desk = desk
         self.requests = desk.requests
         self.pipeline = pipeline
+        self.adapters = Adapters(self)
         self.residents = Residents(self, device, patience_s=patience_s)
         self.draining = False
         """The daemon shuts down: no worker is started but for requests that wait."""
@@ -69,7 +71,8 @@ class Workers:
 
     def waited_for(self, name: str) -> bool:
         """Return whether somebody waits for a model."""
-        return any(load.model == name for load in self._loads) or bool(self.requests.turns[name].waiting)
+        called = any(load.model == name for load in self._loads)
+        return called or bool(self.requests.turns[name].waiting) or self.adapters.want_base(name)
 
     def connection_gone(self, conn: int) -> None:
         """Forget the calls of `load` of a connection."""
@@ -84,7 +87,7 @@ class Workers:
         for one in self._take_loads(model.name):
             why, hint = (self.names.blot(text, one.rights) for text in (never.why, never.hint))
             out.append(refuse(one.conn, one.ref, "does_not_fit", why, hint))
-        return out
+        return [*out, *self.adapters.refused(now, model, never)]
 
     def _take_loads(self, name: str) -> list[Loading]:
         """Return the calls of `load` that wait for a model; they wait no longer."""
@@ -112,7 +115,9 @@ class Workers:
         level = "error" if new is State.FAILED else "info"
         text = f"model '{model.name}': {old.value} -> {new.value} ({value['why']})"
         told: list[do.Effect] = [do.Log(level, text, model.name), do.Publish("model", value)]  # type: ignore[arg-type]
-        return [*told, *self.pipeline.model_changed(now, value)]
+        left = self.adapters.base_left(now, model) if old is State.READY else []
+        self.adapters.refresh()
+        return [*told, *self.pipeline.model_changed(now, value), *left]
 
     def load(self, e: on.LoadAsked) -> list[do.Effect]:
         """Start a model that somebody asks for, and answer now or when it is there."""
@@ -142,34 +147,44 @@ class Workers:
         if isinstance(name, Unusable):
             return [unusable(conn, ref, name)]
         model = self.models[name]
-        busy = self.requests.running(name) + self.requests.waiting(name)
+        busy = self.requests_of(name)
         if busy and not e.force:
             message = f"model '{name}' is {model.state.value} and has {len(busy)} requests"
+            theirs = sum(record.model != name for record in busy)
+            message += f", {theirs} of them for its adapters" if theirs else ""
             return [refuse(conn, ref, "conflict", message, "wait for them, or unload with force to end them")]
         out: list[do.Effect] = []
         for record in busy:
             end = failed(record.id, "cancelled", f"model '{name}' was unloaded", "ask again to load it", "client")
             out += self.desk.end_now(e.now, record, end)
         if model.state in (State.READY, State.SLEEPING, *MOVING):
-            worker, pid = model.worker, model.pid
             # Where the fork is still under way, its report is answered by the order to end it.
-            out += [*self.move(e.now, model, Cause.UNWANTED), do.StopWorker(name, worker, pid)]
-            out += self._answer_loads(name, model)
+            stop = ending(model)
+            out += [*self.move(e.now, model, Cause.UNWANTED), stop, *self._answer_loads(name, model)]
         elif model.state is State.FAILED:
             out += self.move(e.now, model, Cause.UNWANTED)
-        elif name in self.residents.wanted:
+        elif name in self.residents.wanted or self.adapters.forget(name):
             self.residents.forget(name)
             out += self._answer_loads(name, model)
         elif model.restart_at is not None:
             model.restart_at = None
             out += [do.ClearTimer(("restart", name)), *self._answer_loads(name, model)]
+        for other in self.adapters.family(name)[1:]:
+            self.adapters.forget(other)
+            out += self._answer_loads(other, self.models[other])
         return [*out, do.Send(conn, Result(ref, {"model": name, "state": model.state.value}))]
+
+    def requests_of(self, name: str) -> list[Record]:
+        """Return the requests that run on a model or wait for it, those for its adapters included."""
+        family = self.adapters.family(name)
+        return [record for one in family for record in self.requests.running(one) + self.requests.waiting(one)]
 
     def _answer_loads(self, name: str, model: Model) -> list[do.Effect]:
         """Answer the calls of `load` that wait for this model."""
         mine = self._take_loads(name)
         if model.state is State.FAILED:
-            return [refuse(one.conn, one.ref, *why_failed(model)) for one in mine]
+            code, message, hint = why_failed(model)
+            return [refuse(one.conn, one.ref, code, self.names.blot(message, one.rights), hint) for one in mine]
         value = {"model": name, "state": model.state.value}
         return [do.Send(one.conn, Result(one.ref, value)) for one in mine]
 
@@ -243,13 +258,14 @@ class Workers:
         return self.tell(now, model)
 
     def tell(self, now: float, model: Model) -> list[do.Effect]:
-        """Tell all who wait for a model how it is with it."""
-        news = told(model, now)
-        queued = [(self.requests.records[one.id], i) for one, i in self.requests.turns[model.name].positions()]
-        return [
-            *(do.Send(r.conn, self.desk.progress(now, r, i)) for r, i in queued if r.conn is not None),
-            *(do.Send(one.conn, self._news(news, one)) for one in self._loads if one.model == model.name),
-        ]
+        """Tell all who wait for a model, or for an adapter of it, how it is with it."""
+        out: list[do.Effect] = []
+        for name in self.adapters.family(model.name):
+            news = told(shown(self.models, self.models[name]), now)
+            queued = [(self.requests.records[one.id], i) for one, i in self.requests.turns[name].positions()]
+            out += [do.Send(r.conn, self.desk.progress(now, r, i)) for r, i in queued if r.conn is not None]
+            out += [do.Send(one.conn, self._news(news, one)) for one in self._loads if one.model == name]
+        return out
 
     def _news(self, news: Progress, one: Loading) -> Progress:
         what = news.what if news.what is UNSET else self.names.blot(news.what, one.rights)
@@ -262,32 +278,38 @@ class Workers:
             return [do.SleepWorker(model.name, model.worker or "", model.level)]
         if model is None or model.state not in (State.LOADING, State.WAKING) or model.pid != e.pid:
             return []
-        out = self.move(e.now, model, Cause.READY)
+        return self.opens(e.now, model, e.places)
+
+    def opens(self, now: float, model: Model, places: int) -> list[do.Effect]:
+        """A model that was being loaded takes requests."""
+        out = self.move(now, model, Cause.READY)
         if model.ttl is not None:
-            out.append(do.SetTimer(("ttl", model.name), e.now + model.ttl))
+            out.append(do.SetTimer(("ttl", model.name), now + model.ttl))
         out += self._answer_loads(model.name, model)
-        model.places = e.places
-        return out + self.desk.opened(e.now, model)
+        model.places = places
+        return out + self.desk.opened(now, model)
 
     def load_failed(self, e: on.LoadFailed) -> list[do.Effect]:
         """A model cannot be loaded; the engine said why."""
         model = self.models.get(e.model)
         if model is None or model.state is not State.LOADING or model.pid != e.pid:
             return []
-        return self._fail_load(e.now, model, e.why, e.log)
+        return self.fails(e.now, model, Cause.LOAD_FAILED, e.why, e.log)
 
-    def _fail_load(self, now: float, model: Model, why: str, log: tuple[str, ...]) -> list[do.Effect]:
+    def fails(self, now: float, model: Model, cause: Cause, why: str, log: tuple[str, ...] = ()) -> list[do.Effect]:
+        """A model cannot be loaded: tell all who wait for it."""
         model.why, model.log = why, log
-        out = self.move(now, model, Cause.LOAD_FAILED)
-        return [*out, *self._fail_waiting(now, model)]
+        return [*self.move(now, model, cause), *self._fail_waiting(now, model)]
 
     def _fail_waiting(self, now: float, model: Model) -> list[do.Effect]:
         """Tell all who wait for a model that it will not come."""
         out: list[do.Effect] = []
         for record in self.requests.waiting(model.name):
             code, message, hint = why_failed(model)
-            out += self.desk.end(now, record, failed(record.id, code, message, hint, "model"))
-        return [*out, *self._answer_loads(model.name, model)]
+            out += self.desk.end(
+                now, record, failed(record.id, code, self.names.blot(message, record.rights), hint, "model")
+            )
+        return [*out, *self._answer_loads(model.name, model), *self.adapters.base_failed(now, model)]
 
     def engine_died(self, e: on.EngineDied) -> list[do.Effect]:
         """Its process is about to end; until then nothing more is given to it, and its requests wait for the next."""
@@ -309,7 +331,7 @@ class Workers:
             if record.worker == str(e.pid) and record.stage is not Stage.RUNNING:
                 record.worker = None  # there is nobody left to release it
                 out += [do.KeepWaiting(record)] if record.stage is Stage.QUEUED else []
-        running = self.requests.running(e.model)
+        running = [record for one in self.adapters.family(e.model) for record in self.requests.running(one)]
         crashed = model.state is not State.STOPPING or model.dying
         needless = model.state in ASLEEP and not self.waited_for(model.name)
         if crashed:
@@ -324,7 +346,7 @@ class Workers:
             out += self.desk.resume_later(e.now, record, model)
         if model.crashes > CRASHES:
             out += self._give_up(e.now, model)
-        elif (not self.draining and not needless) or self.requests.waiting(e.model):
+        elif (not self.draining and not needless) or self.waited_for(e.model):
             model.restart_at = e.now + RESTART_S[min(model.crashes, len(RESTART_S)) - 1]
             out.append(do.SetTimer(("restart", model.name), model.restart_at))
         return out
@@ -339,16 +361,15 @@ class Workers:
         out: list[do.Effect] = [do.Log("error", f"nursery: {e.why}")]
         for model in self.models.values():
             if model.state is State.LOADING and model.pid is None:
-                out += self._fail_load(e.now, model, f"no nursery: {e.why}", e.log)
+                out += self.fails(e.now, model, Cause.LOAD_FAILED, f"no nursery: {e.why}", e.log)
         return out
 
     def abandon(self, now: float, name: str, why: str) -> list[do.Effect]:
         """Fail a model after a bug of ours, so that the rest keeps working; its worker is stopped."""
         model = self.models[name]
-        worker, pid = model.worker, model.pid
+        out: list[do.Effect] = [ending(model), *self.adapters.base_left(now, model)]
         model.abandon(now, why)
-        out: list[do.Effect] = [do.StopWorker(name, worker, pid)]
-        for record in self.requests.running(name) + self.requests.waiting(name):
+        for record in self.requests_of(name):
             out += self.desk.end(now, record, failed(record.id, "internal", why, "see the daemon's log", "daemon"))
         return [*out, *self._answer_loads(name, model)]
 

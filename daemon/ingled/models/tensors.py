@@ -61,14 +61,32 @@ class _Tensor(Struct, frozen=True):
 
 def parse(header: bytes, data_bytes: int, name: str) -> Tensors:
     """Read the JSON of one header, of a file with so many bytes behind it. Pure. Raises Unreadable."""
+    tensors = _entries(header, data_bytes, name)
+    total = 0
+    floats: dict[str, int] = {}
+    for tensor in tensors.values():
+        begin, end = tensor.data_offsets
+        total += end - begin
+        if tensor.dtype in FLOATS:
+            floats[tensor.dtype] = floats.get(tensor.dtype, 0) + (end - begin) // WIDTHS[tensor.dtype]
+    if total > data_bytes:
+        raise Unreadable(f"{name}: its tensors overlap: they have {total} bytes in a file of {data_bytes}")
+    return Tensors(1, len(tensors), total, floats)
+
+
+def shapes(path: Path) -> dict[str, list[int]]:
+    """Return the shapes of a file's tensors, by name. Raises Unreadable."""
+    return {name: one.shape for name, one in _entries(*_header(path), str(path)).items()}
+
+
+def _entries(header: bytes, data_bytes: int, name: str) -> dict[str, _Tensor]:
+    """Return what a header says, each tensor inside the file and of its shape. Raises Unreadable."""
     try:
         entries = msgspec.json.decode(header, type=dict[str, msgspec.Raw])
         entries.pop("__metadata__", None)
         tensors = {key: msgspec.json.decode(raw, type=_Tensor) for key, raw in entries.items()}
     except (ValueError, RecursionError) as error:
         raise Unreadable(f"{name}: its header is not one of safetensors: {error}") from error
-    total = 0
-    floats: dict[str, int] = {}
     for key, tensor in tensors.items():
         begin, end = tensor.data_offsets
         if not 0 <= begin <= end <= data_bytes:
@@ -78,12 +96,7 @@ def parse(header: bytes, data_bytes: int, name: str) -> Tensors:
         width, size = WIDTHS.get(tensor.dtype), end - begin
         if width is not None and prod(tensor.shape) * width != size:
             raise Unreadable(f"{name}: tensor {key[:80]!r} has a shape that is not that of its {size} bytes")
-        total += size
-        if tensor.dtype in FLOATS:
-            floats[tensor.dtype] = floats.get(tensor.dtype, 0) + size // WIDTHS[tensor.dtype]
-    if total > data_bytes:
-        raise Unreadable(f"{name}: its tensors overlap: they have {total} bytes in a file of {data_bytes}")
-    return Tensors(1, len(tensors), total, floats)
+    return tensors
 
 
 def add(all: Iterable[Tensors]) -> Tensors:
@@ -107,18 +120,18 @@ def read(folder: Path) -> Tensors:
 
 def headers(folder: Path) -> Iterator[tuple[str, bytes, int]]:
     """Yield name, header and bytes of data of each file of weights that an engine would load. Raises Unreadable."""
-    names = _names(folder)
-    if not names:
+    found = names(folder)
+    if not found:
         raise Unreadable(f"{folder}: there are no weights in it (no .safetensors file)")
-    if len(names) > MOST_FILES:
-        raise Unreadable(f"{folder}: {len(names)} files of weights; at most {MOST_FILES} are read")
-    for name in names:
+    if len(found) > MOST_FILES:
+        raise Unreadable(f"{folder}: {len(found)} files of weights; at most {MOST_FILES} are read")
+    for name in found:
         header, data = _header(folder / name)
         yield name, header, data
 
 
-def _names(folder: Path) -> list[str]:
-    """Return the files that an engine would load. Raises Unreadable."""
+def names(folder: Path) -> list[str]:
+    """Return the files of weights that an engine would load. Raises Unreadable."""
     index = folder / INDEX
     try:
         there = sorted(path.name for path in folder.iterdir() if path.name.endswith(".safetensors"))
@@ -131,13 +144,13 @@ def _names(folder: Path) -> list[str]:
     if len(text) > INDEX_BYTES:
         raise Unreadable(f"{index}: longer than {INDEX_BYTES} bytes")
     try:
-        names = set(msgspec.json.decode(text, type=_Index).weight_map.values())
+        named = set(msgspec.json.decode(text, type=_Index).weight_map.values())
     except (ValueError, RecursionError) as error:
         raise Unreadable(f"{index}: not an index of safetensors: {error}") from error
-    odd = sorted(name for name in names if "/" in name or not name.endswith(".safetensors"))
+    odd = sorted(name for name in named if "/" in name or not name.endswith(".safetensors"))
     if odd:
         raise Unreadable(f"{index}: names {odd[0][:80]!r}, which is no file of weights beside it")
-    return sorted(names)
+    return sorted(named)
 
 
 class _Index(Struct, frozen=True):

@@ -138,7 +138,8 @@ class AsyncClient:
 
     async def _generate(self, request: Request, prepared: Prepared) -> AsyncGenerator[Delta, None]:
         """Generate, and tell vLLM's outputs as ours."""
-        outputs = self._engine.generate(prepared.prompt, prepared.params, request.id, priority=request.priority)
+        how = {"lora_request": prepared.lora, "priority": request.priority}
+        outputs = self._engine.generate(prepared.prompt, prepared.params, request.id, **how)
         cached = made = 0
         try:
             async for output in outputs:

@@ -267,7 +267,10 @@ class CoreClient:
         prepared = await self._requests.prepare(request)
         if prepared.over is not None:
             return Ready(prepared)
-        one = self._inputs.process_inputs(request.id, prepared.prompt, prepared.params, self._supported)
+        lora = self._requests.lora_of(request)
+        one = self._inputs.process_inputs(
+            request.id, prepared.prompt, prepared.params, self._supported, lora_request=lora
+        )
         self._inputs.assign_request_id(one)
         text = plain(IncrementalDetokenizer.from_new_request(self._tokenizer, one))
         wanted = request.logprobs is not None
@@ -284,6 +287,7 @@ class CoreClient:
             if self._dead is not None:
                 raise self._dead
             one.priority, one.arrival_time = request.priority, time.time()  # it may have been made ready long ago
+            one.lora_request = self._requests.lora_of(request)
             if answer.begin(prepared, one, ready.text, ready.logprobs):
                 self._running[one.request_id] = answer
                 if self.metrics is not None:

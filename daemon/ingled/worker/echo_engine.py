@@ -3,7 +3,7 @@
 It answers a chat with the words of the last user message and a completion with those of the prompt, one token a
 word, again and again where more tokens are wanted. Token ids are positions in the answer. Like vLLM it merges what
 is not pulled, counts tokens, refuses what is too long, and stops at stop strings. Its vectors count the
-letters of a text.
+letters of a text. What an adapter answers is in capitals.
 """
 
 import asyncio
@@ -16,13 +16,14 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator
 from functools import partial
 from itertools import cycle, islice
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 from ingle.wire.schema import Body, ChatBody, CompleteBody, EmbedBody, Sampling
 from msgspec import Struct
 
-from ingled.link import Estimate, Family, Gpu, Info, Planned, Spec
+from ingled.link import AddAdapter, Estimate, Family, Gpu, Info, Planned, Spec
 from ingled.worker import vectors
 from ingled.worker.echo_sleep import EchoBed
 from ingled.worker.engine import (
@@ -36,6 +37,7 @@ from ingled.worker.engine import (
     Request,
     Slept,
     answer_too_long,
+    no_such_adapter,
     prompt_too_long,
 )
 from ingled.worker.generated import Generated
@@ -149,6 +151,7 @@ class EchoEngine:
         self._totals = [0, 0, 0]
         self._measures = False
         self._sleeper: Sleeper
+        self._adapters: dict[str, AddAdapter] = {}
 
     async def load(self, report: Report) -> Info:
         """Wait as long as the options say."""
@@ -215,7 +218,12 @@ class EchoEngine:
             yield await self._embed(body)
             return
         prompt = list(prompt_words(body))
-        words, finish, stop = self._plan(body, len(prompt))
+        if request.adapter and request.adapter not in self._adapters:
+            raise no_such_adapter(request.adapter)
+        said = self._adapters[request.adapter].sampling if request.adapter else self._spec.sampling
+        words, finish, stop = self._plan(body, len(prompt), msgspec.convert(said, Sampling))
+        if request.adapter:
+            words = [word.upper() for word in words]
         cached = self._remember(request.salt, prompt)
         self._totals[0] += len(prompt)
         self._totals[1] += cached
@@ -247,6 +255,17 @@ class EchoEngine:
         finally:
             maker.cancel()
             del self._running[request.id]
+
+    async def add_adapter(self, add: AddAdapter) -> None:
+        """Look whether there is such a folder, for as long as a load takes."""
+        await asyncio.sleep(self._options.load_ms / 1000)
+        if not Path(add.path).is_dir():
+            raise LoadError(f"{add.path} holds no adapter: there is no such folder")
+        self._adapters[add.model] = add
+
+    async def drop_adapter(self, name: str) -> None:
+        """Forget it."""
+        self._adapters.pop(name, None)
 
     async def abort(self, request_id: str) -> None:
         """End the answer with what it has."""
@@ -283,7 +302,9 @@ class EchoEngine:
     async def shutdown(self) -> None:
         """Do nothing: there are no processes."""
 
-    def _plan(self, body: ChatBody | CompleteBody, prompt: int) -> tuple[list[str], str, str | None]:
+    def _plan(
+        self, body: ChatBody | CompleteBody, prompt: int, defaults: Sampling
+    ) -> tuple[list[str], str, str | None]:
         """Return the whole answer as tokens, its finish and its stop string."""
         if prompt >= self._context:
             raise prompt_too_long(prompt, self._context)
@@ -297,7 +318,6 @@ class EchoEngine:
                 "leave response_format out",
                 at="body.response_format",
             )
-        defaults = msgspec.convert(self._spec.sampling, Sampling)
         source = words_of(question(body)) or ["…"]
         most = body.max_tokens or min(defaults.max_tokens or room, room)
         length = most if body.ignore_eos else (self._options.tokens or len(source))

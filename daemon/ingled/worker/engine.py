@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from ingle.wire.schema import Body, Sampling
 
-from ingled.link import Family, Info
+from ingled.link import AddAdapter, Family, Info
 
 Report = Callable[[str, int], None]
 """Called with the phase and the percent of loading."""
@@ -33,6 +33,9 @@ class Request:
     """Tokens that an earlier engine produced: the answer goes on behind them, and they count as its own."""
     offset: int = 0
     """Bytes of the answer's text that have been sent; the first `Delta` begins there."""
+
+    adapter: str = ""
+    """The adapter that answers, which has been added; else the model itself."""
 
     @property
     def logprobs(self) -> int | None:
@@ -155,6 +158,14 @@ class Engine(Protocol):
         """Be told that a request which was to be run later will not be."""
         ...
 
+    async def add_adapter(self, add: AddAdapter) -> None:
+        """Load an adapter; one that is there is loaded anew. Raises LoadError, and then everything is as it was."""
+        ...
+
+    async def drop_adapter(self, name: str) -> None:
+        """Forget an adapter, if it is there. No request may run on it."""
+        ...
+
     def load_now(self) -> Load:
         """Return how busy the engine is."""
         ...
@@ -192,6 +203,11 @@ def prompt_too_long(prompt: int, context: int) -> EngineRefused:
         f"shorten the prompt by at least {prompt - context + 1} tokens, or choose a model with a longer context",
         at="body",
     )
+
+
+def no_such_adapter(name: str) -> EngineRefused:
+    """Return the refusal of a request for an adapter that has not been added."""
+    return EngineRefused("conflict", f"adapter '{name}' is not loaded", "try again", fault="daemon")
 
 
 def answer_too_long(wanted: int, prompt: int, context: int) -> EngineRefused:

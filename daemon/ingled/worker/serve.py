@@ -58,6 +58,9 @@ class Worker:
         self._taken = group.Taken()
         self._memory = self._taken_bytes = 0
         self._on_device = False  # what it takes is memory of a GPU
+        self._adapters: dict[str, None] = {}
+        self._changes: asyncio.Queue[link.AddAdapter | link.DropAdapter] = asyncio.Queue()
+        """What is to become of adapters, in order."""
         self._leave: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         path = str(runtime / link.SOCKET_FILE)
         self._uplink = Uplink(path, self._receive, lambda: self.leave(EXPIRED), self._attach)
@@ -100,7 +103,30 @@ class Worker:
         taken = self._taken_bytes = info.taken_bytes or await asyncio.to_thread(self._taken.bytes)
         self._info = msgspec.structs.replace(info, load_s=load_s, taken_bytes=taken)
         self._uplink.send(link.Ready(self._info))
+        self._spawn(self._adapt())
         await self._watch()
+
+    async def _adapt(self) -> None:
+        """Load and forget adapters, one after the other."""
+        while True:
+            change = await self._changes.get()
+            name = change.model
+            try:
+                if isinstance(change, link.DropAdapter):
+                    self._adapters.pop(name, None)
+                    await self._engine.drop_adapter(name)
+                    self._uplink.send(link.AdapterGone(name))
+                else:
+                    await self._engine.add_adapter(change)
+                    self._adapters[name] = None
+                    self._uplink.send(link.AdapterReady(name))
+            except EngineDead as error:
+                self._die(str(error))
+                return
+            except Exception as error:
+                reason = str(error) if isinstance(error, LoadError) else f"{type(error).__name__}: {error}"
+                log.error("adapter '%s' cannot be changed: %s", name, reason, exc_info=error)
+                self._uplink.send(link.AdapterFailed(name, reason))
 
     def _report(self, phase: str, percent: int) -> None:
         news = link.Loading(phase, percent)
@@ -174,6 +200,8 @@ class Worker:
             elif stream.freed is not None:
                 self._uplink.send(stream.freed)
         self._uplink.send(self._state())
+        for name in self._adapters:
+            self._uplink.send(link.AdapterReady(name))
 
     def _state(self) -> link.Loading | link.Ready | link.Asleep:
         if self._moving:
@@ -216,6 +244,8 @@ class Worker:
                 self._spawn(self._sleep(message.level))
             case link.Wake():
                 self._spawn(self._wake())
+            case link.AddAdapter() | link.DropAdapter():
+                self._changes.put_nowait(message)
             case link.Stop():
                 self.leave(ASKED)
             case _:
@@ -237,7 +267,8 @@ class Worker:
             return
         self._worked = True
         tokens, offset = tuple(message.tokens), message.offset
-        request = Request(message.id, body, message.stream, message.salt, message.priority, tokens, offset)
+        how = (message.stream, message.salt, message.priority, tokens, offset, message.adapter)
+        request = Request(message.id, body, *how)
         if message.waits:
             stream.request = request
             self._engine.hold(request)

@@ -12,17 +12,21 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from ingle.wire.schema import Body, ChatBody, ChatMessage, CompleteBody, EmbedBody
+from vllm.lora.request import LoRARequest
 from vllm.platforms import current_platform
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.version import __version__
 
-from ingled.link import Family, Info, Spec
+from ingled.link import AddAdapter, Family, Info, Spec
+from ingled.models import adapter
+from ingled.models.tensors import Unreadable
 from ingled.worker import core_client, log_tail
 from ingled.worker.async_client import AsyncClient, Counter
 from ingled.worker.core_client import CoreClient
@@ -58,6 +62,7 @@ class VllmEngine:
         self._counter: Counter
         self._engine: Any = None
         self._requests: Requests
+        self._numbers = count(1)
         self._client: AsyncClient | CoreClient | PoolingClient
         self._measures = self._tried = False
         self._metrics: EngineMetrics | None = None
@@ -190,7 +195,7 @@ class VllmEngine:
             return {"kv_cache": int(said), "weights": 0, "device": 0}
         found = await self._engine.collective_rpc("ingle_settle")
         sums = {part: sum(one[part] for one in found) for part in ("kv_cache", "weights", "device")}
-        return sums | {"kv_cache": sums["kv_cache"] or int(said)}
+        return sums if sums["kv_cache"] or self._pools else sums | {"kv_cache": int(said)}
 
     def _info(self, found: dict[str, int]) -> Info:
         config = self._engine.vllm_config
@@ -199,7 +204,7 @@ class VllmEngine:
         return Info(
             engine=f"vllm {__version__}",
             context=config.model_config.max_model_len,
-            kv_tokens=int(tokens),
+            kv_tokens=int(tokens) if found["kv_cache"] else 0,
             kv_bytes=found["kv_cache"],
             taken_bytes=found["device"],
             weights_bytes=sum(file.stat().st_size for file in Path(self._spec.source).glob("*.safetensors")),
@@ -222,6 +227,37 @@ class VllmEngine:
         """Render it no more."""
         if not isinstance(self._client, PoolingClient):
             self._client.ahead.forget(id)
+
+    async def add_adapter(self, add: AddAdapter) -> None:
+        """Have EngineCore load an adapter, before any request names it: one that it cannot load would end it."""
+        await self.drop_adapter(add.model)
+        if add.model not in self._spec.adapters:
+            base = self._spec.model
+            raise LoadError(
+                f"'{base}' was loaded before it had this adapter, without room for it: unload '{base}' first"
+            )
+        try:
+            await asyncio.to_thread(adapter.check, Path(add.path), Path(self._spec.source))
+        except Unreadable as error:
+            raise LoadError(str(error)) from error
+        # Under a name of its own each time: what was computed with earlier weights stays in the prefix cache.
+        number = next(self._numbers)
+        lora = LoRARequest(f"{add.model}#{number}", number, add.path)
+        try:
+            await self._engine.add_lora(lora)
+        except EngineDeadError as error:
+            raise EngineDead("EngineCore has died") from error
+        except Exception as error:
+            raise LoadError(one_line(error)) from error
+        self._requests.adapt(add.model, lora, add.sampling)
+
+    async def drop_adapter(self, name: str) -> None:
+        """Have EngineCore forget an adapter."""
+        if (lora := self._requests.forget(name)) is not None:
+            try:
+                await self._engine.remove_lora(lora.lora_int_id)
+            except EngineDeadError as error:
+                raise EngineDead("EngineCore has died") from error
 
     def load_now(self) -> Load:
         """Return the last step's counts."""

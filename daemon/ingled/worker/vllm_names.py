@@ -9,7 +9,8 @@ USES: tuple[str, ...] = (
     "vllm.version:__version__",
     "vllm.engine.arg_utils:AsyncEngineArgs",
     "vllm.engine.arg_utils:EngineArgs(model, served_model_name, load_format, kv_cache_memory_bytes, enforce_eager, "
-    "scheduling_policy, structured_outputs_config, max_model_len, dtype, max_num_seqs)",
+    "scheduling_policy, structured_outputs_config, max_model_len, dtype, max_num_seqs, runner, enable_lora, max_loras, "
+    "max_cpu_loras, max_lora_rank)",
     "vllm.engine.arg_utils:EngineArgs.create_engine_config()",
     "vllm.config.vllm:VllmConfig.model_config",
     "vllm.config.vllm:VllmConfig.cache_config",
@@ -68,7 +69,7 @@ USES: tuple[str, ...] = (
     "vllm.sampling_params:SamplingParams(max_tokens, temperature, top_p, top_k, min_p, seed, presence_penalty, "
     "frequency_penalty, repetition_penalty, stop, ignore_eos, logprobs, structured_outputs, output_kind)",
     "vllm.v1.engine.async_llm:AsyncLLM.from_vllm_config(vllm_config, stat_loggers, disable_log_stats)",
-    "vllm.v1.engine.async_llm:AsyncLLM.generate(prompt, sampling_params, request_id, priority)",
+    "vllm.v1.engine.async_llm:AsyncLLM.generate(prompt, sampling_params, request_id, lora_request, priority)",
     "vllm.v1.engine.async_llm:AsyncLLM.abort(request_id)",
     "vllm.v1.engine.async_llm:AsyncLLM.encode(prompt, pooling_params, request_id, priority)",
     "vllm.v1.engine.async_llm:AsyncLLM.get_supported_tasks()",
@@ -78,6 +79,10 @@ USES: tuple[str, ...] = (
     "vllm.outputs:PoolingRequestOutput.outputs",
     "vllm.outputs:PoolingOutput.data",
     "vllm.config.model:ModelConfig.runner_type",
+    "vllm.v1.engine.async_llm:AsyncLLM.add_lora(lora_request)",
+    "vllm.v1.engine.async_llm:AsyncLLM.remove_lora(lora_id)",
+    "vllm.lora.request:LoRARequest(lora_name, lora_int_id, lora_path)",
+    "vllm.config.lora:LoRAConfig(max_loras, max_cpu_loras, max_lora_rank)",
     "vllm.v1.engine.async_llm:AsyncLLM.is_sleeping()",
     "vllm.v1.engine.async_llm:AsyncLLM.sleep(level, mode)",
     "vllm.v1.engine.async_llm:AsyncLLM.wake_up(tags)",
@@ -118,9 +123,11 @@ CORE_USES: tuple[str, ...] = (
     "vllm.v1.engine.core_client:AsyncMPClient.get_output_async()",
     "vllm.v1.engine.core_client:AsyncMPClient.add_request_async(request)",
     "vllm.v1.engine.core_client:AsyncMPClient.abort_requests_async(request_ids)",
-    "vllm.v1.engine.input_processor:InputProcessor.process_inputs(request_id, prompt, params, supported_tasks)",
+    "vllm.v1.engine.input_processor:InputProcessor.process_inputs(request_id, prompt, params, supported_tasks, "
+    "lora_request)",
     "vllm.v1.engine.input_processor:InputProcessor.assign_request_id(request)",
-    "vllm.v1.engine:EngineCoreRequest(request_id, prompt_token_ids, sampling_params, priority, arrival_time)",
+    "vllm.v1.engine:EngineCoreRequest(request_id, prompt_token_ids, sampling_params, lora_request, priority, "
+    "arrival_time)",
     "vllm.v1.engine:EngineCoreOutputs(outputs, scheduler_stats)",
     "vllm.v1.engine:EngineCoreOutput(request_id, new_token_ids, new_logprobs, finish_reason, stop_reason, "
     "prefill_stats)",

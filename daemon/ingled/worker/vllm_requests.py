@@ -9,6 +9,7 @@ import msgspec
 from ingle.wire.schema import Body, ChatBody, CompleteBody, EmbedBody, Sampling
 from vllm import exceptions
 from vllm.exceptions import VLLMValidationError
+from vllm.lora.request import LoRARequest
 from vllm.renderers.inputs.preprocess import parse_model_prompt
 from vllm.renderers.params import ChatParams
 from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
@@ -24,6 +25,7 @@ from ingled.worker.engine import (
     EngineRefused,
     Request,
     answer_too_long,
+    no_such_adapter,
     prompt_too_long,
 )
 from ingled.worker.vllm_errors import failed, one_line, unrendered_chat
@@ -45,6 +47,8 @@ class Prepared:
     """Tokens of the client's prompt."""
     text: Continuation | None = None
     """Makes the text of an answer that goes on: the engine knows only the tokens behind."""
+    lora: LoRARequest | None = None
+    """The adapter that answers."""
     over: Delta | None = None
     """All that is left of an answer whose end was on the way when its engine died; the engine is not asked."""
 
@@ -60,19 +64,44 @@ class Requests:
         self.context = int(model.max_model_len)
         """Longest prompt plus answer, in tokens."""
         self._eos = eos_of(model, self._tokenizer)
-        self._defaults = model.get_diff_sampling_param() | named(msgspec.convert(spec.sampling, Sampling))
+        self._model_defaults = model.get_diff_sampling_param()
+        self._defaults = {"": self._with(spec.sampling)}
+        """By adapter; that of no name is the model itself."""
+        self._adapters: dict[str, LoRARequest] = {}
+
+    def _with(self, sampling: dict[str, Any]) -> dict[str, Any]:
+        both: dict[str, Any] = self._model_defaults | named(msgspec.convert(sampling, Sampling))
+        return both
+
+    def adapt(self, name: str, lora: LoRARequest, sampling: dict[str, Any]) -> None:
+        """Let requests for this adapter run with it, which the engine has loaded."""
+        self._adapters[name] = lora
+        self._defaults[name] = self._with(sampling)
+
+    def lora_of(self, request: Request) -> LoRARequest | None:
+        """Return the adapter that is to answer. Raises EngineRefused when it is not there."""
+        if not request.adapter:
+            return None
+        if request.adapter not in self._adapters:
+            raise no_such_adapter(request.adapter)
+        return self._adapters[request.adapter]
+
+    def forget(self, name: str) -> LoRARequest | None:
+        """Let no more requests run with an adapter; returns it, if there is one."""
+        return self._adapters.pop(name, None)
 
     async def prepare(self, request: Request) -> Prepared:
         """Render, and check the length. Raises EngineRefused."""
         body = request.body
         if isinstance(body, EmbedBody):
             raise EngineRefused("unsupported", "this model makes text, not vectors", "ask another one", at="op")
+        lora = self.lora_of(request)
         prompt = await self.render(body, request.salt)
         tokens = len(prompt["prompt_token_ids"])
         params = self._sampling(request, body, tokens)
         if request.tokens:
             return self._go_on(request, body, prompt, params)
-        return Prepared(prompt, params, tokens)
+        return Prepared(prompt, params, tokens, lora=lora)
 
     def text_of(self, params: Any, prompt: list[int], id: str) -> Any:
         """Return vLLM's detokenizer for an answer."""
@@ -96,7 +125,7 @@ class Requests:
         longer = {key: value for key, value in prompt.items() if key != "prompt"} | {"prompt_token_ids": ids + before}
         shorter = copy(params)
         shorter.max_tokens, shorter.stop = params.max_tokens - len(before), []
-        return Prepared(longer, shorter, len(ids), text_of)
+        return Prepared(longer, shorter, len(ids), text_of, lora=self.lora_of(request))
 
     async def render(self, body: ChatBody | CompleteBody, salt: str) -> Any:
         """Return the prompt as vLLM's `EngineInput`, however long it is. Raises EngineRefused."""
@@ -135,7 +164,7 @@ class Requests:
         room = self.context - prompt
         if body.max_tokens is not None and body.max_tokens > room:
             raise answer_too_long(body.max_tokens, prompt, self.context)
-        wanted = dict(self._defaults)
+        wanted = dict(self._defaults[request.adapter])
         wanted |= named(body)
         wanted["max_tokens"] = min(wanted.get("max_tokens") or room, room)
         if body.logprobs:
