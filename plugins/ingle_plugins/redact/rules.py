@@ -1,5 +1,7 @@
 """Secrets by the rules of gitleaks: `data/gitleaks.toml` is their file, unchanged, under its MIT license.
 
+Those of others are in the same form (`plugins/renew_rules.py`).
+
 The rules are written for RE2, which matches in linear time whatever the text; so does this module. What gitleaks knows
 and a prompt has not is left out: paths of files and commits. Rules that hold only for files of one name are not used.
 """
@@ -17,7 +19,7 @@ import re2
 
 from ingle_plugins.redact.spans import Span
 
-FILES = ("gitleaks.toml", "credsweeper.toml", "detect_secrets.toml", "more.toml")
+FILES = ("gitleaks.toml", "credsweeper.toml", "detect_secrets.toml", "noseyparker.toml", "more.toml")
 
 
 @dataclass(frozen=True, slots=True)
