@@ -237,6 +237,12 @@ class Asleep(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag
     seconds: float
 
 
+class Room(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="room"):
+    """How it is with the GPU of a worker: sent when that has changed."""
+
+    gpu: Gpu
+
+
 class SleepFailed(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="sleep_failed"):
     """The engine did not sleep or wake as it should: the worker exits."""
 
@@ -572,6 +578,7 @@ FromPeer = (
     | Ready
     | Asleep
     | SleepFailed
+    | Room
     | LoadFailed
     | AdapterReady
     | AdapterFailed

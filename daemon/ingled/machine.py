@@ -32,6 +32,10 @@ class Memory:
         room = self.free + ours - (self.head_room if head_room is None else head_room)
         return max(0, room if most is None else min(room, most))
 
+    def missing(self, head_room: int | None) -> int:
+        """Return by how many bytes others are left less than they should be; 0 or less when they are not."""
+        return (self.head_room if head_room is None else head_room) - self.free
+
     @property
     def head_room(self) -> int:
         """Return what is left to others, if nothing is configured."""

@@ -7,6 +7,7 @@ from ingled.core import effects as do
 from ingled.core import events as on
 from ingled.core.accounts import Rights
 from ingled.core.control import Control
+from ingled.core.ladder import Sleep
 from ingled.core.placement import Device, Terms
 from ingled.core.residency import Model, State
 
@@ -194,3 +195,40 @@ def test_who_waits_is_told_of_no_model_that_it_may_not_see() -> None:
     assert refused.message.code == "does_not_fit"  # type: ignore[union-attr]
     assert "(another)" in refused.message.message  # type: ignore[union-attr]
     assert "'b'" not in str(refused.message) and "(b)" not in str(refused.message)
+
+
+def test_idle_models_give_others_the_memory_that_they_need() -> None:
+    three = core(a={}, b={}, c={"need": 10, "pinned": True})
+    two_ready(three)
+    three.handle(on.LoadAsked(15, ROOT, 0, "c", False))
+    make_ready(three, "c", 16, 52)
+    effects = three.handle(on.MemoryShort(20, 30))
+    assert [stop.model for stop in only(effects, do.StopWorker)] == ["b"], "it costs least, and is enough"
+    told = [one.value for one in only(effects, do.Publish) if one.topic == "daemon"]
+    assert told == [{"what": "pressure", "bytes": 30}]
+    (line,) = [one.text for one in only(effects, do.Log) if one.level == "warning"]
+    assert line == "device 'gpu' has 30 B less for others than they are to have: b give back 40 B"
+    assert three.handle(on.MemoryShort(25, 30)) == [], "it comes already"
+    gone(three, "b", 26)
+    three.handle(request("a1", model="a", now=27))
+    helpless = three.handle(on.MemoryShort(30, 10))
+    assert only(helpless, do.StopWorker) == [], "one is busy, one is pinned"
+    assert "no model is idle" in only(helpless, do.Log)[0].text
+    assert three.handle(on.MemoryShort(35, 10)) == [], "it is told once"
+    three.handle(ended("a1", 36))
+    assert [stop.model for stop in only(three.handle(on.MemoryShort(40, 10)), do.StopWorker)] == ["a"]
+
+
+def test_under_pressure_models_sleep_where_they_can_and_go_out_when_the_machine_is_short_itself() -> None:
+    two = core(a={}, b={})
+    two_ready(two)
+    for name in "ab":
+        two.handle(on.SleepSeen(20, name, Sleep("", weights=30, left=2)))
+    two.handle(on.HostSeen(20, 100))
+    assert only(two.handle(on.MemoryShort(21, 10)), do.SleepWorker) == [do.SleepWorker("b", "51", 1)]
+    assert two.handle(on.MemoryShort(22, 10)) == [], "it falls asleep"
+    two.handle(on.WorkerAsleep(23, "b", 51, 1, 2))
+    effects = two.handle(on.MemoryShort(24, 5, host=True))
+    assert [stop.model for stop in only(effects, do.StopWorker)] == ["b"], "its weights were in the machine's memory"
+    gone(two, "b", 25)
+    assert only(two.handle(on.MemoryShort(26, 5, host=True)), do.StopWorker) == [], "the other one is not there"

@@ -107,6 +107,7 @@ class LinkFront:
         self.on_nursery_ready: Callable[[], None] = lambda: None
         """Is called when models can be planned."""
         self.on_ready: Callable[[Worker, link.Woke | None], None] = lambda worker, woke: None
+        self.on_room: Callable[[link.Gpu], None] = lambda gpu: None
         self.on_asleep: Callable[[Worker], None] = lambda worker: None
         self.on_sleep_failed: Callable[[Worker, str], None] = lambda worker, reason: None
         self.on_stats: Callable[[Worker], None] = lambda worker: None
@@ -299,6 +300,8 @@ class LinkFront:
                     worker.asleep = None
                     self.on_ready(worker, message.woke)
                     self._dispatch(on.WorkerReady(now, worker.model, worker.pid, message.info.max_running))
+            case link.Room():
+                self.on_room(message.gpu)
             case link.Asleep():
                 if worker is not None:
                     worker.info, worker.asleep, worker.settled = message.info, message, True

@@ -14,6 +14,7 @@ from ingled import link, machine
 from ingled.broker import ledger
 from ingled.broker.ledger import Ledger
 from ingled.broker.link_front import LinkFront, Worker
+from ingled.broker.pressure import Pressure
 from ingled.config import Config
 from ingled.core import events as on
 from ingled.core.ladder import Sleep
@@ -70,6 +71,10 @@ class Needs:
         workers.on_stats = self._stats
         workers.on_asleep = self._asleep
         workers.on_sleep_failed = self._sleep_failed
+        workers.on_room = self._room
+        self._pressure = Pressure(dispatch)
+        self._device: machine.Memory | None = None
+        """Of the GPU on which models are, as a worker has seen it last."""
 
     def start(self) -> None:
         """Begin: read headers in a thread, and look at the memory of the machine now and then."""
@@ -275,8 +280,12 @@ class Needs:
         if self.device.name == "memory":
             daemon = self._config
             self._budget(Device("memory", memory.budget(self.taken, daemon.device.budget, daemon.head_room)))
+            self._pressure.seen(self._loop.time(), memory.missing(daemon.head_room))
             return
         self._dispatch(on.HostSeen(self._loop.time(), max(0, memory.free - memory.head_room)))
+        self._pressure.seen(self._loop.time(), memory.missing(None), host=True)
+        if self._device is not None and self.taken:
+            self._pressure.seen(self._loop.time(), self._device.missing(self._config.head_room))
         if self._gpu_unsure:
             self._gpu_unsure = False
             self._plan_all(list(self._specs)[:1])  # the answer tells of the GPU too
@@ -286,8 +295,14 @@ class Needs:
         """Return whether a model takes or gives back memory now: what is free then counts part of it."""
         return any(model.state in (*MOVING, State.STOPPING) for model in self._models.values())
 
+    def _room(self, gpu: link.Gpu) -> None:
+        """A worker tells how it is with its GPU now."""
+        self._device = machine.Memory(gpu.total, gpu.free)
+        if not self._moving:
+            self._gpu(gpu)
+
     def _gpu(self, gpu: link.Gpu) -> None:
-        """Models are on a GPU: its memory counts, as it is when the engine starts and nothing is being loaded."""
+        """Models are on a GPU: its memory counts, as it is when nothing is being loaded."""
         self._gpu_unsure = self._moving
         if self._moving and gpu.name == self.device.name:
             return

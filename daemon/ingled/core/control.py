@@ -106,6 +106,8 @@ class Control:
                 if (model := self.models.get(event.model)) is not None:
                     model.sleep = event.sleep
                 return []
+            case on.MemoryShort():
+                return self.residents.short(event)
             case on.HostSeen():
                 self.residents.host = event.free
                 return []

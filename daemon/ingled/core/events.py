@@ -184,6 +184,17 @@ class HostSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class MemoryShort:
+    """Others are left so many bytes less than they should be, for a while now; `host`: not of the device of models,
+    but of the machine.
+    """
+
+    now: float
+    bytes: int
+    host: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class NeedSeen:
     """It is known, or known better, what a model takes, and how long it loads (None: it never did)."""
 
@@ -585,6 +596,7 @@ Event = (
     | SleepFailed
     | SleepSeen
     | HostSeen
+    | MemoryShort
     | NeedSeen
     | DeviceSeen
     | ConnectionGone

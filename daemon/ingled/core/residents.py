@@ -4,13 +4,14 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ingle.bytesize import spell
 from ingle.wire.schema import Phase, Result
 
 from ingled.core import effects as do
 from ingled.core import events as on
 from ingled.core.accounts import visible
 from ingled.core.adapters import base_of
-from ingled.core.ladder import level_for, who_may_sleep
+from ingled.core.ladder import LIGHT, level_for, who_may_sleep
 from ingled.core.naming import Unusable
 from ingled.core.outcomes import refuse, unusable
 from ingled.core.placement import CheapestBack, Decision, Device, Evict, Fits, Never, Policy, Resident, Wait, cost
@@ -44,6 +45,8 @@ class Residents:
         """Models that are to be loaded, and since when; the first has waited longest."""
         self.hints: set[str] = set()
         """Those of them that are wanted though no request waits."""
+        self._helpless = False
+        """Memory is short, and it has been told that nobody is idle."""
         self.host: int | None = None
         """Bytes of the machine's memory that weights of sleeping models may take; None: not known."""
         self.sleepers = Sleepers(workers, self)
@@ -295,6 +298,34 @@ class Residents:
         out, names, freed = self._free(e.now, e.need, "gives its memory back")
         gone = visible(names, e.caller.rights)
         return [*out, do.Send(e.caller.conn, Result(e.ref, {"models": gone, "bytes": freed}))]
+
+    def short(self, e: on.MemoryShort) -> list[do.Effect]:
+        """Others need memory: idle models give it back, those first that it costs least to bring back."""
+        coming = any(model.state in (State.STOPPING, State.DOZING) for model in self.models.values())
+        if coming or self.sleepers.due:
+            return []
+        why = "gives memory back that others need"
+        out, names, freed = self._free_host(e.now, e.bytes, why) if e.host else self._free(e.now, e.bytes, why)
+        where = "the machine" if e.host else f"device '{self.device.name}'"
+        text = f"{where} has {spell(e.bytes)} less for others than they are to have"
+        if not names:
+            told, self._helpless = self._helpless, True
+            return [] if told else [do.Log("warning", f"{text}, and no model is idle that could give some back")]
+        self._helpless = False
+        told_to = do.Publish("daemon", {"what": "pressure", "bytes": e.bytes})
+        return [do.Log("warning", f"{text}: {', '.join(names)} give back {spell(freed)}"), told_to, *out]
+
+    def _free_host(self, now: float, need: int, why: str) -> tuple[list[do.Effect], list[str], int]:
+        """Put models out whose weights wait in the machine's memory."""
+        out: list[do.Effect] = []
+        gone: list[str] = []
+        freed = 0
+        for model in self.idle(now, State.SLEEPING):
+            if freed < need and model.level == LIGHT:
+                freed += model.sleep.weights
+                gone.append(model.name)
+                out += self._put_out(now, model, why)
+        return out, gone, freed
 
     def _free(self, now: float, need: int | None, why: str) -> tuple[list[do.Effect], list[str], int]:
         """Have idle models give back so many bytes (None: all that sleep can free); those that sleep go last."""

@@ -67,6 +67,8 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
     """The GPU on which it says it is."""
     sleep: Literal["", "works", "raises", "keeps", "changes"] = ""
     """Whether it can sleep; or it fails at that, keeps its memory, or answers differently when it wakes."""
+    gpu_file: str = ""
+    """File in which stands how it is with the GPU that there is not: JSON, as `ingled.link.Gpu`."""
     sleep_ms: float = 0.0
     """Time that falling asleep takes, and waking."""
     fail_at: int = 0
@@ -290,6 +292,11 @@ class EchoEngine:
 
     async def health(self, deadline: float) -> None:
         """Return at once: there is no engine to hang."""
+
+    def gpu(self) -> Gpu | None:
+        """Return what the file of the options says."""
+        file = self._options.gpu_file
+        return msgspec.json.decode(Path(file).read_bytes(), type=Gpu) if file else None
 
     async def sleep(self, level: int) -> Slept:
         """Do as the options say."""

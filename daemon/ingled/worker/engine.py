@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from ingle.wire.schema import Body, Sampling
 
-from ingled.link import AddAdapter, Family, Info
+from ingled.link import AddAdapter, Family, Gpu, Info
 
 Report = Callable[[str, int], None]
 """Called with the phase and the percent of loading."""
@@ -180,6 +180,10 @@ class Engine(Protocol):
 
     async def health(self, deadline: float) -> None:
         """Return when the engine has answered. Raises EngineDead, after `deadline` seconds at the latest."""
+        ...
+
+    def gpu(self) -> Gpu | None:
+        """Return how it is with its GPU; None when it is on none, or the driver does not tell. It may take a moment."""
         ...
 
     async def sleep(self, level: int) -> Slept:

@@ -32,6 +32,11 @@ SHUTDOWN_S = 10.0
 MEMORY_S = 10.0
 """How often the memory is measured: the kernel walks all pages for it."""
 
+ROOM_S = 2.0
+"""How often the driver is asked for the memory of the GPU."""
+ROOM_NEWS = 0.005
+"""It is told when such a part of the memory has come or gone."""
+
 ASKED, EXPIRED, DIED, FAILED = "the broker asked for it", "no broker answered", "the engine died", "loading failed"
 RESTLESS = "it cannot sleep"
 
@@ -73,7 +78,7 @@ class Worker:
     async def run(self) -> int:
         """Serve until the broker or the lease ends it; returns the exit status."""
         self._uplink.connect()
-        for work in (self._tick(), self._measure(), self._load()):
+        for work in (self._tick(), self._measure(), self._look_at_device(), self._load()):
             self._spawn(work)
         why = await self._leave
         log.info("worker of '%s' leaves: %s", self._spec.model, why)
@@ -159,6 +164,17 @@ class Worker:
             if self._info is not None and not self._on_device:
                 self._taken_bytes = max(self._taken_bytes, await asyncio.to_thread(self._taken.bytes))
             await asyncio.sleep(MEMORY_S)
+
+    async def _look_at_device(self) -> None:
+        told: link.Gpu | None = None
+        while True:
+            await asyncio.sleep(ROOM_S)
+            if self._info is None or not self._on_device or self._moving:
+                continue
+            gpu = await asyncio.to_thread(self._engine.gpu)
+            if gpu is not None and (told is None or abs(gpu.free - told.free) > gpu.total * ROOM_NEWS):
+                told = gpu
+                self._uplink.send(link.Room(gpu))
 
     def _stats(self) -> link.Stats:
         now = self._engine.load_now()

@@ -24,10 +24,10 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.version import __version__
 
-from ingled.link import AddAdapter, Family, Info, Spec
+from ingled.link import AddAdapter, Family, Gpu, Info, Spec
 from ingled.models import adapter
 from ingled.models.tensors import Unreadable
-from ingled.worker import core_client, log_tail
+from ingled.worker import core_client, log_tail, vllm_gpu
 from ingled.worker.async_client import AsyncClient, Counter
 from ingled.worker.core_client import CoreClient
 from ingled.worker.engine import Answer, Delta, EngineDead, EngineRefused, Load, LoadError, Report, Request, Slept
@@ -315,6 +315,10 @@ class VllmEngine:
     async def wake(self) -> int:
         """Wake EngineCore, and see that it answers as before."""
         return await self._sleeper.wake()
+
+    def gpu(self) -> Gpu | None:
+        """Ask the driver."""
+        return vllm_gpu.seen()
 
     async def device_memory(self) -> DeviceMemory:
         """Return what EngineCore has of its devices, and what is free there."""

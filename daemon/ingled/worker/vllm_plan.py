@@ -19,13 +19,13 @@ from vllm.model_executor.layers.vocab_parallel_embedding import UnquantizedEmbed
 from vllm.model_executor.model_loader.utils import initialize_model
 from vllm.platforms import current_platform
 from vllm.tokenizers.registry import cached_tokenizer_from_config
-from vllm.utils.import_utils import import_pynvml
 from vllm.utils.torch_utils import set_default_torch_dtype
 
 from ingled.link import Estimate, Gpu, Planned, Spec
 from ingled.worker.group import rollup
 from ingled.worker.vllm_config import engine_config
 from ingled.worker.vllm_errors import one_line
+from ingled.worker.vllm_gpu import seen
 
 log = logging.getLogger(__name__)
 
@@ -45,28 +45,11 @@ def plan(spec: Spec, ref: int = 0) -> Planned:
     except Exception as error:
         return Planned(ref, one_line(error))
     try:
-        gpu = _gpu()
+        gpu = seen()
         return Planned(ref, estimate=_estimate(config, gpu), gpu=gpu)
     except Exception as error:
         log.exception("'%s' cannot be planned", spec.model)
         return Planned(ref, note=one_line(error))
-
-
-def _gpu() -> Gpu | None:
-    """Return the GPU that a model would be on, as the driver tells; None on a CPU, and where it tells nothing."""
-    if not current_platform.is_cuda():
-        return None
-    nvml = import_pynvml()
-    try:
-        nvml.nvmlInit()
-        memory = nvml.nvmlDeviceGetMemoryInfo(
-            nvml.nvmlDeviceGetHandleByIndex(current_platform.device_id_to_physical_device_id(0))
-        )
-        driver = str(nvml.nvmlSystemGetDriverVersion())
-        return Gpu(str(current_platform.get_device_name()), int(memory.total), int(memory.free), driver)
-    except Exception as error:
-        log.warning("the GPU's memory cannot be told: %s", one_line(error))
-        return None
 
 
 def _estimate(config: Any, gpu: Gpu | None) -> Estimate:
