@@ -267,3 +267,22 @@ def test_requests_that_a_closed_model_holds_wait_with_it_in_its_sleep() -> None:
     assert only(asleep(pair, "b", 14), do.WakeWorker) == [do.WakeWorker("a", "50")]
     back = pair.handle(on.WorkerReady(15, "a", 50))
     assert [begin.id for begin in only(back, do.BeginRequest)] == ["a2"]
+
+
+def test_an_adapter_sleeps_with_its_base_and_is_loaded_again_when_it_is_asked() -> None:
+    two = core(a={}, style={"need": 0, "adapts": "a"})
+    able(two, "a")
+    two.handle(request("s1", model="style", now=0))
+    make_ready(two, "a", 1)
+    two.handle(on.AdapterReady(2, "style", 50))
+    assert refusals(sleep(two, "style", 3)) == ["unsupported"]
+    assert message_of(sleep(two, "style", 3)) == "model 'style' is an adapter: it has no memory of its own to give back"
+    assert only(sleep(two, "a", 3), do.SleepWorker) == [], "its adapter runs a request"
+    two.handle(ended("s1", 4))
+    assert only(sleep(two, "a", 5), do.SleepWorker) == [do.SleepWorker("a", "50", 1)]
+    assert two.models["style"].state is State.COLD
+    asleep(two, "a", 6)
+    assert only(two.handle(request("s2", model="style", now=7)), do.WakeWorker) == [do.WakeWorker("a", "50")]
+    assert only(two.handle(on.WorkerReady(8, "a", 50)), do.AddAdapter) == [do.AddAdapter("50", "style")]
+    back = two.handle(on.AdapterReady(9, "style", 50))
+    assert [run.record.id for run in only(back, do.RunRequest)] == ["s2"]
