@@ -94,17 +94,22 @@ class Wire:
         return message
 
     def read(self, id: str, *, ack: int = 0) -> tuple[str, dict[str, Any]]:
-        """Read a stream to its end, giving credit for each chunk; returns its text from `ack` on and its end."""
+        """Read a stream to its end, giving credit for each chunk; returns its text from `ack` on and its end.
+
+        What comes of other streams meanwhile is kept for later.
+        """
         text = b""
+        kept = []
         while True:
             message = self.receive()
             if message.get("id") != id:
-                continue
-            if message["t"] == "chunk":
+                kept.append(message)
+            elif message["t"] == "chunk":
                 assert message["o"] == ack + len(text), "a chunk is not where the one before ended"
                 text += message["x"].encode()
                 self.send({"t": "credit", "id": id, "n": 1, "ack": ack + len(text)})
             elif message["t"] in ("done", "failed"):
+                self._received.extendleft(reversed(kept))
                 return text.decode(), message
 
     def close(self) -> None:
