@@ -145,6 +145,23 @@ def test_a_vanished_client_ends_what_it_ran() -> None:
     assert core.requests.records == {}
 
 
+def test_of_very_much_that_a_vanished_client_ran_a_part_is_ended_at_a_time() -> None:
+    core = control()
+    for number in range(100):
+        core.handle(request(f"r{number}"))
+    core.handle(request("other", BOB))
+    make_ready(core)
+    now, aborted = 3.0, []
+    left: list[on.ConnectionGone] = [on.ConnectionGone(now, 1, left=False)]
+    while left:
+        effects = core.handle(left.pop())
+        left = [again.event for again in only(effects, do.Continue)]
+        aborted.append([abort.id for abort in only(effects, do.AbortRequest)])
+    assert len(aborted) > 3 and max(map(len, aborted)) < 50
+    assert sorted(id for some in aborted for id in some) == sorted(f"r{number}" for number in range(100))
+    assert set(core.requests.records) == {"other"}
+
+
 def test_a_request_with_grace_waits_for_its_client_to_come_back() -> None:
     core = control()
     core.handle(request(grace_ms=5000))

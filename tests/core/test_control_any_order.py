@@ -65,6 +65,7 @@ class Core(RuleBasedStateMachine):
         absent = {model.name for model in models if model.state not in PRESENT or model.asleep}
         effects = self.core.handle(event)
         self.check_memory(absent)
+        again: list[on.Event] = []
         for effect in effects:
             match effect:
                 case do.Send(_, Accepted() as message):
@@ -106,6 +107,8 @@ class Core(RuleBasedStateMachine):
                 case do.AttachStream():
                     self.streams[effect.id] = (effect.conn, self.streams[effect.id][1])
                     self.told.discard(effect.id)
+                case do.Continue():
+                    again.append(effect.event)
                 case do.StartWorker():
                     self.starts.append(effect.model)
                 case do.SetTimer(("restart", name), _):
@@ -123,6 +126,8 @@ class Core(RuleBasedStateMachine):
                     assert self.core.models[name].state is State.WAKING
                 case do.ClearTimer(("restart", name)):
                     self.restarts.discard(name)
+        for more in again:
+            self.give(more)
 
     def check_memory(self, absent: set[str]) -> None:
         """What begins to load fits beside what is there; what models take, and may take, is seen to change later."""

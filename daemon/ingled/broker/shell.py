@@ -5,6 +5,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
@@ -305,6 +306,8 @@ class Shell:
             case do.Log():
                 extra = about(model=effect.model, hook=effect.hook)
                 log.log(_levels[effect.level], "%s", effect.text, extra=extra)
+            case do.Continue():
+                self.loop.call_soon(self._go_on, effect.event)
             case do.Drained():
                 self.drained.set()
             case _:
@@ -323,6 +326,9 @@ class Shell:
         record.rights = self.people.rights(one.uid)
         held = one.held
         self.dispatch(on.RequestAdopted(self.loop.time(), record, held.offset, list(held.tokens), one.text))
+
+    def _go_on(self, event: on.ConnectionGone) -> None:
+        self.dispatch(replace(event, now=self.loop.time()))
 
     def _measure(self, effect: do.CloseStream) -> None:
         record = self.control.requests.records.get(effect.id)

@@ -26,6 +26,9 @@ from ingled.core.residency import Model, State
 RESUMES = 3
 """How often a request goes on after the death of its worker, before it is held to be the cause."""
 
+AT_ONCE = 16
+"""Requests of a connection that has gone which are ended in one turn of the loop: it takes half a millisecond."""
+
 ADOPTED_GRACE_MS = 30_000
 """Shortest time for a client to come back after the daemon itself was replaced."""
 
@@ -196,9 +199,10 @@ class Desk:
         return out
 
     def connection_gone(self, e: on.ConnectionGone) -> list[do.Effect]:
-        """End what the connection ran, but for what was detached or has grace."""
-        out: list[do.Effect] = []
-        for record in [r for r in self.requests.records.values() if r.conn == e.conn]:
+        """End what the connection ran, but for what was detached or has grace; of very much, a part at a time."""
+        mine = [record for record in self.requests.records.values() if record.conn == e.conn]
+        out: list[do.Effect] = [do.Continue(e)] if len(mine) > AT_ONCE else []
+        for record in mine[:AT_ONCE]:
             if record.detach or (record.grace_ms and not e.left):
                 record.conn = None
                 out.append(do.DetachStream(record.id))

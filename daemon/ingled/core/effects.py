@@ -7,6 +7,7 @@ from ingle.wire.hook_schema import Point
 from ingle.wire.schema import Accepted, Done, Failed, Progress, Result
 
 from ingled.core.chain import Hop
+from ingled.core.events import ConnectionGone
 from ingled.core.requests import Record
 
 
@@ -287,6 +288,13 @@ class Log:
 
 
 @dataclass(frozen=True, slots=True)
+class Continue:
+    """Hand in this event once more, in another turn of the loop: there is more to do than others should wait for."""
+
+    event: ConnectionGone
+
+
+@dataclass(frozen=True, slots=True)
 class Drained:
     """Draining, and nothing runs any more."""
 
@@ -324,5 +332,6 @@ Effect = (
     | ClearTimer
     | Publish
     | Log
+    | Continue
     | Drained
 )
