@@ -19,6 +19,8 @@ PATIENCE_S = 300.0
 GRACE_S = 3
 PROMPT = "THE LAMP NEAR THE RIVER"
 SEQUENCES = 16
+LONG = 2048
+"""Tokens of an answer under which something else happens: seconds, on every machine."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import psutil
 from ingle import Client
 
 from bench.gpu import card
-from bench.gpu.house import GRACE_S, PATIENCE_S, PROMPT, House, Place, gone, options
+from bench.gpu.house import GRACE_S, LONG, PATIENCE_S, PROMPT, House, Place, gone, options
 from bench.gpu.sheet import Sheet
 from bench.memory import Case, error, ready
 from bench.memory import write as write_weights
@@ -83,9 +83,12 @@ def together(sheet: Sheet, place: Place) -> None:
             sheet.check_gpu("the budget is the GPU's", 0 < budget < total, f"{device['name']}: {mib(budget)}")
             times: dict[str, list[float]] = {name: [] for name in models}
 
+            start = threading.Barrier(2, timeout=PATIENCE_S)
+
             def stream(name: str) -> None:
                 with house.client() as client:
-                    for _ in client.chat(PROMPT, model=name, stream=True, **options(place.tokens * 2)):
+                    start.wait()
+                    for _ in client.chat(PROMPT, model=name, stream=True, **options(LONG)):
                         times[name].append(time.monotonic())
 
             threads = [threading.Thread(target=stream, args=(name,)) for name in models]
@@ -144,10 +147,10 @@ def evict(sheet: Sheet, place: Place) -> None:
             house.restart(need * 5 // 2)
             house.plan("a")
             with house.client() as client, house.client() as other:
-                alone = house.answer(client, "a", place.tokens * 4)
+                alone = house.answer(client, "a", LONG)
                 house.load("b")
                 used, worker = card.used(), house.worker("b")
-                stream = client.chat(PROMPT, model="a", stream=True, **options(place.tokens * 4))
+                stream = client.chat(PROMPT, model="a", stream=True, **options(LONG))
                 text = next(iter(stream)).text
                 said = house.wire.call("plan", model="c")
                 wanted = (said["decision"], said["evicts"]) == ("evict", ["b"])
@@ -175,19 +178,19 @@ def kill(sheet: Sheet, place: Place) -> None:
         house.load("m")
         awake = card.used()
         for what, find in (("EngineCore", house.core), ("worker", house.worker)):
-            _kill_engine(sheet, place, house, what, find)
+            _kill_engine(sheet, house, what, find)
             now = card.settled(awake + LOST)
             sheet.check_gpu(f"{what} killed: the card has nothing twice", now - awake <= LOST, mib(now - awake))
         before = house.worker("m")
         with house.client() as client:
-            stream = client.chat(PROMPT, model="m", stream=True, **options(place.tokens * 4))
+            stream = client.chat(PROMPT, model="m", stream=True, **options(LONG))
             next(iter(stream))
             killed = house.kill_broker()
             house.daemon.start()
             next(iter(stream))
             sheet.figures["broker killed: the stream goes on after, s"] = time.monotonic() - killed
             usage = stream.read().usage
-        sheet.check("broker killed: the stream comes to its end", usage.completion == place.tokens * 4)
+        sheet.check("broker killed: the stream comes to its end", usage.completion == LONG)
         sheet.check("broker killed: the next one adopts the worker", house.worker("m") == before)
         pids = {one.pid for one in psutil.Process(before).children(recursive=True)} | house.daemon.processes()
         killed = house.kill_broker()
@@ -198,22 +201,23 @@ def kill(sheet: Sheet, place: Place) -> None:
         sheet.check_gpu("no broker: the card is as it was before", left <= LOST, f"{mib(left)} stay")
 
 
-def _kill_engine(sheet: Sheet, place: Place, house: House, what: str, find: Callable[[str], int]) -> None:
+def _kill_engine(sheet: Sheet, house: House, what: str, find: Callable[[str], int]) -> None:
     """Kill a process under a running stream: the model comes back, and the stream goes on."""
     old = {house.worker("m"), house.core("m")}
     with house.client() as client:
-        stream = client.chat(PROMPT, model="m", stream=True, **options(place.tokens * 4))
+        stream = client.chat(PROMPT, model="m", stream=True, **options(LONG))
         next(iter(stream))
         os.kill(find("m"), signal.SIGKILL)
         begin = time.monotonic()
         usage = stream.read().usage
         again = stream.answer.resumed
     sheet.figures[f"{what} killed: the answer was whole after, s"] = time.monotonic() - begin
-    whole = usage.completion == place.tokens * 4
+    whole = usage.completion == LONG
     sheet.check(f"{what} killed: the stream comes to its end", whole, f"resumed {again} times")
     house.until(lambda: gone(old), f"the processes of a killed {what} are gone")
     sheet.check(f"{what} killed: its processes are gone", gone(old))
-    sheet.check(f"{what} killed: another worker is ready", house.show("m")["state"] == "ready")
+    house.until(lambda: house.show("m")["state"] == "ready", f"another worker is ready after a killed {what}")
+    sheet.check(f"{what} killed: another worker is ready", house.worker("m") not in old)
 
 
 def sleep(sheet: Sheet, place: Place) -> None:
