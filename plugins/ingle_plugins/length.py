@@ -29,9 +29,9 @@ def check(options: Options) -> None:
 
 @hookimpl
 def ingled_request(request: RequestValue, options: Options) -> Verdict | None:
-    """Lower the number of tokens that is asked for."""
+    """Lower the number of tokens that is asked for; vectors have none."""
     most, asked = options.answer_tokens, request["options"].get("max_tokens")
-    if not most or (asked is not None and asked <= most):
+    if not most or request["op"] == "embed" or (asked is not None and asked <= most):
         return None
     sampling = {**request["options"], "max_tokens": most}
     return changed({**request, "options": sampling}, max_tokens=most)

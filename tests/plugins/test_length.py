@@ -24,6 +24,8 @@ def test_tokens_are_lowered_and_never_raised() -> None:
     assert asked(bounded, max_tokens=10) is None
     assert asked(bounded, max_tokens=3) is None
     assert asked(Options(answer_chars=5)) is None
+    vectors: Any = {"model": None, "op": "embed", "stream": False, "options": {}}
+    assert length.ingled_request(vectors, bounded) is None, "they have no tokens of an answer"
 
 
 def test_a_prompt_is_refused_from_one_character_too_many_on() -> None:
