@@ -21,6 +21,9 @@ VERSION = 3
 SECRET_FILE = "link.secret"
 """File of the runtime folder (mode 0600) with the start-up secret, in hex."""
 
+WAITING_FILE = "waiting"
+"""Requests that no worker holds yet, or a link to it: `broker/waiting_room.py`."""
+
 LOCK_FILE = "ingled.lock"
 """Held by the broker for as long as it lives."""
 

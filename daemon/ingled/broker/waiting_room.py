@@ -2,7 +2,8 @@
 
 They wait for a load, for memory or for a hook; whoever is given to a worker leaves. Each change is one record behind
 the others, so that it costs one write, and whatever was written before a death can be read. Prompts never come to a
-disk: the file is in the runtime folder only where that is memory, as below /run, and else in /dev/shm.
+disk: the file is in the runtime folder only where that is memory, as below /run, and else in /dev/shm, with a link to
+it. Where no daemon comes, the nursery removes it.
 """
 
 import hashlib
@@ -15,7 +16,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from ingled.link import Held
+from ingled.link import WAITING_FILE, Held
 
 log = logging.getLogger(__name__)
 
@@ -62,12 +63,14 @@ class WaitingRoom:
         self._sizes: dict[str, int] = {}
         self._lives: dict[str, int] = {}
         self._bytes = self._end = 0
-        self.path = runtime / "waiting"
-        if not _in_memory(runtime):
-            name = hashlib.sha256(str(runtime.resolve()).encode()).hexdigest()[:16]
-            self.path = SHARED / f"ingle-{os.geteuid()}-{name}"
+        self.path = self._known_as = runtime / WAITING_FILE
         self._fd: int | None = None
         try:
+            if not _in_memory(runtime):
+                name = hashlib.sha256(str(runtime.resolve()).encode()).hexdigest()[:16]
+                self.path = SHARED / f"ingle-{os.geteuid()}-{name}"
+                self._known_as.unlink(missing_ok=True)
+                self._known_as.symlink_to(self.path)
             self._fd = _open(self.path)
         except OSError as error:
             log.warning("requests that wait are lost if the daemon dies: %s: %s", self.path, error.strerror or error)
@@ -118,6 +121,7 @@ class WaitingRoom:
             self._fd = None
             if remove:
                 self.path.unlink(missing_ok=True)
+                self._known_as.unlink(missing_ok=True)
 
     def _read(self) -> Iterator[Waits]:
         """Return those who have entered and not left, oldest first; what is cut off at the end is left out."""
