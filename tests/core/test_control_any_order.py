@@ -132,7 +132,7 @@ class Core(RuleBasedStateMachine):
     def check_memory(self, absent: set[str]) -> None:
         """What begins to load fits beside what is there; what models take, and may take, is seen to change later."""
         present = [model for model in self.core.models.values() if model.state in PRESENT]
-        budget = self.core.residents.device.budget
+        budget = self.core.residents.devices[0].budget
         if absent & {model.name for model in present if model.state in (State.LOADING, State.WAKING)}:
             assert budget is not None
             assert sum(model.sleep.left if model.asleep else model.terms.need for model in present) <= budget

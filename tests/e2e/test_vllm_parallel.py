@@ -1,4 +1,4 @@
-"""A model spread over two workers of vLLM (`tensor_parallel = 2`), which run on a CPU too: a model like any other."""
+"""A model spread over two workers of vLLM (`tensor_parallel = 2`), on a CPU too, each on a device of its own."""
 
 import os
 import signal
@@ -23,7 +23,8 @@ def daemon() -> Iterator[DaemonFixture]:
         source = write(Path(folder))
         models = PROFILE.format(name="whole", source=source, more="default = true")
         models += PROFILE.format(name="halves", source=source, more="tensor_parallel = 2")
-        with DaemonFixture(models, engine="vllm") as running:
+        memory = '[daemon]\nmemory = ["900MB", "900MB"]\n'
+        with DaemonFixture(memory + models, engine="vllm") as running:
             yield running
 
 
@@ -35,6 +36,8 @@ def test_it_says_the_same_and_goes_on_after_the_death_of_one_half(daemon: Daemon
 
         assert tell("halves") == tell("whole")
         shown = client.show("halves")
+        assert shown.devices == ["memory 0", "memory 1"]
+        assert client.show("whole").devices in (["memory 0"], ["memory 1"])
         assert shown.pid is not None and (shown.need_bytes or 0) > (client.show("whole").need_bytes or 0)
         there = group_members(shown.pid)
         assert len(there) >= 4, "its front, the engine's core, and a worker for each half"

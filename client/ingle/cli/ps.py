@@ -40,7 +40,7 @@ def _row(model: dict[str, Any]) -> tuple[str, ...]:
     return (
         f"{model['name']} (on {base})" if base else model["name"],
         _state(model),
-        text_of(model.get("device")),
+        _device(model),
         spell(_memory(model)),
         "-" if use is None else f"{use * 100:.0f}%",
         text_of(model.get("running")),
@@ -49,6 +49,12 @@ def _row(model: dict[str, Any]) -> tuple[str, ...]:
         duration(model.get("idle_s")),
         "pinned" if model.get("pinned") else duration(model.get("expires_s")),
     )
+
+
+def _device(model: dict[str, Any]) -> str:
+    """Where the model runs; where there are several places, which."""
+    devices = model.get("devices") or []
+    return ", ".join(devices) if devices and devices != ["memory"] else text_of(model.get("device"))
 
 
 def _state(model: dict[str, Any]) -> str:

@@ -107,7 +107,7 @@ class LinkFront:
         self.on_nursery_ready: Callable[[], None] = lambda: None
         """Is called when models can be planned."""
         self.on_ready: Callable[[Worker, link.Woke | None], None] = lambda worker, woke: None
-        self.on_room: Callable[[link.Gpu], None] = lambda gpu: None
+        self.on_room: Callable[[Worker, link.Gpu], None] = lambda worker, gpu: None
         self.on_asleep: Callable[[Worker], None] = lambda worker: None
         self.on_sleep_failed: Callable[[Worker, str], None] = lambda worker, reason: None
         self.on_stats: Callable[[Worker], None] = lambda worker: None
@@ -176,10 +176,14 @@ class LinkFront:
         """Have a worker's engine wake."""
         self._to(worker, link.Wake())
 
-    def start(self, model: str) -> None:
-        """Have the nursery fork a worker; without one, its attach asks for this again."""
+    def start(self, model: str, devices: Sequence[int], visible: bool) -> None:
+        """Have the nursery fork a worker on these devices, which are GPUs if they are to be `visible` alone.
+
+        Without a nursery, its attach asks for this again.
+        """
         if self.nursery is not None:
-            self.router.send(self.nursery, link.encode(link.Start(self._specs[model])))
+            order = link.Start(self._specs[model], tuple(devices), visible)
+            self.router.send(self.nursery, link.encode(order))
 
     def plan(self, spec: link.Spec, answer: Callable[[link.Planned], None]) -> bool:
         """Have the engine say what a model would take; returns False, without an answer, while there is none."""
@@ -301,7 +305,8 @@ class LinkFront:
                     self.on_ready(worker, message.woke)
                     self._dispatch(on.WorkerReady(now, worker.model, worker.pid, message.info.max_running))
             case link.Room():
-                self.on_room(message.gpu)
+                if worker is not None:
+                    self.on_room(worker, message.gpu)
             case link.Asleep():
                 if worker is not None:
                     worker.info, worker.asleep, worker.settled = message.info, message, True
@@ -383,7 +388,7 @@ class LinkFront:
         self._by_peer[peer.number] = worker
         worker.heard_at = now
         self._watch(model, attach.pid)
-        self._dispatch(on.WorkerAttached(now, model, name, attach.pid))
+        self._dispatch(on.WorkerAttached(now, model, name, attach.pid, tuple(attach.devices)))
         for held in attach.held:
             self._adopt(name, held)
         held_ids = frozenset(held.id for held in attach.held)

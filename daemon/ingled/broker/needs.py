@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -56,7 +57,8 @@ class Needs:
         self._config, self._specs, self._loop, self._workers = config, specs, loop, workers
         self._models, self._dispatch = models, dispatch
         self.ledger = Ledger(config.state, loop)
-        self.device = config.device
+        self.devices = config.devices
+        self._on_gpus, self._count = False, 0
         self.problems: dict[str, str] = {}
         """Models whose options the engine refuses, or whose weights cannot be read, and why."""
         self._engine = _engine(config.engine)
@@ -73,7 +75,7 @@ class Needs:
         workers.on_sleep_failed = self._sleep_failed
         workers.on_room = self._room
         self._pressure = Pressure(dispatch)
-        self._device: machine.Memory | None = None
+        self._rooms: dict[int, machine.Memory] = {}
         """Of the GPU on which models are, as a worker has seen it last."""
 
     def start(self) -> None:
@@ -89,7 +91,7 @@ class Needs:
             self.forget(name)
         if names:
             self._read_headers(names)
-        resized = (before.device, before.head_room) != (config.device, config.head_room)
+        resized = (before.devices, before.head_room) != (config.devices, config.head_room)
         self._plan_all(None if resized else names)  # whose answers also tell how large a GPU is
         self._look()
 
@@ -144,7 +146,7 @@ class Needs:
         options = {**spec.options, "concurrency": spec.concurrency}
         profile = self._config.models.get(name)
         revision = None if profile is None else profile.revision
-        return ledger.key(digest, revision, options, self.device.name, self._engine)
+        return ledger.key(digest, revision, options, self.devices[0].name, self._engine)
 
     def _planned(self, name: str, spec: link.Spec, estimate: link.Estimate | None = None) -> Need:
         """Return what the engine says that a model takes; until it has, the least that its headers tell."""
@@ -193,8 +195,8 @@ class Needs:
         if planned.note:
             text = "model '%s': what it will take cannot be told: %s"
             log.warning(text, name, planned.note, extra=about(model=name))
-        if planned.gpu is not None:
-            self._gpu(planned.gpu)
+        if planned.gpus:
+            self._gpus(planned.gpus)
         if planned.estimate is not None:
             self._estimates[name] = planned.estimate
             self._tell(name)
@@ -218,7 +220,7 @@ class Needs:
             self.ledger.woke(key, woke.level, woke.seconds)
             self.ledger.grew(key, woke.taken_bytes)
         elif entry is None or (entry.load_s, entry.taken) != (info.load_s, info.taken_bytes):  # not: adopted again
-            self.ledger.loaded(key, name, self.device.name, info.taken_bytes, info.kv_bytes, info.load_s)
+            self.ledger.loaded(key, name, self.devices[0].name, info.taken_bytes, info.kv_bytes, info.load_s)
         self._tell(name)
         self._tell_sleep(name, info)
 
@@ -249,6 +251,11 @@ class Needs:
     # ------------------------------------------------------------ what there is
 
     @property
+    def several_gpus(self) -> bool:
+        """Return whether a worker is to see those GPUs alone that it is started on."""
+        return self._on_gpus and self._count > 1
+
+    @property
     def taken(self) -> int:
         """Return what the workers that are ready have now."""
         return sum(self.taken_by(worker) or 0 for worker in self._workers.workers.values())
@@ -277,45 +284,76 @@ class Needs:
         except OSError as error:
             log.error("the memory of this machine cannot be read: %s", error)
             return
-        if self.device.name == "memory":
-            daemon = self._config
-            self._budget(Device("memory", memory.budget(self.taken, daemon.device.budget, daemon.head_room)))
-            self._pressure.seen(self._loop.time(), memory.missing(daemon.head_room))
+        if not self._on_gpus:
+            room = memory.budget(self.taken, self._config.budget, self._config.head_room)
+            said = [device.budget for device in self._config.devices]
+            whole = sum(one or 0 for one in said) or 1
+            self._none_behind(len(said))
+            for index, device in enumerate(self._config.devices):  # where less is free, each has its part of that
+                part = room if None in said else room * (said[index] or 0) // whole
+                self._budget(index, replace(device, budget=part))
+            self._pressure.seen(self._loop.time(), memory.missing(self._config.head_room))
             return
         self._dispatch(on.HostSeen(self._loop.time(), max(0, memory.free - memory.head_room)))
         self._pressure.seen(self._loop.time(), memory.missing(None), host=True)
-        if self._device is not None and self.taken:
-            self._pressure.seen(self._loop.time(), self._device.missing(self._config.head_room))
+        if self._rooms and self.taken:
+            missing = max(room.missing(self._config.head_room) for room in self._rooms.values())
+            self._pressure.seen(self._loop.time(), missing)
         if self._gpu_unsure:
             self._gpu_unsure = False
-            self._plan_all(list(self._specs)[:1])  # the answer tells of the GPU too
+            self._plan_all(list(self._specs)[:1])  # the answer tells of the GPUs too
 
     @property
     def _moving(self) -> bool:
         """Return whether a model takes or gives back memory now: what is free then counts part of it."""
         return any(model.state in (*MOVING, State.STOPPING) for model in self._models.values())
 
-    def _room(self, gpu: link.Gpu) -> None:
-        """A worker tells how it is with its GPU now."""
-        self._device = machine.Memory(gpu.total, gpu.free)
+    def _room(self, worker: Worker, gpu: link.Gpu) -> None:
+        """A worker tells how it is with the first of its GPUs now."""
+        model = self._models.get(worker.model)
+        index = model.on[0] if model is not None and self.several_gpus else 0
+        self._rooms[index] = machine.Memory(gpu.total, gpu.free)
+        self._on_gpus = True
         if not self._moving:
-            self._gpu(gpu)
+            self._gpu(index, gpu)
 
-    def _gpu(self, gpu: link.Gpu) -> None:
-        """Models are on a GPU: its memory counts, as it is when nothing is being loaded."""
-        self._gpu_unsure = self._moving
-        if self._moving and gpu.name == self.device.name:
+    def _gpus(self, gpus: Sequence[link.Gpu]) -> None:
+        """Models are on GPUs: their memory counts, as it is when nothing is being loaded."""
+        known, self._gpu_unsure = self._on_gpus, self._moving
+        if self._moving and known:
             return
-        most, room = self._config.device.budget, self._config.head_room
-        memory = machine.Memory(gpu.total, gpu.free)
-        self._budget(Device(gpu.name, memory.budget(self.taken, most, room)))
+        self._on_gpus, self._count = True, len(gpus)
+        self._none_behind(len(gpus))
+        for index, gpu in enumerate(gpus):
+            self._gpu(index, gpu)
 
-    def _budget(self, device: Device) -> None:
-        before, now = self.device.budget, device.budget or 0
-        if device.name == self.device.name and before is not None and abs(now - before) <= before * NEWS:
+    def _gpu(self, index: int, gpu: link.Gpu) -> None:
+        said = [device.budget for device in self._config.devices]
+        most = said[index] if index < len(said) else said[0] if len(said) == 1 else 0  # one size is for each
+        budget = machine.Memory(gpu.total, gpu.free).budget(self._taken_on(index), most, self._config.head_room)
+        self._budget(index, Device(f"{gpu.name} {index}" if self._count > 1 else gpu.name, budget))
+
+    def _none_behind(self, count: int) -> None:
+        """There are no more devices than so many: on what was said to be there beside, nothing is placed."""
+        for index in range(count, len(self.devices)):
+            self._budget(index, replace(self.devices[index], budget=0))
+
+    def _taken_on(self, index: int) -> int:
+        """Return what the workers that are ready have now of one device."""
+        taken = 0
+        for worker in self._workers.workers.values():
+            model = self._models.get(worker.model)
+            if model is not None and index in model.on:
+                taken += (self.taken_by(worker) or 0) // len(model.on)
+        return taken
+
+    def _budget(self, index: int, device: Device) -> None:
+        known = self.devices[index] if index < len(self.devices) else None
+        before, now = known.budget if known else None, device.budget or 0
+        if known and device.name == known.name and before is not None and abs(now - before) <= before * NEWS:
             return
-        self.device = device
-        self._dispatch(on.DeviceSeen(self._loop.time(), device))
+        self.devices[index:] = [device, *self.devices[index + 1 :]]
+        self._dispatch(on.DeviceSeen(self._loop.time(), device, index))
 
     async def close(self) -> None:
         """Return when all that was learned is written."""

@@ -13,8 +13,9 @@ from ingled.broker.needs import with_changes
 from ingled.core.accounts import Rights, visible
 from ingled.core.naming import SOMEBODY
 from ingled.core.need import Need, changes
-from ingled.core.placement import Decision, Evict, Fits, Resident
+from ingled.core.placement import Decision, Device, Evict, Fits, Resident
 from ingled.core.residency import Model, State
+from ingled.core.topology import Placed, place
 
 if TYPE_CHECKING:
     from ingled.broker.shell import Shell
@@ -71,11 +72,19 @@ def _value(
     shell: "Shell", rights: Rights, model: Model, spec: link.Spec, need: Need, found: link.Planned, *, changed: bool
 ) -> dict[str, Any]:
     residents = shell.control.residents
-    now, device, estimate = shell.loop.time(), residents.device, found.estimate
+    now, estimate = shell.loop.time(), found.estimate
     there = [one for one in residents.present(now) if one.name != model.name]
-    decision: Decision | None = None
-    if found.reason is None and need.bytes:
-        decision = residents.policy.decide(model.name, replace(model.terms, need=need.bytes), there, device)
+    spread = spec.options.get("tensor_parallel_size") or 1
+    terms = replace(model.terms, need=need.bytes, devices=spread)
+    placed = place(residents.policy, model.name, terms, there, residents.devices)
+    decision = placed.decision if found.reason is None and need.bytes else None
+    if model.state in (State.READY, State.LOADING, State.STOPPING):
+        placed = Placed(placed.decision, model.on)
+    devices = [residents.devices[index] for index in placed.on] or residents.devices
+    there = [one for one in there if not placed.on or set(one.on) & set(placed.on)]
+    budgets = [one.budget for one in devices]
+    whole = None if None in budgets else sum(one or 0 for one in budgets)
+    device = Device(", ".join(one.name for one in devices), whole)
     word, fits = _word(decision, found, model, changed)
     may_see = set(visible(shell.control.models, rights))
     open_to = [] if fits or found.reason is not None else changes(need, device, there)

@@ -104,7 +104,7 @@ class Shell:
             self.flow.made,
             rules,
             awaited,
-            config.device,
+            config.devices,
             daemon.patience,
         )
         self.timers = Timers(loop, self._timer)
@@ -275,7 +275,7 @@ class Shell:
             case do.ForgetHooks():
                 self.hooks.forget(effect.id)
             case do.StartWorker():
-                self.workers.start(effect.model)
+                self.workers.start(effect.model, effect.on, self.needs.several_gpus)
             case do.ForgetModel():
                 self.specs.pop(effect.model, None)
                 self.adapters.pop(effect.model, None)

@@ -138,7 +138,7 @@ def _whoami(shell: "Shell", connection: Connection, ref: int, args: Nothing) -> 
 
 OF_WORKERS = (
     *("phase", "percent", "kv_use", "kv_tokens", "kv_bytes", "weights_bytes", "rss_bytes", "tokens_total", "tokens_s"),
-    *("prompt_tokens", "cached_tokens", "need_bytes", "need_source", "taken_bytes", "expires_s"),
+    *("devices", "prompt_tokens", "cached_tokens", "need_bytes", "need_source", "taken_bytes", "expires_s"),
 )
 """What is known only of models that have a worker of their own."""
 
@@ -161,6 +161,7 @@ def describe(shell: "Shell", model: Model, rights: Rights) -> dict[str, Any]:
         "phase": model.phase if model.state is State.LOADING else None,
         "percent": model.percent if model.state is State.LOADING else None,
         "device": info.device if info else None,
+        "devices": _devices(shell, model) if info else None,
         "kv_use": stats.kv_use if stats else (0.0 if info else None),
         "kv_tokens": info.kv_tokens if info else None,
         "kv_bytes": info.kv_bytes if info else None,
@@ -221,6 +222,12 @@ def _adapter(shell: "Shell", model: Model, base: str, rights: Rights) -> dict[st
         "load_s": round(model.terms.reload_s, 2) if model.loads else None,
         "pinned": False,
     } | dict.fromkeys(OF_WORKERS)
+
+
+def _devices(shell: "Shell", model: Model) -> list[str]:
+    """Return the names of the devices that a model is on."""
+    devices = shell.control.residents.devices
+    return [devices[index].name for index in model.on if index < len(devices)]
 
 
 def _expires(model: Model, now: float) -> float | None:

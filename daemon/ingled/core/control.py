@@ -40,12 +40,12 @@ class Control:
         made: Callable[[str], int] = lambda id: 0,
         rules: Mapping[str, Rule] = MappingProxyType({}),
         awaited: Iterable[str] = (),
-        device: Device | None = None,
+        device: Device | Sequence[Device] | None = None,
         patience_s: float = PATIENCE_S,
     ) -> None:
         """`held` tells how many bytes are held of a request's answer, `made` how many tokens it has (`Flow`).
 
-        `rules` and `awaited` are the pipeline's.
+        `rules` and `awaited` are the pipeline's. `device`: where models are, one or several.
         """
         self.models = {model.name: model for model in models}
         self.names = Names({model.name: model.aliases for model in models}, default)
@@ -55,7 +55,8 @@ class Control:
         self.pipeline = Pipeline(rules, self.names, awaited)
         self.admission = Admission(self.models, self.names, self.limits, self.requests, self.desk.quotas)
         self.passage = Passage(self.pipeline, self.desk, self.names, self.admission.model, self._give)
-        self.workers = Workers(self.models, self.names, self.desk, self.pipeline, device or Device(), patience_s)
+        devices = [device] if isinstance(device, Device) else device or [Device(whole=True)]
+        self.workers = Workers(self.models, self.names, self.desk, self.pipeline, devices, patience_s)
         self.residents = self.workers.residents
         self.catalog = Catalog(self.workers)
 
@@ -114,8 +115,7 @@ class Control:
             case on.NeedSeen():
                 return self.residents.need(event)
             case on.DeviceSeen():
-                self.residents.device = event.device
-                return []
+                return self.residents.seen_device(event)
             case on.ConnectionGone():
                 self.workers.connection_gone(event.conn)
                 self.residents.sleepers.connection_gone(event.conn)

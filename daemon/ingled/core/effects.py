@@ -198,9 +198,10 @@ class ForgetHooks:
 
 @dataclass(frozen=True, slots=True)
 class StartWorker:
-    """Have the nursery fork a worker for this model."""
+    """Have the nursery fork a worker for this model, on these devices."""
 
     model: str
+    on: tuple[int, ...] = (0,)
 
 
 @dataclass(frozen=True, slots=True)

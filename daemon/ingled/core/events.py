@@ -210,6 +210,8 @@ class DeviceSeen:
 
     now: float
     device: Device
+    index: int = 0
+    """Which of them, where there are several."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +248,8 @@ class WorkerAttached:
     model: str
     worker: str
     pid: int
+    on: tuple[int, ...] = ()
+    """Devices that it is on, as it was told by whoever started it; empty: not known."""
 
 
 @dataclass(frozen=True, slots=True)

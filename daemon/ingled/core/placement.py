@@ -26,6 +26,8 @@ class Device:
     name: str = "cpu"
     budget: int | None = None
     """Bytes that models may take in all; None: no bound is known."""
+    whole: bool = False
+    """It is the only place: a model that is spread has all of its shares there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,9 @@ class Terms:
     group: str | None = None
     """Of a group, one model is resident at a time."""
     exclusive: bool = False
-    """It is resident alone."""
+    """It is resident alone, on its devices."""
+    devices: int = 1
+    """Over how many it is spread, evenly."""
 
 
 @dataclass(slots=True)
@@ -68,6 +72,8 @@ class Resident:
 
     name: str
     terms: Terms
+    on: tuple[int, ...] = (0,)
+    """Indices of the devices that it is on."""
     busy: bool = False
     """It runs requests, or moves."""
     leaving: bool = False

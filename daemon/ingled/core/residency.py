@@ -119,6 +119,8 @@ class Model:
     state: State = State.COLD
     worker: str | None = None
     pid: int | None = None
+    on: tuple[int, ...] = (0,)
+    """Indices of the devices that it is on, or was last."""
     since: float = 0.0
     why: str | None = None
     """Reason of the last failure."""

@@ -1,6 +1,6 @@
 """Who is there, who wants to be, and who goes for whom: the policy is asked, and what it says is done. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,9 +14,10 @@ from ingled.core.adapters import base_of
 from ingled.core.ladder import LIGHT, level_for, who_may_sleep
 from ingled.core.naming import Unusable
 from ingled.core.outcomes import refuse, unusable
-from ingled.core.placement import CheapestBack, Decision, Device, Evict, Fits, Never, Policy, Resident, Wait, cost
+from ingled.core.placement import CheapestBack, Device, Evict, Fits, Never, Policy, Resident, Wait, cost
 from ingled.core.residency import AWAY, MOVING, Cause, Model, State
 from ingled.core.sleepers import Sleepers
+from ingled.core.topology import Placed, place, share
 
 if TYPE_CHECKING:
     from ingled.core.workers import Workers
@@ -35,12 +36,16 @@ class Residents:
     """The models that take memory on a device, and those that are wanted there."""
 
     def __init__(
-        self, workers: "Workers", device: Device, policy: Policy | None = None, patience_s: float = PATIENCE_S
+        self,
+        workers: "Workers",
+        devices: Sequence[Device],
+        policy: Policy | None = None,
+        patience_s: float = PATIENCE_S,
     ) -> None:
         """`workers` start and stop, and know who waits."""
         self._workers = workers
         self.models, self.requests = workers.models, workers.requests
-        self.device, self.policy, self.patience_s = device, policy or CheapestBack(), patience_s
+        self.devices, self.policy, self.patience_s = list(devices), policy or CheapestBack(), patience_s
         self.wanted: dict[str, float] = {}
         """Models that are to be loaded, and since when; the first has waited longest."""
         self.hints: set[str] = set()
@@ -66,6 +71,7 @@ class Residents:
         return Resident(
             model.name,
             terms,
+            model.on,
             busy=state in MOVING or self.busy(model.name),
             leaving=state is State.STOPPING,
             moving=IN_WORDS.get(state, ""),
@@ -85,13 +91,14 @@ class Residents:
         there = (model for model in self.models.values() if model.state in PRESENT and model.adapts is None)
         return [self.seen(now, model) for model in there]
 
-    def decide(self, now: float, model: Model, promised: Iterable[Resident] = ()) -> Decision:
-        """Say what has to happen for a model to be loaded; `promised` have been decided before it."""
+    def decide(self, now: float, model: Model, promised: Iterable[Resident] = ()) -> Placed:
+        """Say what has to happen for a model to be loaded, and where; `promised` have been decided before it."""
         if model.adapts is not None:
             base = base_of(self.models, model)
-            return Fits() if base.state is State.READY else self.decide(now, base, promised)
+            return Placed(Fits(), base.on) if base.state is State.READY else self.decide(now, base, promised)
         others = [one for one in self.present(now) if one.name != model.name]
-        return self.policy.decide(model.name, model.terms, [*others, *promised], self.device)
+        only = model.on if model.state is State.SLEEPING else None  # it wakes where it sleeps
+        return place(self.policy, model.name, model.terms, [*others, *promised], self.devices, only)
 
     def idle(self, now: float, state: State = State.READY) -> list[Model]:
         """Return the models that could give memory back, those first of which it costs least, byte for byte."""
@@ -128,14 +135,14 @@ class Residents:
                 continue
             if model.restart_at is not None:
                 continue  # a pause after a death, at the end of which its timer fires
-            decision = self.decide(now, model, promised)
-            match decision:
+            placed = self.decide(now, model, promised)
+            match decision := placed.decision:
                 case Fits():
                     asleep = model.state is State.SLEEPING
-                    out += self._workers.wake(now, model) if asleep else self._workers.start(now, model)
+                    out += self._workers.wake(now, model) if asleep else self._workers.start(now, model, placed.on)
                 case Evict():
-                    out += self._make_room(now, model, decision.models)
-                    promised.append(Resident(name, model.terms, busy=True))
+                    out += self._make_room(now, model, decision.models, placed.on)
+                    promised.append(Resident(name, model.terms, placed.on, busy=True))
                     out += self._waits(now, model, "evicting", f"{name}: {', '.join(decision.models)} makes room")
                 case Wait():
                     patience = since + self.patience_s
@@ -146,7 +153,7 @@ class Residents:
                     if decision.until is not None:
                         ask_again.append(now + decision.until)
                     if not decision.blockers:
-                        promised.append(Resident(name, model.terms, busy=True))
+                        promised.append(Resident(name, model.terms, placed.on, busy=True))
                     out += self._waits(now, model, "queued", f"{name}: {decision.why}")
                 case Never():
                     self.forget(name)
@@ -180,14 +187,16 @@ class Residents:
         model.waits = (phase, why)
         return self._workers.tell(now, model)
 
-    def _make_room(self, now: float, model: Model, victims: Iterable[str]) -> list[do.Effect]:
+    def _make_room(self, now: float, model: Model, victims: Iterable[str], on: tuple[int, ...]) -> list[do.Effect]:
         """Let these give their memory back for a model: asleep, if it has room beside what they keep then."""
         there = [one for one in self.present(now) if one.name != model.name and not one.leaving]
-        taken = model.terms.need + sum(one.terms.need for one in there if one.name not in victims)
+        shares = {one.name: share(one.terms.need, len(one.on)) * len(set(one.on) & set(on)) for one in there}
+        taken = model.terms.need + sum(taken for name, taken in shares.items() if name not in victims)
         levels = {name: level for name in victims if (level := self._level(now, self.models[name]))}
         left = {name: self.models[name].sleep.left for name in levels}
-        budget = self.device.budget
-        sleepers = set(left) if budget is None else who_may_sleep(left, budget - taken)
+        budgets = [self.devices[index].budget for index in on]
+        whole = None if None in budgets else sum(one or 0 for one in budgets)
+        sleepers = set(left) if whole is None else who_may_sleep(left, whole - taken)
         why = f"makes room for '{model.name}'"
         out: list[do.Effect] = []
         for name in victims:
@@ -233,13 +242,21 @@ class Residents:
         """Load a model again that was put out, if those that took its place have been idle for so long."""
         if model.name in self.wanted or model.leaving:
             return []
-        decision = self.decide(now, model)
+        decision = self.decide(now, model).decision
         victims = decision.models if isinstance(decision, Evict) else ()
         idle = [self.models[victim].idle(now) for victim in victims]
         if isinstance(decision, Fits) or (idle and min(idle) >= pause):
             self.want(now, model, hint=True)
             return []
         return [do.SetTimer(("back", model.name), now + max(1.0, pause - min(idle, default=0.0)))]
+
+    def seen_device(self, e: on.DeviceSeen) -> list[do.Effect]:
+        """Take note of a device; a model that was spread before there were several has the first of them."""
+        self.devices[e.index :] = [e.device, *self.devices[e.index + 1 :]]
+        for model in self.models.values():
+            if model.state in PRESENT and len(model.on) < model.terms.devices <= len(self.devices):
+                model.on = tuple(range(model.terms.devices))
+        return []
 
     def need(self, e: on.NeedSeen) -> list[do.Effect]:
         """Take note of what a model takes; how long it loads is its own to tell, once it has been loaded here."""
@@ -279,7 +296,7 @@ class Residents:
         why = None
         away = model.state in (State.COLD, State.SLEEPING)
         if away and model.restart_at is None and not self._workers.draining:
-            decision = self.decide(e.now, model)
+            decision = self.decide(e.now, model).decision
             if isinstance(decision, Fits | Evict):
                 self.want(e.now, model, hint=True)
                 out = self.place(e.now)
@@ -306,7 +323,8 @@ class Residents:
             return []
         why = "gives memory back that others need"
         out, names, freed = self._free_host(e.now, e.bytes, why) if e.host else self._free(e.now, e.bytes, why)
-        where = "the machine" if e.host else f"device '{self.device.name}'"
+        devices = ", ".join(f"'{one.name}'" for one in self.devices)
+        where = "the machine" if e.host else f"device {devices}"
         text = f"{where} has {spell(e.bytes)} less for others than they are to have"
         if not names:
             told, self._helpless = self._helpless, True

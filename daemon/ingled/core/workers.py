@@ -3,6 +3,7 @@
 `Control` hands in what it is told of them; who waits for a model gets it, or hears why not, from here.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from ingle.wire.schema import Progress, Result
@@ -53,7 +54,7 @@ class Workers:
         names: Names,
         desk: Desk,
         pipeline: Pipeline,
-        device: Device,
+        devices: Sequence[Device],
         patience_s: float = PATIENCE_S,
     ) -> None:
         self.models = models
@@ -62,7 +63,7 @@ class Workers:
         self.requests = desk.requests
         self.pipeline = pipeline
         self.adapters = Adapters(self)
-        self.residents = Residents(self, device, patience_s=patience_s)
+        self.residents = Residents(self, devices, patience_s=patience_s)
         self.draining = False
         """The daemon shuts down: no worker is started but for requests that wait."""
         self._loads: list[Loading] = []
@@ -95,12 +96,12 @@ class Workers:
         self._loads = [load for load in self._loads if load.model != name]
         return mine
 
-    def start(self, now: float, model: Model) -> list[do.Effect]:
-        """Have a worker started for a model that has none."""
+    def start(self, now: float, model: Model, on: tuple[int, ...]) -> list[do.Effect]:
+        """Have a worker started for a model that has none, on these devices."""
         self.residents.forget(model.name)
-        model.restart_at = None
+        model.restart_at, model.on = None, on
         clear = do.ClearTimer(("restart", model.name))
-        return [*self.move(now, model, Cause.WANTED), clear, do.StartWorker(model.name)]
+        return [*self.move(now, model, Cause.WANTED), clear, do.StartWorker(model.name, on)]
 
     def wake(self, now: float, model: Model) -> list[do.Effect]:
         """Have a worker wake its model, and tell those who wait for that."""
@@ -216,6 +217,7 @@ class Workers:
         if model.state in (State.COLD, State.FAILED):
             model.restart_at = None
             out = [*self.move(e.now, model, Cause.ADOPTED), do.ClearTimer(("restart", model.name))]
+            model.on = e.on or model.on
         model.worker, model.pid = e.worker, e.pid
         return out
 
@@ -231,7 +233,7 @@ class Workers:
         out: list[do.Effect] = []
         for model in self.models.values():
             if model.pid is None and model.state is State.LOADING:
-                out.append(do.StartWorker(model.name))
+                out.append(do.StartWorker(model.name, model.on))
             elif model.pid is None and model.state is State.STOPPING:
                 out += self._stopped(e.now, model)
         return out

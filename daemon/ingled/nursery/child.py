@@ -7,10 +7,11 @@ import resource
 import signal
 import sys
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 
 from ingled import journal
-from ingled.link import Planned, Spec, encode, worker_log
+from ingled.link import Planned, Spec, Start, encode, worker_log
 
 
 def worker_folder(runtime: Path, pid: int) -> Path:
@@ -18,8 +19,11 @@ def worker_folder(runtime: Path, pid: int) -> Path:
     return runtime / "workers" / str(pid)
 
 
-def become_worker(runtime: Path, spec: Spec) -> int:
+def become_worker(runtime: Path, order: Start) -> int:
     """Turn this forked child into a worker and run it; returns its exit status."""
+    spec = order.spec
+    if order.visible:
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible(order.devices, os.environ.get("CUDA_VISIBLE_DEVICES"))
     log, journalled = worker_log(runtime, spec.model), journal.connected()
     detach(log)
     if journalled:  # what we say ourselves; the engine's words, and how far it is, are in the file
@@ -31,10 +35,16 @@ def become_worker(runtime: Path, spec: Spec) -> int:
     from ingled.worker.serve import serve
 
     try:
-        return serve(runtime, spec, folder, log)
+        return serve(runtime, spec, folder, log, order.devices)
     except BaseException:
         traceback.print_exc()
         return 1
+
+
+def visible(devices: Sequence[int], mine: str | None) -> str:
+    """Return what lets a worker see these GPUs alone, of those that this process may see."""
+    names = mine.split(",") if mine else []
+    return ",".join(names[index].strip() if index < len(names) else str(index) for index in devices)
 
 
 def become_plan(spec: Spec, ref: int, pipe: int) -> int:

@@ -150,7 +150,7 @@ class Nursery:
     def _obey(self, order: link.ToPeer) -> None:
         match order:
             case link.Start():
-                self._start(order.spec)
+                self._start(order)
             case link.Kill():
                 self._kill(order.pid)
             case link.Plan():
@@ -160,13 +160,14 @@ class Nursery:
 
     # ------------------------------------------------------------ workers
 
-    def _start(self, spec: link.Spec) -> None:
+    def _start(self, order: link.Start) -> None:
+        spec = order.spec
         pid = os.fork()
         if pid == 0:
             status = 1
             try:
                 self._line.close()
-                status = child.become_worker(self._runtime, spec)
+                status = child.become_worker(self._runtime, order)
             finally:
                 os._exit(status)
         try:

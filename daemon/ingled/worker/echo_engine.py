@@ -87,7 +87,7 @@ def plan(spec: Spec, ref: int = 0) -> Planned:
     """Return what the options say that it takes, or why they are refused."""
     try:
         options = read_options(spec)
-        return Planned(ref, estimate=options.memory, gpu=options.gpu)
+        return Planned(ref, estimate=options.memory, gpus=[options.gpu] if options.gpu else [])
     except LoadError as error:
         return Planned(ref, str(error))
 

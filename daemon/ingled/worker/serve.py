@@ -8,7 +8,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -44,8 +44,17 @@ RESTLESS = "it cannot sleep"
 class Worker:
     """One resident model: its engine, its requests and its link to the broker."""
 
-    def __init__(self, runtime: Path, spec: link.Spec, folder: Path, log_file: Path | None, started: float) -> None:
+    def __init__(
+        self,
+        runtime: Path,
+        spec: link.Spec,
+        folder: Path,
+        log_file: Path | None,
+        started: float,
+        devices: Sequence[int],
+    ) -> None:
         self._spec = spec
+        self._devices = list(devices)
         self._log_file = log_file
         self._started = started
         self._secret = (runtime / link.SECRET_FILE).read_text().strip()
@@ -207,7 +216,9 @@ class Worker:
         self._uplink.flush()
         streams = list(self._streams.values())
         held = [stream.account() for stream in streams]
-        self._uplink.send(link.Attach(self._secret, "worker", os.getpid(), spec=self._spec, held=held))
+        self._uplink.send(
+            link.Attach(self._secret, "worker", os.getpid(), spec=self._spec, held=held, devices=self._devices)
+        )
         for stream in streams:
             for piece in stream.held:
                 self._uplink.piece(piece)
@@ -423,22 +434,26 @@ def _result(delta: Delta) -> dict[str, object]:
     return result
 
 
-async def _main(runtime: Path, spec: link.Spec, folder: Path, log_file: Path | None, started: float) -> int:
-    worker = Worker(runtime, spec, folder, log_file, started)
+async def _main(
+    runtime: Path, spec: link.Spec, folder: Path, log_file: Path | None, started: float, devices: Sequence[int]
+) -> int:
+    worker = Worker(runtime, spec, folder, log_file, started, devices)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, worker.leave, ASKED)
     return await worker.run()
 
 
-def serve(runtime: Path, spec: link.Spec, folder: Path, log_file: Path | None = None) -> int:
+def serve(
+    runtime: Path, spec: link.Spec, folder: Path, log_file: Path | None = None, devices: Sequence[int] = (0,)
+) -> int:
     """Run a worker in this process, which leads its own group; returns the exit status.
 
     `folder` is private to this worker and is removed at the end, as is whatever is left of the process group.
     """
     started = time.monotonic()
     try:
-        return _run_loop(_main(runtime, spec, folder, log_file, started))
+        return _run_loop(_main(runtime, spec, folder, log_file, started, devices))
     finally:
         left = group.kill_others()
         if left:

@@ -12,17 +12,23 @@ log = logging.getLogger(__name__)
 
 
 def seen() -> Gpu | None:
-    """Return the GPU that a model would be on, as the driver tells; None on a CPU, and where it tells nothing."""
+    """Return the first GPU of this process, as the driver tells; None on a CPU, and where it tells nothing."""
+    return next(iter(all_seen(1)), None)
+
+
+def all_seen(most: int | None = None) -> list[Gpu]:
+    """Return the GPUs that models may be on, as the driver tells; none on a CPU, and where it tells nothing."""
     if not current_platform.is_cuda():
-        return None
-    nvml = import_pynvml()
+        return []
+    nvml, found = import_pynvml(), []
     try:
         nvml.nvmlInit()
-        memory = nvml.nvmlDeviceGetMemoryInfo(
-            nvml.nvmlDeviceGetHandleByIndex(current_platform.device_id_to_physical_device_id(0))
-        )
         driver = str(nvml.nvmlSystemGetDriverVersion())
-        return Gpu(str(current_platform.get_device_name()), int(memory.total), int(memory.free), driver)
+        for index in range(most or current_platform.device_count()):
+            physical = current_platform.device_id_to_physical_device_id(index)
+            memory = nvml.nvmlDeviceGetMemoryInfo(nvml.nvmlDeviceGetHandleByIndex(physical))
+            found.append(Gpu(str(current_platform.get_device_name(index)), int(memory.total), int(memory.free), driver))
     except Exception as error:
         log.warning("the GPU's memory cannot be told: %s", one_line(error))
-        return None
+        return []
+    return found

@@ -25,7 +25,7 @@ from ingled.link import Estimate, Gpu, Planned, Spec
 from ingled.worker.group import rollup
 from ingled.worker.vllm_config import engine_config
 from ingled.worker.vllm_errors import one_line
-from ingled.worker.vllm_gpu import seen
+from ingled.worker.vllm_gpu import all_seen
 
 log = logging.getLogger(__name__)
 
@@ -45,8 +45,8 @@ def plan(spec: Spec, ref: int = 0) -> Planned:
     except Exception as error:
         return Planned(ref, one_line(error))
     try:
-        gpu = seen()
-        return Planned(ref, estimate=_estimate(config, gpu), gpu=gpu)
+        gpus = all_seen()
+        return Planned(ref, estimate=_estimate(config, gpus[0] if gpus else None), gpus=gpus)
     except Exception as error:
         log.exception("'%s' cannot be planned", spec.model)
         return Planned(ref, note=one_line(error))
