@@ -5,14 +5,13 @@ import hashlib
 import hmac
 import logging
 import os
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import assert_never
 
-from ingled import link
+from ingled import link, remains
 from ingled.broker import carried, service
 from ingled.broker.hook_front import HookFront
 from ingled.broker.host import Host
@@ -522,7 +521,7 @@ class LinkFront:
         if worker is not None:
             self._by_peer.pop(worker.peer.number, None)
         # Its nursery does this, unless that died before it.
-        shutil.rmtree(self._folders / str(pid), ignore_errors=True)
+        remains.remove(self._folders / str(pid))
         why = self._why(status) if "SIGKILL" in status else status
         self._dispatch(on.WorkerGone(self._loop.time(), model, pid, why, lines))
 

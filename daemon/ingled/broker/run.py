@@ -8,7 +8,6 @@ import os
 import re
 import resource
 import secrets
-import shutil
 import signal
 import socket
 import time
@@ -16,7 +15,7 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-from ingled import link
+from ingled import link, remains
 from ingled.broker import service
 from ingled.broker.allowances import Allowances
 from ingled.broker.listen import CannotListen, listen, lock, private_folder
@@ -91,7 +90,7 @@ def _run(config: Config, place: Place) -> int:
             ):
                 path.unlink(missing_ok=True)
             for folder in (runtime / "workers").glob("[0-9]*"):
-                shutil.rmtree(folder, ignore_errors=True)
+                remains.remove(folder)
     return 0
 
 
@@ -237,7 +236,7 @@ async def _adopt(shell: Shell) -> None:
             if runs(int(entry.name), "ingled.nursery"):
                 expected.add(entry.name)
             else:
-                shutil.rmtree(entry, ignore_errors=True)
+                remains.remove(entry)
     nursery, hosts = shell.nursery.adopt(), shell.hosts.adopt()
     begin = time.monotonic()
     while (waited := time.monotonic() - begin) < ADOPT_WORKER_S:

@@ -6,14 +6,13 @@ import gc
 import logging
 import os
 import select
-import shutil
 import signal
 import time
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
-from ingled import journal, link
+from ingled import journal, link, remains
 from ingled.line import Line
 from ingled.nursery import child
 from ingled.nursery.environment import import_engine, native_threads
@@ -202,7 +201,7 @@ class Nursery:
         os.close(worker.pidfd)
         del self._workers[pid]
         _signal_group(pid, signal.SIGKILL)
-        shutil.rmtree(child.worker_folder(self._runtime, pid), ignore_errors=True)
+        remains.remove(child.worker_folder(self._runtime, pid))
         words = status_words(status)
         log.info("worker %d of '%s': %s", pid, worker.model, words, extra=journal.about(model=worker.model))
         lines = log_tail.tail(link.worker_log(self._runtime, worker.model))

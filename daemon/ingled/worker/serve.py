@@ -5,7 +5,6 @@ import contextlib
 import gc
 import logging
 import os
-import shutil
 import signal
 import time
 from collections.abc import Coroutine, Sequence
@@ -18,7 +17,7 @@ import msgspec
 from ingle.wire.limits import FRAME_BYTES
 from ingle.wire.schema import BODIES
 
-from ingled import link
+from ingled import link, remains
 from ingled.worker import group, log_tail
 from ingled.worker.catalog import make_engine
 from ingled.worker.engine import Delta, Engine, EngineDead, EngineRefused, LoadError, Request, SleepError
@@ -58,6 +57,7 @@ class Worker:
         self._log_file = log_file
         self._started = started
         self._secret = (runtime / link.SECRET_FILE).read_text().strip()
+        self._folder = folder
         self._engine: Engine = make_engine(spec, folder, log_file)
         self._info: link.Info | None = None
         self._loading = link.Loading("configuring", 0)
@@ -116,6 +116,7 @@ class Worker:
         self._on_device = bool(info.taken_bytes)
         taken = self._taken_bytes = info.taken_bytes or await asyncio.to_thread(self._taken.bytes)
         self._info = msgspec.structs.replace(info, load_s=load_s, taken_bytes=taken)
+        remains.note(self._folder, [os.getpid(), *group.others()])
         self._uplink.send(link.Ready(self._info))
         self._spawn(self._adapt())
         await self._watch()
@@ -458,7 +459,7 @@ def serve(
         left = group.kill_others()
         if left:
             log.warning("killed what was left of the worker's group: %s", left)
-        shutil.rmtree(folder, ignore_errors=True)
+        remains.remove(folder)
 
 
 def _run_loop(main: Coroutine[Any, Any, int]) -> int:

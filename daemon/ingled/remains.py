@@ -1,0 +1,31 @@
+"""What a worker leaves behind: its folder, and memory that its processes shared, which outlives the killed."""
+
+import contextlib
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+SHARED = Path("/dev/shm")
+LIST = "shared"
+"""File in a worker's folder: names of what it has in /dev/shm."""
+
+
+def note(folder: Path, pids: Iterable[int]) -> None:
+    """Write down what these processes share, so that whoever buries them finds it."""
+    found: set[str] = set()
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+                path = Path(line.split(maxsplit=5)[-1])
+                if path.parent == SHARED and path.exists():
+                    found.add(path.name)
+    if found:
+        (folder / LIST).write_text("\n".join(sorted(found)))
+
+
+def remove(folder: Path) -> None:
+    """Remove a worker's folder, and what it has written down; nothing happens where it is gone already."""
+    with contextlib.suppress(OSError):
+        for name in (folder / LIST).read_text().splitlines():
+            (SHARED / Path(name).name).unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
