@@ -1,11 +1,11 @@
 """A person asks while somebody else has 500 batch requests in the queue; and what two equal accounts get over time.
 
-    python -m bench.fairness [--quick] [--shape tiny] [--places 16] [--prompt short] [--seconds 300]
+    python -m bench.fairness [--quick] [--shape tiny] [--places 16] [--prompt short] [--seconds 300] [--engine vllm]
 
 Needs root, to be two users. The first table is of vLLM: the time to the first token of one who asks a question, reads,
 and asks the next, alone (`quiet`), and with the batch of another account waiting, on the daemon as it is and on one
-that gives all requests to the engine at once (`first come`). The second is of the echo engine with eight places, which
-makes a token in 20 ms: one account wants short answers and one long ones, both more than they get.
+that gives all requests to the engine at once (`first come`). In the second one account wants short answers and one long
+ones, both more than they get, of vLLM too, or of the echo engine with eight places, which makes a token in 20 ms.
 """
 
 import os
@@ -48,11 +48,15 @@ queue = 100000
 [[rules]]
 accounts = ["*"]
 open_requests = 100000
+"""
+ECHO = """
 [models.bench]
 source = "/none"
 max_sequences = 8
 echo = {delay_ms = 20}
 """
+WANTED = 64
+"""Requests that each of two equal accounts has open: more than there are places."""
 WINDOW = 256
 QUESTION_TOKENS, BATCH_TOKENS = 16, 128
 SILENCE_S = 120.0
@@ -79,6 +83,8 @@ class User:
     asked: dict[int, Asked] = field(default_factory=dict)
     seen: int = 0
     """Pieces of text so far."""
+    open: int = 0
+    """Requests that are not over."""
 
     def __post_init__(self) -> None:
         os.seteuid(self.uid)
@@ -93,11 +99,6 @@ class User:
                 raise TimeoutError("no welcome")
 
     @property
-    def open(self) -> int:
-        """Return how many requests are not over."""
-        return sum(not one.over for one in self.asked.values())
-
-    @property
     def served(self) -> int:
         """Return what it has been given, as the counters of `core/fairness.py` count."""
         return sum(PROMPT * one.prompt + ANSWER * max(one.pieces, one.tokens) for one in self.asked.values())
@@ -108,6 +109,7 @@ class User:
         body: dict[str, Any] = {"messages": [{"role": "user", "content": prompt}], "max_tokens": tokens}
         body |= {"temperature": 0, "ignore_eos": True}
         self.asked[ref] = Asked(time.perf_counter())
+        self.open += 1
         self._send({"t": "request", "ref": ref, "op": "chat", "body": body, "model": NAME, "credit": WINDOW})
         return self.asked[ref]
 
@@ -126,6 +128,7 @@ class User:
                 case "done":
                     one = self._by_id[message["id"]]
                     one.tokens, one.prompt, one.over = message["usage"]["completion"], message["usage"]["prompt"], True
+                    self.open -= 1
                 case "failed":
                     raise RuntimeError(message)
 
@@ -255,26 +258,30 @@ def _firsts(outcomes: list[Outcome]) -> list[float]:
     return [first for one in outcomes for first in one.firsts]
 
 
-def equals(seconds: float, record: Record) -> None:
+def equals(args: Any, seconds: float, record: Record) -> None:
     """Print the second table."""
     marks = [seconds * part / 10 for part in range(1, 11)]
-    with running(AsItIs, EQUALS, "echo") as daemon:
-        short, long = User(str(daemon.socket), PERSON), User(str(daemon.socket), BATCH)
-        count = int(seconds * 8 * 50 / 20) + 100
-        for index in range(count):
-            short.ask(f"s{index} word", 20)
-            if index % 3 == 0:
-                long.ask(f"l{index} word", 120)
-        begin, gaps = time.perf_counter(), []
-        for mark in marks:
-            while (left := begin + mark - time.perf_counter()) > 0:
-                turn([short, long], left)
-            gaps.append(short.served - long.served)
-        made = short.seen + long.seen
-        short.dealer.close()
-        long.dealer.close()
+    with tempfile.TemporaryDirectory(prefix="igb-model-") as folder:
+        os.chmod(folder, 0o755)
+        vllm = args.engine == "vllm"
+        config = EQUALS + (make(args.shape, Path(folder), args.places).profile() if vllm else ECHO)
+        with running(AsItIs, config, args.engine) as daemon:
+            short, long = User(str(daemon.socket), PERSON), User(str(daemon.socket), BATCH)
+            begin, gaps = time.perf_counter(), []
+            for mark in marks:
+                while (left := begin + mark - time.perf_counter()) > 0:
+                    for user, tokens in ((short, 20), (long, 120)):
+                        while user.open < WANTED:
+                            user.ask(f"{len(user.asked)} word", tokens)
+                    turn([short, long], left)
+                gaps.append(short.served - long.served)
+            made = short.seen + long.seen
+            got = [f"{user.served:,}" for user in (short, long)]
+            short.dealer.close()
+            long.dealer.close()
     record.data["gap"] = dict(zip(marks, gaps, strict=True))
-    text = f"What one account got more than the other (prompt tokens + 2 x answer tokens); {made:,} tokens in all:"
+    text = f"What one account got more than the other (prompt tokens + 2 x answer tokens), of {' and '.join(got)}; "
+    text += f"{args.engine}, {made:,} pieces of text in all:"
     record.table(text, ["after s", *(f"{mark:.0f}" for mark in marks)], [["more", *(f"{gap:+,d}" for gap in gaps)]])
 
 
@@ -287,6 +294,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--prompt", choices=("short", "long"), default="short")
     parser.add_argument("--seconds", type=float, help="of the second table; 300, or 10 with --quick; 0: leave it out")
+    parser.add_argument("--engine", choices=("vllm", "echo"), default="vllm", help="of the second table")
     parser.add_argument("--only-equals", action="store_true", help="leave the first table out")
     args = parser.parse_args()
     record = Record("fairness", args.label)
@@ -295,7 +303,7 @@ def main() -> None:
         measure(args, record)
     seconds = args.seconds if args.seconds is not None else (10 if args.quick else 300)
     if seconds:
-        equals(seconds, record)
+        equals(args, seconds, record)
     print(record.write())
 
 
