@@ -95,6 +95,8 @@ class LinkFront:
         self.nursery_phase = "starting"
         self.nursery_was_ready = False
         """Since somebody last looked."""
+        self._aborting: set[str] = set()
+        """Workers for which aborts wait for the end of this turn of the loop."""
         self._by_peer: dict[int, Worker] = {}
         self._pidfds: dict[int, int] = {}
         self._asked: set[int] = set()
@@ -129,6 +131,12 @@ class LinkFront:
         """Make a worker end a request."""
         if (known := self._soon(worker)) is not None:
             known.aborts.append(id)
+            self._aborting.add(worker)
+
+    def settle(self) -> None:
+        """Send workers the aborts that wait: what is answered next, such as a cancel, must outlive this process."""
+        for worker in list(self._aborting):
+            self._tell(worker)
 
     def release(self, worker: str, id: str) -> None:
         """Let a worker forget a request that has ended."""
@@ -154,6 +162,7 @@ class LinkFront:
         return known
 
     def _tell(self, worker: str) -> None:
+        self._aborting.discard(worker)
         known = self.workers.get(worker)
         if known is None:
             return

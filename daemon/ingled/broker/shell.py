@@ -205,6 +205,7 @@ class Shell:
     def _perform(self, effect: do.Effect) -> None:
         match effect:
             case do.Send():
+                self.workers.settle()
                 self.front.send(effect.conn, effect.message)
             case do.OpenStream():
                 self.flow.open(effect.id, effect.account, effect.conn, effect.credit, effect.keep)

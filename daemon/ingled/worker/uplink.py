@@ -51,6 +51,8 @@ class Uplink:
         self._closed = False
         self._dealer: Dealer | None = None
         self._writing = False
+        self._deaf = False
+        """The broker hears nothing more; what it said before is still to be read."""
 
     def connect(self) -> None:
         """Connect to the broker, now or when one listens."""
@@ -120,7 +122,9 @@ class Uplink:
         self._closed = True
         dealer, until = self._dealer, self._loop.time() + LINGER_S
         try:
-            while dealer is not None and dealer.wants_write and (left := until - self._loop.time()) > 0:
+            while (
+                dealer is not None and not self._deaf and dealer.wants_write and (left := until - self._loop.time()) > 0
+            ):
                 dealer.wait(left)
                 dealer.flush()
         except OSError:
@@ -137,13 +141,12 @@ class Uplink:
             self.flush()
 
     def _put(self, message: link.FromPeer) -> None:
-        if self._dealer is None:
+        if self._dealer is None or self._deaf:
             return
         try:
             self._dealer.send(link.encode(message))
-        except OSError as error:
-            self._lost(error)
-            return
+        except OSError:
+            self._deaf = True
         self._watch_writing()
 
     def _write(self) -> None:
@@ -152,14 +155,13 @@ class Uplink:
             return
         try:
             self._dealer.flush()
-        except OSError as error:
-            self._lost(error)
-            return
+        except OSError:
+            self._deaf = True
         self._watch_writing()
 
     def _watch_writing(self) -> None:
         assert self._dealer is not None
-        if self._dealer.wants_write is not self._writing:
+        if (self._dealer.wants_write and not self._deaf) is not self._writing:
             self._writing = not self._writing
             if self._writing:
                 self._loop.add_writer(self._dealer.fileno(), self._write)
@@ -192,7 +194,7 @@ class Uplink:
             self._loop.call_later(RETRY_S, self.connect)
 
     def _forget(self) -> None:
-        dealer, self._dealer = self._dealer, None
+        dealer, self._dealer, self._deaf = self._dealer, None, False
         if dealer is not None:
             self._loop.remove_reader(dealer.fileno())
             if self._writing:
