@@ -132,6 +132,11 @@ def plan(
     ]
 
 
+def _some(names: Sequence[str]) -> str:
+    """Return the first few names, and how many there are beside them."""
+    return ", ".join(names[:2]) + (f" and {len(names) - 2} more" if len(names) > 2 else "")
+
+
 def table(lines: Sequence[Mapping[str, Any]], sizes: Mapping[str, int]) -> str:
     """Return the plan as a table."""
     rows = [
@@ -140,7 +145,7 @@ def table(lines: Sequence[Mapping[str, Any]], sizes: Mapping[str, int]) -> str:
             one["version"],
             one["there"] or "-",
             f"{sizes[one['sha256']] / MIB:,.1f}" if one["sha256"] in sizes else "-",
-            ", ".join(one["for"]),
+            _some(list(one["for"])),
         ]
         for one in lines
     ]
