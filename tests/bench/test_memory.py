@@ -20,7 +20,8 @@ def test_an_estimate_is_within_5_percent_and_what_was_learned_within_2() -> None
     assert abs(error(ready(found["learned"]), second["taken"])) <= 2, found
     if first["kernel"] is not None:  # the worker's own measure is right
         assert abs(error(first["taken"], first["kernel"])) <= 3, found
-    assert found["ledger_load_s"] == first["load_s"] and "12m" in table([found])
+    assert found["ledger_load_s"] == pytest.approx(first["load_s"], abs=0.01), "which `ingle show` rounds"
+    assert "12m" in table([found])
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -178,6 +178,7 @@ def test_the_journal_has_the_same_entries_both_ways(box: Any, systemd_python: Pa
         mark = f"mark-{way}"
         run = ["systemd-run", "--wait", "--quiet", "--collect", f"--setenv=PYTHONPATH={box.folder}/library"]
         box.run(*run, "/usr/local/lib/ingle/bin/python", "-P", "-c", ENTRIES, way, mark)
+        box.run("journalctl", "--sync")
         lines = box.out("journalctl", "-o", "json", "--all", "-t", "ingle-test", "--no-pager").splitlines()
         entries = [json.loads(line) for line in lines]
         found[way] = [

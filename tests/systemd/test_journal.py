@@ -115,7 +115,8 @@ def test_what_an_entry_is_about_can_be_asked_for(box: Any, talk: str) -> None:
     assert {"model 'slow': cold -> loading (wanted)", "model 'slow': loading -> ready (worker ready)"} <= {
         entry["MESSAGE"] for entry in of_model
     }
-    assert {entry["SYSLOG_IDENTIFIER"] for entry in of_model} == {"ingled", "ingle-nursery", "ingle-worker"}
+    everybody = {"ingled", "ingle-nursery", "ingle-worker"}
+    box.until(lambda: {entry["SYSLOG_IDENTIFIER"] for entry in entries(box, talk, "MODEL=slow")} == everybody)
     of_account = entries(box, talk, "ACCOUNT=uid:0")
     request = next(entry["REQUEST_ID"] for entry in of_account if "REQUEST_ID" in entry)
     of_request = entries(box, talk, f"REQUEST_ID={request}")
