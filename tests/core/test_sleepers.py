@@ -22,6 +22,15 @@ def able(core: Control, *names: str, weights: int = 30, left: int = 2, host: int
         core.handle(on.HostSeen(0.0, host))
 
 
+def loaded() -> Control:
+    """A model that can sleep, and is ready."""
+    one = core(a={})
+    able(one, "a")
+    one.handle(on.LoadAsked(0, ROOT, 0, "a", False))
+    make_ready(one, "a", 1)
+    return one
+
+
 def asleep(core: Control, name: str, now: float, left: int = 2) -> list[do.Effect]:
     model = core.models[name]
     return core.handle(on.WorkerAsleep(now, name, model.pid or 0, model.level, left))
@@ -142,10 +151,7 @@ def test_who_cannot_sleep_says_why() -> None:
 
 
 def test_a_level_is_not_changed_in_sleep() -> None:
-    one = core(a={})
-    able(one, "a")
-    one.handle(on.LoadAsked(0, ROOT, 0, "a", False))
-    make_ready(one, "a", 1)
+    one = loaded()
     sleep(one, "a", level=1)
     asleep(one, "a", 21)
     assert told(sleep(one, "a", 22, level=1)) == [{"model": "a", "state": "sleeping", "level": 1}]
@@ -153,10 +159,7 @@ def test_a_level_is_not_changed_in_sleep() -> None:
 
 
 def test_what_gives_nothing_back_is_stopped_and_never_tried_again() -> None:
-    one = core(a={})
-    able(one, "a")
-    one.handle(on.LoadAsked(0, ROOT, 0, "a", False))
-    make_ready(one, "a", 1)
+    one = loaded()
     sleep(one, "a")
     effects = one.handle(on.SleepFailed(21, "a", 50, "it gave back 0 MiB of 30 MiB"))
     assert only(effects, do.StopWorker) == [do.StopWorker("a", "50", 50)]
@@ -168,10 +171,7 @@ def test_what_gives_nothing_back_is_stopped_and_never_tried_again() -> None:
 
 
 def test_what_wakes_as_another_one_is_loaded_anew_for_those_who_wait() -> None:
-    one = core(a={})
-    able(one, "a")
-    one.handle(on.LoadAsked(0, ROOT, 0, "a", False))
-    make_ready(one, "a", 1)
+    one = loaded()
     sleep(one, "a")
     asleep(one, "a", 21)
     one.handle(request("r1", model="a", now=22))
@@ -183,10 +183,7 @@ def test_what_wakes_as_another_one_is_loaded_anew_for_those_who_wait() -> None:
 
 def test_a_death_in_sleep_is_not_made_good_before_somebody_asks() -> None:
     for how in ("process", "engine"):
-        one = core(a={})
-        able(one, "a")
-        one.handle(on.LoadAsked(0, ROOT, 0, "a", False))
-        make_ready(one, "a", 1)
+        one = loaded()
         sleep(one, "a")
         asleep(one, "a", 21)
         if how == "engine":
@@ -198,10 +195,7 @@ def test_a_death_in_sleep_is_not_made_good_before_somebody_asks() -> None:
 
 
 def test_who_falls_asleep_when_somebody_asks_wakes_at_once() -> None:
-    one = core(a={})
-    able(one, "a")
-    one.handle(on.LoadAsked(0, ROOT, 0, "a", False))
-    make_ready(one, "a", 1)
+    one = loaded()
     sleep(one, "a")
     assert only(one.handle(on.LoadAsked(20.5, BOB, 4, "a", True)), do.StartWorker) == []
     assert only(asleep(one, "a", 21), do.WakeWorker) == [do.WakeWorker("a", "50")]
@@ -209,10 +203,7 @@ def test_who_falls_asleep_when_somebody_asks_wakes_at_once() -> None:
 
 
 def test_an_order_that_a_link_has_lost_is_given_again() -> None:
-    one = core(a={})
-    able(one, "a")
-    one.handle(on.LoadAsked(0, ROOT, 0, "a", False))
-    make_ready(one, "a", 1)
+    one = loaded()
     sleep(one, "a")
     assert only(one.handle(on.WorkerReady(21, "a", 50)), do.SleepWorker) == [do.SleepWorker("a", "50", 1)]
     asleep(one, "a", 22)
