@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from ingled.testing import DaemonFixture, Wire
 
+from tests.e2e.test_plugins import UPPER
+
 CONFIG = """
 [daemon]
 log_level = "info"
@@ -135,20 +137,7 @@ def test_metrics_and_bounds_of_memory_change_while_the_daemon_runs(daemon: Daemo
         until(lambda: not second.exists())
 
 
-SHOUT = """
-from ingled.hooks import hookimpl
-
-class Upper:
-    held = 0
-    def feed(self, text):
-        return text.upper()
-    def flush(self):
-        return ""
-
-@hookimpl
-def ingled_chunk(call):
-    return Upper()
-"""
+SHOUT = "from ingled.hooks import hookimpl\n" + UPPER
 
 
 def test_the_folder_of_plugins_may_be_another(daemon: DaemonFixture) -> None:
