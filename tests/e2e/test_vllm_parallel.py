@@ -55,6 +55,4 @@ def test_it_says_the_same_and_goes_on_after_the_death_of_one_half(daemon: Daemon
         wait_until(lambda: not group_members(shown.pid or 0))
         client.unload("halves")
         wait_until(lambda: client.show("halves").state == "cold")
-        wait_until(
-            lambda: not {path for path in SHARED.iterdir() if "psm_" in path.name or "vllm" in path.name} - before
-        )
+        wait_until(lambda: not shared() - before)
