@@ -6,7 +6,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from ingle.wire.schema import Accepted
 from ingled.core import effects as do
 from ingled.core import events as on
-from ingled.core.accounts import ADMIN
+from ingled.core.accounts import ADMIN, Caller
 from ingled.core.control import Control
 from ingled.core.placement import Device, Terms
 from ingled.core.requests import Stage
@@ -15,7 +15,7 @@ from msgspec import Raw
 
 ADAPTERS = ("x", "y")
 NAMES = ("base", "other", *ADAPTERS)
-CALLER = on.Caller(1, "uid:1", ADMIN)
+CALLER = Caller(1, "uid:1", ADMIN)
 ALIVE = (State.LOADING, State.READY, State.STOPPING)
 
 

@@ -6,16 +6,16 @@ import pytest
 from ingle.wire.schema import Accepted, Done, Failed, Progress, Result
 from ingled.core import effects as do
 from ingled.core import events as on
-from ingled.core.accounts import ADMIN, Rights
+from ingled.core.accounts import ADMIN, Caller, Rights
 from ingled.core.control import Control
 from ingled.core.desk import Limits
 from ingled.core.requests import Record, Stage
 from ingled.core.residency import IllegalTransition, Model, State
 from msgspec import UNSET, Raw
 
-ALICE = on.Caller(1, "uid:1000")
-BOB = on.Caller(2, "uid:1001")
-ROOT = on.Caller(3, "uid:0", ADMIN)
+ALICE = Caller(1, "uid:1000")
+BOB = Caller(2, "uid:1001")
+ROOT = Caller(3, "uid:0", ADMIN)
 T = TypeVar("T")
 
 
@@ -23,7 +23,7 @@ def control(held: int = 0, **limits: Any) -> Control:
     return Control([Model("ember", ("e",)), Model("coal")], "ember", Limits(**limits), lambda id: held)
 
 
-def request(id: str = "r1", caller: on.Caller = ALICE, now: float = 1.0, **changes: Any) -> on.RequestArrived:
+def request(id: str = "r1", caller: Caller = ALICE, now: float = 1.0, **changes: Any) -> on.RequestArrived:
     fields: dict[str, Any] = {
         "model": None,
         "body": Raw(b""),
@@ -121,7 +121,7 @@ def test_cancel_reaches_the_engine_and_ends_the_request() -> None:
     core = control()
     core.handle(request())
     make_ready(core)
-    effects = core.handle(on.CancelAsked(3.0, on.Caller(8, "uid:1000"), 5, "r1"))
+    effects = core.handle(on.CancelAsked(3.0, Caller(8, "uid:1000"), 5, "r1"))
     assert only(effects, do.AbortRequest) == [do.AbortRequest("50", "r1")]
     assert ends(effects) == [("r1", "cancelled")]
     assert Result(5, {"cancelled": True, "state": "running"}) in [e.message for e in only(effects, do.Send)]
@@ -169,7 +169,7 @@ def test_a_request_with_grace_waits_for_its_client_to_come_back() -> None:
     effects = core.handle(on.ConnectionGone(3.0, 1, left=False))
     assert only(effects, do.AbortRequest) == []
     assert only(effects, do.SetTimer) == [do.SetTimer(("grace", "r1"), 8.0)]
-    effects = core.handle(on.AttachAsked(4.0, on.Caller(9, "uid:1000"), 1, "r1", 0, 4))
+    effects = core.handle(on.AttachAsked(4.0, Caller(9, "uid:1000"), 1, "r1", 0, 4))
     assert only(effects, do.AttachStream) == [do.AttachStream("r1", 9, 1, 0, 4)]
     assert only(effects, do.ClearTimer) == [do.ClearTimer(("grace", "r1"))]
 
@@ -191,7 +191,7 @@ def test_a_detached_request_goes_on_and_is_kept_for_a_while() -> None:
     make_ready(core)
     assert only(core.handle(on.ConnectionGone(3.0, 1, left=True)), do.DetachStream) == [do.DetachStream("r1")]
     assert only(core.handle(ended(now=4.0)), do.SetTimer) == [do.SetTimer(("keep", "r1"), 64.0)]
-    effects = core.handle(on.AttachAsked(5.0, on.Caller(9, "uid:1000"), 1, "r1", 0, 4))
+    effects = core.handle(on.AttachAsked(5.0, Caller(9, "uid:1000"), 1, "r1", 0, 4))
     assert only(effects, do.AttachStream) != []
     core.handle(on.Delivered(6.0, "r1"))
     assert only(core.handle(on.TimerFired(64.0, ("keep", "r1"))), do.CutStream) == [do.CutStream("r1")]
@@ -235,7 +235,7 @@ def test_a_kept_answer_is_not_dropped_under_its_reader_and_its_cancel_ends_it() 
 def test_who_takes_over_a_stream_is_told_to_the_one_that_had_it() -> None:
     core = control()
     core.handle(request())
-    effects = core.handle(on.AttachAsked(3.0, on.Caller(9, "uid:1000"), 1, "r1", 0, 4))
+    effects = core.handle(on.AttachAsked(3.0, Caller(9, "uid:1000"), 1, "r1", 0, 4))
     (send,) = only(effects, do.Send)
     assert send.conn == 1
     assert isinstance(send.message, Failed)

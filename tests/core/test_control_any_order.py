@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from ingle.wire.schema import Accepted, Progress
 from ingled.core import effects as do
 from ingled.core import events as on
-from ingled.core.accounts import ADMIN, Class, Rights
+from ingled.core.accounts import ADMIN, Caller, Class, Rights
 from ingled.core.control import Control
 from ingled.core.desk import Limits
 from ingled.core.fairness import PATIENCE_S as PATIENCE_OF_ALL
@@ -145,7 +145,7 @@ class Core(RuleBasedStateMachine):
     @rule(model=models, conn=conns, detach=st.booleans(), grace=st.sampled_from([0, 1000]), who=st.sampled_from(WHO))
     def request(self, model: str, conn: int, detach: bool, grace: int, who: tuple[str, Class]) -> None:
         self.count += 1
-        caller = on.Caller(conn, who[0], Rights(priority=who[1]))
+        caller = Caller(conn, who[0], Rights(priority=who[1]))
         e = on.RequestArrived(
             self.tick(), caller, 0, f"r{self.count}", "chat", model, Raw(b""), True, 4, 500, detach, grace, 0
         )
@@ -203,7 +203,7 @@ class Core(RuleBasedStateMachine):
         ref = 1000 + self.refs
         self.calls.add(ref)
         self.callers[ref] = conn
-        self.give(on.SleepAsked(self.tick(), on.Caller(conn, "uid:1", ADMIN), ref, model, level))
+        self.give(on.SleepAsked(self.tick(), Caller(conn, "uid:1", ADMIN), ref, model, level))
 
     @rule(data=st.data(), how=st.sampled_from(["load", "gone", "both"]))
     def fail(self, data: st.DataObject, how: str) -> None:
@@ -251,7 +251,7 @@ class Core(RuleBasedStateMachine):
     def cancel_or_attach(self, data: st.DataObject, conn: int) -> None:
         if self.accepted:
             id = data.draw(st.sampled_from(sorted(self.accepted)))
-            caller = on.Caller(conn, "uid:1", ADMIN)
+            caller = Caller(conn, "uid:1", ADMIN)
             cancel = data.draw(st.booleans())
             now = self.tick()
             self.give(on.CancelAsked(now, caller, 0, id) if cancel else on.AttachAsked(now, caller, 0, id, 0, 4))
@@ -269,11 +269,11 @@ class Core(RuleBasedStateMachine):
         ref = 1000 + self.refs
         self.calls.add(ref)
         self.callers[ref] = conn
-        self.give(on.LoadAsked(self.tick(), on.Caller(conn, "uid:1", ADMIN), ref, model, True))
+        self.give(on.LoadAsked(self.tick(), Caller(conn, "uid:1", ADMIN), ref, model, True))
 
     @rule(model=models, force=st.booleans())
     def unload(self, model: str, force: bool) -> None:
-        self.give(on.UnloadAsked(self.tick(), on.Caller(1, "uid:1", ADMIN), 0, model, force))
+        self.give(on.UnloadAsked(self.tick(), Caller(1, "uid:1", ADMIN), 0, model, force))
 
     @rule(data=st.data(), kind=st.sampled_from(["deadline", "grace", "keep"]))
     def timer(self, data: st.DataObject, kind: str) -> None:
@@ -288,11 +288,11 @@ class Core(RuleBasedStateMachine):
 
     @rule(model=models, pinned=st.booleans())
     def pin(self, model: str, pinned: bool) -> None:
-        self.give(on.PinAsked(self.tick(), on.Caller(1, "uid:1", ADMIN), 0, model, pinned))
+        self.give(on.PinAsked(self.tick(), Caller(1, "uid:1", ADMIN), 0, model, pinned))
 
     @rule(model=models, hint=st.booleans())
     def want_or_yield(self, model: str, hint: bool) -> None:
-        caller, now = on.Caller(1, "uid:1", ADMIN), self.tick()
+        caller, now = Caller(1, "uid:1", ADMIN), self.tick()
         self.give(on.WantAsked(now, caller, 0, model, 5.0) if hint else on.YieldAsked(now, caller, 0, None))
 
     @rule(model=models, gib=st.integers(30, 49), load_s=st.none() | st.just(2.0), budget=st.sampled_from([40, 80, 100]))

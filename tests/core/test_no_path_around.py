@@ -10,7 +10,7 @@ from ingle.wire.hook_schema import HookOffer, HookResult, Point, Select
 from ingle.wire.schema import Done, Failed
 from ingled.core import effects as do
 from ingled.core import events as on
-from ingled.core.accounts import Rights
+from ingled.core.accounts import Caller, Rights
 from ingled.core.control import Control
 from ingled.core.registry import Entry
 from ingled.core.residency import Model
@@ -18,7 +18,7 @@ from msgspec import Raw
 
 POINTS: tuple[Point, ...] = ("request", "prompt", "answer")
 MODELS = ("ember", "coal")
-ASKER, TOOL = on.Caller(1, "uid:1000", Rights()), on.Caller(7, "uid:1000", Rights())
+ASKER, TOOL = Caller(1, "uid:1000", Rights()), Caller(7, "uid:1000", Rights())
 BODY = Raw(msgspec.msgpack.encode({"messages": [{"role": "user", "content": "hi"}]}))
 
 

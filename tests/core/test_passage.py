@@ -8,7 +8,7 @@ from ingle.wire.schema import Done, Failed
 from ingled.broker.carried import pack, unpack
 from ingled.core import effects as do
 from ingled.core import events as on
-from ingled.core.accounts import Rights
+from ingled.core.accounts import Caller, Rights
 from ingled.core.control import Control
 from ingled.core.pipeline import Rule
 from ingled.core.registry import Entry, Who
@@ -17,8 +17,8 @@ from ingled.core.residency import Model
 from ingled.link import Held
 from msgspec import Raw
 
-ALICE = on.Caller(1, "uid:1000", Rights())
-TOOL = on.Caller(7, "uid:1000", Rights())
+ALICE = Caller(1, "uid:1000", Rights())
+TOOL = Caller(7, "uid:1000", Rights())
 MAIN, SOLO = "group:main", "group:solo:guard"
 T = TypeVar("T")
 
@@ -72,7 +72,7 @@ def carried(record: Record) -> Record:
     return unpack(Held(record.id, record.op, record.body, record.stream, pack(record), 0, []), "50")
 
 
-def offered(name: str, *points: str, caller: on.Caller = TOOL, **more: Any) -> on.HookOffered:
+def offered(name: str, *points: str, caller: Caller = TOOL, **more: Any) -> on.HookOffered:
     return on.HookOffered(0.5, caller, "tool", HookOffer(3, name, list(points), **more))  # type: ignore[arg-type]
 
 

@@ -5,7 +5,7 @@ from typing import Any
 from ingle.wire.schema import Progress
 from ingled.core import effects as do
 from ingled.core import events as on
-from ingled.core.accounts import Rights
+from ingled.core.accounts import Caller, Rights
 from ingled.core.control import Control
 from ingled.core.ladder import Sleep
 from ingled.core.placement import Device, Terms
@@ -151,7 +151,7 @@ def test_a_hint_loads_if_nobody_busy_has_to_wait_for_that() -> None:
     value = only(effects, do.Send)[-1].message.value  # type: ignore[union-attr]
     assert (value["state"], value["why"]) == ("cold", "model 'a' is busy")
     assert "c" not in three.residents.wanted
-    nobody = on.Caller(9, "uid:9", Rights(models=()))
+    nobody = Caller(9, "uid:9", Rights(models=()))
     assert refusals(three.handle(on.WantAsked(7, nobody, 1, "c", 5.0))) == ["not_allowed"]
 
 
@@ -183,7 +183,7 @@ def test_the_second_load_is_told_how_long_it_will_take() -> None:
 def test_who_waits_is_told_of_no_model_that_it_may_not_see() -> None:
     one = core(a={}, b={}, c={})
     two_ready(one)
-    stranger = on.Caller(9, "uid:9", Rights(models=("a", "c")))
+    stranger = Caller(9, "uid:9", Rights(models=("a", "c")))
     assert news(one.handle(request("r1", stranger, model="c", now=20)))[0] == ("evicting", "c: (another) makes room")
     two = core(a={}, b={}, c={})
     two_ready(two)

@@ -43,7 +43,7 @@ from ingled.broker.reading import read, read_body
 from ingled.broker.router import REST_S, Peer, Router
 from ingled.broker.subscriptions import TOPICS, Subscription, Subscriptions
 from ingled.core import events as on
-from ingled.core.accounts import Rights
+from ingled.core.accounts import Caller, Rights
 from ingled.core.flow import BadOffset, Flow, Sends
 
 OVERSIZE = 4 * FRAME_BYTES
@@ -84,9 +84,9 @@ class Connection:
         return self.rights_of(self.peer.uid)
 
     @property
-    def caller(self) -> on.Caller:
+    def caller(self) -> Caller:
         """Return who this is, for the core."""
-        return on.Caller(self.number, self.account, self.rights)
+        return Caller(self.number, self.account, self.rights)
 
 
 def fresh_id() -> str:

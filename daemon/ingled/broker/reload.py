@@ -22,7 +22,7 @@ from ingled.broker.measuring import measure, prepare
 from ingled.broker.scrape import Scrape
 from ingled.config import Config, ConfigError, Daemon
 from ingled.core import events as on
-from ingled.core.accounts import ADMIN, Accounts
+from ingled.core.accounts import ADMIN, Accounts, Caller
 from ingled.core.catalog import LOADED
 from ingled.core.desk import Limits
 from ingled.core.pipeline import Rule
@@ -138,7 +138,7 @@ def _apply_models(shell: "Shell", old: Config, found: Changes) -> None:
     for name in names:
         known = old.models.get(name)
         if new.models[name].preload and (known is None or not known.preload):
-            shell.dispatch(on.LoadAsked(now, on.Caller(0, "daemon", ADMIN), 0, name, False))
+            shell.dispatch(on.LoadAsked(now, Caller(0, "daemon", ADMIN), 0, name, False))
 
 
 def fingerprint(files: Iterable[Path]) -> Files:

@@ -27,7 +27,7 @@ from ingled.broker.reload import fingerprint, keep_looking, reload
 from ingled.broker.shell import Shell
 from ingled.config import Config, ConfigError
 from ingled.core import events as on
-from ingled.core.accounts import ADMIN
+from ingled.core.accounts import ADMIN, Caller
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +135,7 @@ async def _serve(config: Config, place: Place, secret: str, inherited: int | Non
     log.info("listening at %s (%d models, engine %s)", config.socket, len(config.models), config.engine)
     preload = [name for name, model in config.models.items() if model.preload]
     for name in preload:
-        shell.dispatch(on.LoadAsked(loop.time(), on.Caller(0, "daemon", ADMIN), 0, name, False))
+        shell.dispatch(on.LoadAsked(loop.time(), Caller(0, "daemon", ADMIN), 0, name, False))
     tasks = shell.tasks
     models = shell.control.models
     warm = [models[name] for name in preload] if config.daemon.ready == "warm" else []

@@ -8,7 +8,7 @@ from typing import Any
 from ingle.wire.limits import CREDIT
 from ingle.wire.schema import Event
 
-from ingled.core.events import Caller
+from ingled.core.accounts import Caller
 
 TOPICS = ("model", "request", "daemon", "hook")
 MOST = 16

@@ -73,6 +73,19 @@ ADMIN = Rights(may=frozenset(RIGHTS), priority="interactive", why="root and the 
 
 
 @dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks: a connection, the account that the kernel vouches for, and what it may do."""
+
+    conn: int
+    account: str
+    rights: Rights = MEMBER
+
+    def sees(self, account: str) -> bool:
+        """Return whether it may see, end and read requests of this account."""
+        return account == self.account or "requests" in self.rights.may
+
+
+@dataclass(frozen=True, slots=True)
 class Rule:
     """Rights, and for whom: `uid:N`, the name of a user, `group:NAME` or `*`."""
 

@@ -1,0 +1,118 @@
+"""What changed for the daemon as a whole: memory, time, its configuration, its end."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ingled.core.ladder import Sleep
+from ingled.core.placement import Device
+
+if TYPE_CHECKING:
+    from ingled.core.desk import Limits
+    from ingled.core.pipeline import Rule
+    from ingled.core.residency import Model
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceSeen:
+    """There is more or less memory for models than there was."""
+
+    now: float
+    device: Device
+    index: int = 0
+    """Which of them, where there are several."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostSeen:
+    """So many bytes of the machine's memory are free for weights of models that sleep."""
+
+    now: float
+    free: int
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryShort:
+    """Others are left so many bytes less than they should be, for a while now; `host`: not of the device of models,
+    but of the machine.
+    """
+
+    now: float
+    bytes: int
+    host: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NeedSeen:
+    """It is known, or known better, what a model takes, and how long it loads (None: it never did)."""
+
+    now: float
+    model: str
+    need: int
+    load_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class SleepSeen:
+    """It is known, or known better, how a model sleeps."""
+
+    now: float
+    model: str
+    sleep: Sleep
+
+
+@dataclass(frozen=True, slots=True)
+class TimerFired:
+    """A timer that the core had set has run out."""
+
+    now: float
+    key: tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelsChanged:
+    """The configuration has other models: these are new or have changed, and all of `names` are there from now on."""
+
+    now: float
+    models: tuple["Model", ...]
+    names: Mapping[str, tuple[str, ...]]
+    """The aliases of each."""
+    default: str
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsChanged:
+    """The configuration was read anew: bounds, and the rules for hooks that clients offer from now on."""
+
+    now: float
+    limits: "Limits"
+    hooks: "Mapping[str, Rule]"
+    patience_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class DrainAsked:
+    """The daemon is to stop: new requests are refused, running ones go on."""
+
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
+class DrainExpired:
+    """The daemon stops now: what still runs is ended."""
+
+    now: float
+
+
+OfDaemon = (
+    DeviceSeen
+    | HostSeen
+    | MemoryShort
+    | NeedSeen
+    | SleepSeen
+    | TimerFired
+    | ModelsChanged
+    | SettingsChanged
+    | DrainAsked
+    | DrainExpired
+)
