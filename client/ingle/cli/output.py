@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
+from ingle.cli.json_text import pretty, written
+
 TYPE_CHECKING = False  # the real one costs 10 ms: `import typing`
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -103,18 +105,8 @@ def write_aside(text: str) -> None:
 
 def print_json(value: Any, *, line: bool = False) -> None:
     """Print a value as JSON: indented for people, or on one line of a stream. Bytes become base64."""
-    import json
-
-    text = json.dumps(value, ensure_ascii=False, indent=None if line else 2, default=_base64)
+    text = written(value) if line else pretty(value)
     put(text.translate(_ESCAPED_IN_JSON) + "\n")
-
-
-def _base64(value: Any) -> str:
-    if not isinstance(value, bytes):
-        raise TypeError(f"{value!r} has no form in JSON")
-    from binascii import b2a_base64
-
-    return b2a_base64(value, newline=False).decode()
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> None:

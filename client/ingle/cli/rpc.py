@@ -1,18 +1,17 @@
 """`ingle rpc`: the protocol as JSON lines on standard input and output, for editors and scripts."""
 
+from __future__ import annotations
+
 import errno
-import json
 import os
 import select
 import sys
-from collections import Counter, deque
-from collections.abc import Sequence
 from time import monotonic, sleep
-from typing import Any
 
 from ingle import __version__
 from ingle.address import find
 from ingle.cli.grammar import Given, Option, Verb
+from ingle.cli.json_text import read, written
 from ingle.cli.output import print_json
 from ingle.errors import ProtocolError, Unreachable
 from ingle.line import unreachable
@@ -20,6 +19,14 @@ from ingle.session import Session
 from ingle.wire.codec import Message, Unreadable, pack, unpack
 from ingle.wire.limits import DEFAULT_CREDIT, FRAME_BYTES, MAX_REF
 from ingle.zmtp import Dealer
+
+TYPE_CHECKING = False  # the real one costs 10 ms: `import typing`
+if TYPE_CHECKING:
+    from collections import deque
+    from collections.abc import Sequence
+    from typing import Any
+else:
+    from _collections import deque  # `collections` would cost 1 ms
 
 PATIENCE = 10.0
 STDIN = 0
@@ -45,7 +52,7 @@ class Wrong(Exception):
 def read_line(line: bytes) -> tuple[Message, bytes]:
     """Return the message that a line is, and its bytes for the daemon. Raises Wrong."""
     try:
-        message = json.loads(line)
+        message = read(line)
     except (ValueError, RecursionError) as error:
         raise Wrong("bad_message", f"not a message: {error}") from error
     if not isinstance(message, dict) or not isinstance(message.get("t"), str):
@@ -54,7 +61,7 @@ def read_line(line: bytes) -> tuple[Message, bytes]:
     if ref is None and message["t"] in ASKING:
         raise Wrong("bad_value", f"ref is missing: a {message['t']} has one, an integer of your choice", at="ref")
     if "ref" in message and (type(ref) is not int or not 0 <= ref <= MAX_REF):
-        text = f"ref is {json.dumps(ref)[:80]}: expected an integer from 0 to {MAX_REF}"
+        text = f"ref is {written(ref)[:80]}: expected an integer from 0 to {MAX_REF}"
         raise Wrong("bad_value", text, at="ref")
     try:
         return message, pack(_with_states(message) if message["t"] == "hook_reply" else message)
@@ -86,7 +93,8 @@ class Running:
     """What has been asked and has not ended, so that the end of the input need not cut it off."""
 
     def __init__(self) -> None:
-        self.refs: Counter[Any] = Counter()
+        self.refs: dict[Any, int] = {}
+        """How often each is used by what has not been answered."""
         self.ids: set[Any] = set()
         self.hooks: set[Any] = set()
         """Names that were offered. They are not waited for."""
@@ -99,12 +107,12 @@ class Running:
         """The client said something."""
         match message["t"]:
             case "request" | "attach" | "call" | "cancel":
-                self.refs[message["ref"]] += 1
+                self._opened(message["ref"])
             case "hook_offer":
-                self.refs[message["ref"]] += 1
+                self._opened(message["ref"])
                 self.hooks.add(str(message.get("name")))
             case "hook_withdraw":
-                self.refs[message["ref"]] += 1
+                self._opened(message["ref"])
                 self.hooks.discard(str(message.get("name")))
             case "subscribe":  # never ends, and so is not waited for
                 self._subscriptions.add(message["ref"])
@@ -123,8 +131,13 @@ class Running:
                 self._settled(ref)
                 self.ids.discard(id)
 
+    def _opened(self, ref: Any) -> None:
+        self.refs[ref] = self.refs.get(ref, 0) + 1
+
     def _settled(self, ref: Any) -> None:
-        self.refs -= Counter([ref])  # drops those at zero
+        left = self.refs.pop(ref, 0) - 1
+        if left > 0:
+            self.refs[ref] = left
 
 
 class Bridge:
