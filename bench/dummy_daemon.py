@@ -3,12 +3,12 @@
 import sys
 
 from ingled import __main__ as command
-from ingled import config
+from ingled.config import profiles
 
 
 def main() -> int:
     """Run the daemon."""
-    vars(config)["RESERVED"] = tuple(key for key in config.RESERVED if key != "load_format")
+    vars(profiles)["RESERVED"] = tuple(key for key in profiles.RESERVED if key != "load_format")
     return command.main()
 
 

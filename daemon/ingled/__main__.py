@@ -7,8 +7,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 from ingled import journal, link
-from ingled.config import ENGINES, Config, ConfigError, load
-from ingled.layers import default_files
+from ingled.config import Config, ConfigError, load
+from ingled.config.layers import default_files
+from ingled.config.tables import ENGINES
 from ingled.link import Plugin
 
 EPILOG = """\

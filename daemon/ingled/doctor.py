@@ -21,7 +21,7 @@ from ingle.bytesize import spell
 
 from ingled import link, machine
 from ingled.config import Config, ConfigError, load
-from ingled.layers import default_files
+from ingled.config.layers import default_files
 from ingled.models import adapter, folder
 from ingled.models.tensors import Unreadable
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ingle.wire.limits import FRAME_BYTES, SCHEMA_BYTES
 from ingle.wire.schema import Bye, ChatBody, Failed, Hello, Request
-from ingled.broker.reading import read, read_args, read_body
-from ingled.broker.verbs import LoadArgs, Nothing
+from ingled.broker.model_verbs import LoadArgs
+from ingled.broker.reading import Nothing, read, read_args, read_body
 from msgspec import UNSET
 
 CHAT = {"messages": [{"role": "user", "content": "hi"}]}

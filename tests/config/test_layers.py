@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from ingled.config import ConfigError, load
-from ingled.layers import default_files, origin, read
+from ingled.config.layers import default_files, origin, read
 
 
 def write(path: Path, text: str) -> Path:

@@ -7,7 +7,8 @@ import sys
 import time
 from pathlib import Path
 
-from ingled.config import Hook, Plugin, load
+from ingled.config import load
+from ingled.config.tables import Hook, Plugin
 from ingled.testing import DaemonFixture, Wire
 
 PAGE = (Path(__file__).parents[2] / "docs" / "hooks.md").read_text()

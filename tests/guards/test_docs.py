@@ -12,7 +12,7 @@ from ingled.broker.reading import RESERVED_OPS
 from ingled.broker.subscriptions import TOPICS
 from ingled.broker.verbs import RESERVED as RESERVED_VERBS
 from ingled.broker.verbs import VERBS
-from ingled.config import Daemon, Model
+from ingled.config.tables import Daemon, Model
 
 ROOT = Path(__file__).parents[2]
 PROTOCOL = (ROOT / "docs/protocol.md").read_text()

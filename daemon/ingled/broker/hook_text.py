@@ -12,7 +12,7 @@ from ingled.broker.host import Host
 from ingled.broker.hosts import Hosts
 from ingled.core import effects as do
 from ingled.core import events as on
-from ingled.core import pipeline
+from ingled.core import pipeline, views
 from ingled.core.chain import Hop
 from ingled.core.flow import Flow, Sends
 from ingled.core.requests import Record
@@ -171,7 +171,7 @@ class HookText:
         if watched is None:
             return
         record, hop, number = watched.record, call.hop, self._calls.number()
-        value = {"call": pipeline.about(record), "text": call.text} if call.seq == 0 else {"text": call.text}
+        value = {"call": views.about(record), "text": call.text} if call.seq == 0 else {"text": call.text}
         message = HookCall(
             number, "chunk", list(hop.names), value, call.id, call.seq, call.last, call.flush,
             pipeline.states(record, hop) if call.seq == 0 else {}, sum(hop.deadlines),

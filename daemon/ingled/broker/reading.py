@@ -22,6 +22,10 @@ _EXPECTED = (ValueError, RecursionError)
 _types = tuple(str(kind.__struct_config__.tag) for kind in get_args(FromClient))
 
 
+class Nothing(Struct, frozen=True, forbid_unknown_fields=True):
+    """A verb without arguments."""
+
+
 class _Head(Struct):
     t: str
     ref: Raw = Raw(b"\xc0")

@@ -20,7 +20,8 @@ from ingled.broker.link_front import lease
 from ingled.broker.listen import CannotListen
 from ingled.broker.measuring import measure, prepare
 from ingled.broker.scrape import Scrape
-from ingled.config import Config, ConfigError, Daemon
+from ingled.config import Config, ConfigError
+from ingled.config.tables import Daemon
 from ingled.core import events as on
 from ingled.core.accounts import ADMIN, Accounts, Caller
 from ingled.core.catalog import LOADED

@@ -18,6 +18,7 @@ from ingled.core import chain as chains
 from ingled.core import effects as do
 from ingled.core import events as on
 from ingled.core import pipeline as hooks
+from ingled.core import views
 from ingled.core.chain import Hop, Outcome
 from ingled.core.desk import Desk
 from ingled.core.naming import Names
@@ -92,7 +93,7 @@ class Passage:
         entries = [entry for entry in self.pipeline.meet("request", record) if entry.key not in before]
         if not entries:
             return None
-        return self.pipeline.start(now, record, "request", hooks.request_value(record, wanted), entries)
+        return self.pipeline.start(now, record, "request", views.request_value(record, wanted), entries)
 
     def plugins(self, e: on.PluginsOffered) -> list[do.Effect]:
         """It is known which plugins there are: requests that waited for that go on."""
@@ -125,7 +126,7 @@ class Passage:
             return self._give(now, record, accepted)
         self.desk.requests.move(record, Stage.FILTERING)
         out = [do.KeepWaiting(record), accepted] if accepted else []
-        value = {"messages": hooks.messages(record)}
+        value = {"messages": views.messages(record)}
         effects, outcome = self.pipeline.start(now, record, "prompt", value, entries)
         return [*out, request_event(record), *effects, *self._decided(now, record, "prompt", outcome)]
 
@@ -167,10 +168,10 @@ class Passage:
             return self._answered(now, record, outcome.value["text"])
         match point:
             case "request":
-                wanted, record.body = hooks.with_options(record, outcome.value["request"])
+                wanted, record.body = views.with_options(record, outcome.value["request"])
                 return self._moved(now, record, wanted)
             case "prompt":
-                record.body = hooks.with_messages(record, outcome.value["messages"])
+                record.body = views.with_messages(record, outcome.value["messages"])
                 return self._give(now, record, None)
             case _:
                 return self._conclude(now, record, outcome.value["answer"]["text"])
@@ -281,7 +282,7 @@ class Passage:
         entries = self.pipeline.meet("answer", record)
         if not entries:
             return self._conclude(e.now, record, e.text)
-        value = hooks.answer_value(record, record.end, e.text, whole=False)
+        value = views.answer_value(record, record.end, e.text, whole=False)
         effects, outcome = self.pipeline.start(e.now, record, "answer", value, entries)
         return [*effects, *self._decided(e.now, record, "answer", outcome)]
 
@@ -298,7 +299,7 @@ class Passage:
         if record.sealed:
             out.append(do.DeliverText(record.id, text))
         hops = self._observers(now, record)
-        value = hooks.answer_value(record, done, text, whole=True) if hops else {}
+        value = views.answer_value(record, done, text, whole=True) if hops else {}
         told = [hooks.call(record, "observe", hop, value, reply=False) for hop in hops]
         return [*out, *self.desk.end(now, record, done), *told]
 
@@ -315,5 +316,5 @@ class Passage:
         """Tell observers of a request that fails, while there is what has been made of its answer."""
         record.ran, record.chain = record.told(), None
         hops = self._observers(now, record)
-        value = hooks.failure_value(record, end) if hops else {}
+        value = views.failure_value(record, end) if hops else {}
         return [changed(hooks.call(record, "observe", hop, value, reply=False), so_far=True) for hop in hops]

@@ -6,17 +6,15 @@ on the text (`ingled.core.stages`), `answer` before the end is told, `observe` b
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import msgspec
 from ingle.wire.hook_schema import HookResult, Point
-from ingle.wire.schema import BODIES, Code, Done, Failed, Result
-from msgspec import UNSET, Raw
+from ingle.wire.schema import Code, Result
 from msgspec.structs import replace
 
 from ingled.core import chain as chains
 from ingled.core import effects as do
 from ingled.core import events as on
+from ingled.core import views
 from ingled.core.accounts import lacking
 from ingled.core.chain import Chain, Hop, Outcome, Value
 from ingled.core.naming import Names
@@ -28,9 +26,6 @@ Step = tuple[list[do.Effect], Outcome | None]
 """What to do, and how the chain ended, if it has."""
 
 GONE = "it was removed meanwhile, or its connection has ended"
-
-_decode = msgspec.msgpack.decode
-_encode = msgspec.msgpack.encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,9 +269,9 @@ class Pipeline:
         try:
             match chain.point:
                 case "request":
-                    with_options(record, value["request"])
+                    views.with_options(record, value["request"])
                 case "prompt":
-                    with_messages(record, value["messages"])
+                    views.with_messages(record, value["messages"])
                 case "answer":
                     if record.stream and not record.sealed:
                         return "it changed an answer that has been streamed"
@@ -301,7 +296,7 @@ def _event(entry: Entry, state: str) -> list[do.Effect]:
 
 def call(record: Record, point: Point, hop: Hop, value: Value, *, reply: bool) -> do.CallHooks:
     """Return the call of a hop."""
-    shown = {**value, "call": about(record)}
+    shown = {**value, "call": views.about(record)}
     return do.CallHooks(
         hop.provider, record.id, point, hop.names, shown, states(record, hop), hop.deadlines, reply,
         confirmed=reply or hop.confirms,
@@ -311,102 +306,3 @@ def call(record: Record, point: Point, hop: Hop, value: Value, *, reply: bool) -
 def states(record: Record, hop: Hop) -> dict[str, bytes]:
     """Return what the hooks of a hop have left with earlier calls for a request."""
     return {entry.name: record.states[entry.key] for entry in hop.entries if entry.key in record.states}
-
-
-def about(record: Record) -> Value:
-    """Return what every hook is told of a request."""
-    return {
-        "account": record.account,
-        "model": record.model,
-        "op": record.op,
-        "stream": record.open,
-        "client": record.client,
-        "tags": list(record.tags),
-        "context": record.context,
-    }
-
-
-# ---------------------------------------------------------------- bodies as hooks see them
-
-CONTENT = ("messages", "prompt", "input")
-"""What of a body is not an option."""
-
-
-def messages(record: Record) -> list[Value]:
-    """Return the messages of a request.
-
-    The prompt of a completion is one with the role `prompt`; each text to embed is one with the role `input`.
-    """
-    body = _decode(record.body)
-    if record.op == "embed":
-        return [{"role": "input", "content": text} for text in body["input"]]
-    if record.op == "complete":
-        return [{"role": "prompt", "content": body["prompt"]}]
-    return [{**message, "content": _plain(message["content"])} for message in body["messages"]]
-
-
-def _plain(content: Any) -> str:
-    return content if isinstance(content, str) else "".join(part["text"] for part in content)
-
-
-def with_messages(record: Record, changed: Any) -> Raw:
-    """Return the body with other messages. Raises ValueError, KeyError or TypeError for what are none."""
-    body = _decode(record.body)
-    if record.op == "complete":
-        body["prompt"] = "\n\n".join(message["content"] for message in changed)
-    elif record.op == "embed":
-        if len(changed) != len(body["input"]):
-            raise ValueError(f"it made {len(changed)} texts of {len(body['input'])}, and each is to have its vector")
-        body["input"] = [message["content"] for message in changed]
-    else:
-        body["messages"] = changed
-    return _checked(record.op, body)
-
-
-def options(record: Record) -> Value:
-    """Return the options of a request: of sampling, or of embeddings."""
-    return {key: value for key, value in _decode(record.body).items() if key not in CONTENT}
-
-
-def with_options(record: Record, request: Any) -> tuple[str | None, Raw]:
-    """Return model and body as a `request` hook wants them. Raises ValueError, KeyError or TypeError."""
-    model = request["model"]
-    if not isinstance(model, str | None):
-        raise TypeError("model is no name")
-    body = _decode(record.body)
-    kept = {key: body[key] for key in CONTENT if key in body}
-    return model, _checked(record.op, {**request["options"], **kept})
-
-
-def _checked(op: str, body: Value) -> Raw:
-    packed = _encode(body)
-    _decode(packed, type=BODIES[op])
-    return Raw(packed)
-
-
-def request_value(record: Record, wanted: str | None) -> Value:
-    """Return what `request` hooks see."""
-    return {"request": {"model": wanted, "op": record.op, "stream": record.stream, "options": options(record)}}
-
-
-def answer_value(record: Record, done: Done, text: str, *, whole: bool) -> Value:
-    """Return what `answer` hooks see, and, with `whole`, observers."""
-    model = {name: value for name, value in msgspec.structs.asdict(done.model).items() if value is not None}
-    usage = msgspec.structs.asdict(done.usage)
-    answer: Value = {"text": text, "finish": done.finish, "model": model, "usage": usage, "options": options(record)}
-    answer["hooks"] = _ran(record)
-    if whole:
-        answer["messages"] = messages(record)
-    return {"answer": answer}
-
-
-def failure_value(record: Record, end: Failed) -> Value:
-    """Return what observers see of a request that failed; its text is what there is of it."""
-    usage = {} if end.usage is UNSET else msgspec.structs.asdict(end.usage)
-    answer: Value = {"text": "", "finish": "failed", "model": {"name": record.model}, "usage": usage}
-    answer |= {"options": options(record), "hooks": _ran(record), "messages": messages(record)}
-    return {"answer": answer | {"failed": {"code": end.code, "message": end.message, "fault": end.fault}}}
-
-
-def _ran(record: Record) -> list[Value]:
-    return [{key: one[key] for key in one if key not in ("before", "after")} for one in record.ran]
