@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from ingle.wire.hook_schema import Hold, HookOffer, HookResult
 from ingled.core.chain import Hop, hops
 from ingled.core.registry import Entry
-from ingled.core.stages import Moves, StageCall, Stages
+from ingled.core.stage import Moves, StageCall
+from ingled.core.stages import Stages
 
 MAPS: dict[str, Callable[[str], str]] = {
     "same": lambda letter: letter,

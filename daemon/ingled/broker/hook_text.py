@@ -16,7 +16,8 @@ from ingled.core import pipeline, views
 from ingled.core.chain import Hop
 from ingled.core.flow import Flow, Sends
 from ingled.core.requests import Record
-from ingled.core.stages import Moves, StageCall, Stages
+from ingled.core.stage import Moves, StageCall
+from ingled.core.stages import Stages
 
 
 @dataclass(slots=True)

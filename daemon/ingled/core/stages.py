@@ -8,118 +8,11 @@ gives out goes nowhere: only the end of the answer waits for what is to be told 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
 
 from ingle.wire.hook_schema import HookResult
 
 from ingled.core.chain import Hop, Value, fits, told
-from ingled.core.registry import Entry
-
-
-@dataclass(frozen=True, slots=True)
-class StageCall:
-    """Text for the handlers of a stage."""
-
-    id: str
-    stage: int
-    """Its number within the stream."""
-    hop: Hop
-    text: str
-    seq: int
-    last: bool
-    flush: bool
-
-
-@dataclass(slots=True)
-class Moves:
-    """What is to be done after something happened to the stages."""
-
-    calls: list[StageCall] = field(default_factory=list)
-    texts: list[tuple[str, str]] = field(default_factory=list)
-    """By request, text that has passed all stages."""
-    ended: list[str] = field(default_factory=list)
-    """All text of these requests has passed."""
-    failed: list[tuple[str, str, str]] = field(default_factory=list)
-    """Requests that are to fail, by which hook, and why."""
-    stopped: list[tuple[str, str, str]] = field(default_factory=list)
-    """Requests whose engine is to stop, by which hook, and why."""
-    tripped: list[Entry] = field(default_factory=list)
-
-
-@dataclass(slots=True, eq=False)
-class Stage:
-    """One hop of one stream."""
-
-    number: int
-    hop: Hop
-    aside: bool = False
-    """It is on trial."""
-    history: list[str] = field(default_factory=list)
-    """All text that it was given."""
-    inbox: list[str] = field(default_factory=list)
-    flying: str | None = None
-    """The text of the call that is outstanding."""
-    flushing: bool = False
-    seq: int = 0
-    base: int = 0
-    """Characters of its text that passed while it had other handlers: these see them, and nothing of it goes out."""
-    prefix: str | None = None
-    """These characters, while they are due."""
-    void: bool = False
-    """The call that is outstanding is for them."""
-    out: int = 0
-    """Characters given out since."""
-    skip: int = 0
-    """Characters of the coming output that were given out before it was built anew."""
-    held: int = 0
-    sent: int = 0
-    """Characters in `history`."""
-    taken: int = 0
-    """Characters of it that what was given out stands for."""
-    held_since: float = 0.0
-    """When what it holds back was, at the latest, given to it."""
-    owed: int = 0
-    """Without handlers: characters of the coming text that were given out before."""
-    finishing: bool = False
-    """No text follows."""
-    finished: bool = False
-    """The call that says so has been made."""
-    done: bool = False
-    """It has given out everything."""
-    since: "Stage | None" = None
-    """Until it has caught up: the first of the stages that were one with it, and that it gives out text again for."""
-    since_taken: int = 0
-    """Characters of that one's text that what they gave out together stands for."""
-    follows: bool = False
-    """What the stage before it makes of its prefix is the prefix of this one."""
-
-
-@dataclass(slots=True)
-class Way:
-    """The stages of one stream."""
-
-    id: str
-    stages: list[Stage]
-    """In order; their numbers are in none."""
-    numbers: int
-    """How many have been given."""
-    text: list[str] = field(default_factory=list)
-    """What has passed, all of it."""
-    finished: bool = False
-    """The engine is done."""
-    stopped: bool = False
-    """A handler wants no more of it."""
-    through: bool = False
-    """All text has passed."""
-    reported: dict[str, Value] = field(default_factory=dict)
-    """By key, what each handler has done so far."""
-    ended: bool = False
-    """And so has been told."""
-
-    def at(self, number: int) -> int:
-        """Return the place of a stage."""
-        return next(index for index, stage in enumerate(self.stages) if stage.number == number)
+from ingled.core.stage import Moves, Stage, StageCall, Way
 
 
 class Stages:
@@ -156,7 +49,7 @@ class Stages:
         if not way.stopped:
             self._give(now, way, 0, "", True, moves)
         else:
-            _end(way, moves)
+            way.end(moves)
         return moves
 
     def text(self, id: str) -> str:
@@ -187,7 +80,7 @@ class Stages:
         stage = way.stages[index := way.at(number)]
         if stage.flying is None:
             return moves
-        wrong = fits(stage.hop.names, results) or _wrong(stage, results, value)
+        wrong = fits(stage.hop.names, results) or stage.wrong(results, value)
         if wrong:
             return self.failed(now, id, number, (), wrong)
         bad = [result for result in results if result.verdict == "error"]
@@ -197,7 +90,7 @@ class Stages:
         text = str((value or {}).get("text", "")) if changed else stage.flying
         for entry, result in zip(stage.hop.entries, results, strict=False):
             entry.tally.worked(result.us)
-            _report(way, entry, result)
+            way.report(entry, result)
         held, taken = stage.held, stage.taken
         stage.held = sum(result.held for result in results)
         stage.flying, stage.flushing = None, False
@@ -217,7 +110,7 @@ class Stages:
             if stage.done:
                 stage.held, stage.inbox, stage.finished = 0, [], True
             self._call(way, index, moves)
-            _end(way, moves)
+            way.end(moves)
             return moves
         if results and results[-1].verdict == "stop":
             self._stop(now, way, index, new, results[-1], moves)
@@ -244,8 +137,8 @@ class Stages:
         if refusing is not None:
             moves.failed.append((id, refusing.name, why))
             return moves
-        if (end := _catching_up(way, index)) is not None:
-            stage = _as_one(way, end)
+        if (end := way.catching_up(index)) is not None:
+            stage = way.as_one(end)
             index, entries = way.stages.index(stage), stage.hop.entries
         rest = tuple(entry for entry in entries if entry not in guilty)
         if rest:
@@ -254,12 +147,12 @@ class Stages:
             self._again(way, index, moves)
             return moves
         if stage.aside:
-            _empty(stage)
+            stage.empty()
             stage.done = True
-            _end(way, moves)
+            way.end(moves)
             return moves
-        given, last = _given(stage), stage.finishing
-        _empty(stage)
+        given, last = stage.given(), stage.finishing
+        stage.empty()
         stage.owed = max(0, stage.taken - len(given))
         stage.finishing = stage.finished = stage.done = last
         self._give(now, way, index + 1, given[stage.taken :], last, moves)
@@ -277,7 +170,7 @@ class Stages:
     def _again(self, way: Way, index: int, moves: Moves) -> None:
         stage = way.stages[index]
         self._split(way, stage)
-        given = _given(stage)
+        given = stage.given()
         stage.history, stage.sent = [], 0
         stage.prefix, stage.void = given[: stage.base] or None, False
         stage.inbox = [given[stage.base :]] if len(given) > stage.base else []
@@ -340,7 +233,7 @@ class Stages:
                 moves.texts.append((way.id, text))
             if last:
                 way.through = True
-                _end(way, moves)
+                way.end(moves)
             return
         stage = way.stages[index]
         if not stage.hop.entries:
@@ -387,83 +280,3 @@ class Stages:
             stage.finishing = stage.finished = stage.done = True
         moves.stopped.append((way.id, result.hook, result.reason))
         self._give(now, way, index + 1, text, True, moves)
-
-
-def _end(way: Way, moves: Moves) -> None:
-    """Tell, once, that all text has passed, and that those on trial have said what they would have done."""
-    if way.finished and way.through and not way.ended and all(one.done for one in way.stages if one.aside):
-        way.ended = True
-        moves.ended.append(way.id)
-
-
-def _catching_up(way: Way, index: int) -> Stage | None:
-    """Return the stage that gives out text again for this one and others, if there is one: the last, of several."""
-    for end in range(len(way.stages) - 1, index - 1, -1):
-        first = way.stages[end].since
-        if first is not None and way.stages.index(first) <= index:
-            return way.stages[end]
-    return None
-
-
-def _as_one(way: Way, end: Stage) -> Stage:
-    """Make one stage again of those that were one and have not caught up; returns it, with all their handlers.
-
-    Of them together it is known for how much of the text they gave out what they did; of each it is not.
-    """
-    first = end.since
-    assert first is not None, "it is catching up"
-    begin, behind = way.stages.index(first), way.stages.index(end) + 1
-    parts = way.stages[begin:behind]
-    hop = Hop(first.hop.provider, tuple(entry for one in parts for entry in one.hop.entries))
-    # A new number: answers to calls that are under way are answers to nobody.
-    whole = Stage(way.numbers, hop, inbox=[_given(first)], finishing=first.finishing, follows=first.follows)
-    whole.taken = end.since_taken
-    way.numbers += 1
-    for one in parts:
-        _empty(one)
-    way.stages.insert(begin, whole)
-    return whole
-
-
-def _empty(stage: Stage) -> None:
-    """Leave nothing of a stage: all text that comes passes by it."""
-    stage.hop = Hop(stage.hop.provider, ())
-    stage.inbox, stage.history, stage.prefix, stage.flying, stage.since = [], [], None, None, None
-    stage.held = stage.owed = 0
-    stage.finishing = stage.finished = stage.done = stage.follows = False
-
-
-def _given(stage: Stage) -> str:
-    """Return all text that a stage was given."""
-    return "".join([*stage.history, stage.prefix or "", *stage.inbox])
-
-
-def _wrong(stage: Stage, results: Sequence[HookResult], value: Value | None) -> str:
-    """Return which promise a reply breaks."""
-    if any(result.verdict in ("refuse", "answer") for result in results):
-        return "a chunk handler can only change or stop"
-    if any(result.verdict in ("changed", "stop") for result in results) and not isinstance(
-        (value or {}).get("text"), str
-    ):
-        return "it changed the text and gave none"
-    for entry, result in zip(stage.hop.entries, results, strict=False):
-        most = entry.offer.hold.chars
-        if result.held > most:
-            return f"it holds back {result.held} characters, and {most} are allowed"
-        if result.held and (stage.flushing or stage.finished) and result.verdict != "stop":
-            return "it holds text back that it had to give out"
-    return ""
-
-
-def _report(way: Way, entry: Entry, result: HookResult) -> None:
-    """Add a call to what is told of a handler."""
-    before: dict[str, Any] = way.reported.get(entry.key) or told(entry, "chunk", "unchanged", 0)
-    before["us"] += result.us
-    before["calls"] = before.get("calls", 0) + 1
-    if result.verdict in ("changed", "stop"):
-        before["verdict"] = result.verdict
-    if result.reason:
-        before["why"] = result.reason
-    if result.note:
-        before["note"] = {**before.get("note", {}), **result.note}
-    way.reported[entry.key] = before
