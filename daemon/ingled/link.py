@@ -358,6 +358,11 @@ class Stats(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag=
     taken_bytes: int = 0
     """The most that they alone have had, since the model was ready."""
 
+    @property
+    def work(self) -> tuple[int, int, int, int, int]:
+        """Return what changes when it works."""
+        return self.running, self.waiting, self.prompt_tokens, self.cached_tokens, self.completion_tokens
+
 
 # ---------------------------------------------------------------- nursery -> broker
 

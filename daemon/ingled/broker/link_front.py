@@ -486,7 +486,9 @@ class LinkFront:
             worker.tokens_s = tokens / (now - worker.stats_at)
         if not (stats.running or stats.waiting):
             worker.tokens_s = 0.0
-        worker.stats, worker.stats_at, worker.busy_at = stats, now, now
+        if worker.stats is None or worker.stats.work != stats.work:  # else it tells of its memory alone
+            worker.busy_at = now
+        worker.stats, worker.stats_at = stats, now
         self.on_stats(worker)
 
     # ------------------------------------------------------------ the end of a peer

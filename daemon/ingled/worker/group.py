@@ -65,11 +65,26 @@ class Taken:
     def __init__(self) -> None:
         self._pid = os.getpid()
         self._before: int | None = None
+        self._marked: set[int] = set()
         os.register_at_fork(before=self._fork)
 
     def _fork(self) -> None:
         if self._before is None and os.getpid() == self._pid:
             self._before = _shared(rollup(self._pid))
+
+    def mark(self) -> None:
+        """Let `most` count from now on; what loading has had at most is no longer known then."""
+        for pid in [self._pid, *others()]:
+            with contextlib.suppress(OSError):
+                Path(f"/proc/{pid}/clear_refs").write_text("5")  # proc(5): the peak of what is resident is now's
+                self._marked.add(pid)
+
+    def most(self) -> int:
+        """Return the most that it has been since `mark`, however short; where a peak is not known, what is now.
+
+        The kernel keeps it, for each process by itself: of peaks at different times it is the sum.
+        """
+        return self.bytes() + sum(_fallen(pid) for pid in self._marked)
 
     def bytes(self) -> int:
         """Return it. What can be read again from a file (mapped weights, code) is not counted."""
@@ -81,6 +96,15 @@ class Taken:
 def _shared(process: dict[str, int]) -> int:
     """Return what a process shares of memory that is no file."""
     return process.get("Anonymous", 0) - process.get("Private_Dirty", 0)
+
+
+def _fallen(pid: int) -> int:
+    """Return by how much less of a process is resident than at most."""
+    with contextlib.suppress(OSError):
+        lines = (line.partition(":") for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+        sizes = {name: int(rest.split()[0]) * 1024 for name, _, rest in lines if name in ("VmHWM", "VmRSS")}
+        return sizes.get("VmHWM", 0) - sizes.get("VmRSS", 0)  # one that is ending has neither
+    return 0
 
 
 def _pss(pid: int) -> int:

@@ -91,6 +91,8 @@ class Worker:
             self._spawn(work)
         why = await self._leave
         log.info("worker of '%s' leaves: %s", self._spec.model, why)
+        if why == ASKED:
+            await self._look_at_most()
         await self._end_tasks()
         if self._info is not None:  # while it loads, there is nothing to end in order: the group is killed
             with contextlib.suppress(Exception):
@@ -114,6 +116,7 @@ class Worker:
         gc.set_threshold(20_000, 20, 20)  # chunks that wait for their readers are no garbage, and make no cycles
         load_s = round(time.monotonic() - self._started, 3)
         self._on_device = bool(info.taken_bytes)
+        await asyncio.to_thread(self._taken.mark)
         taken = self._taken_bytes = info.taken_bytes or await asyncio.to_thread(self._taken.bytes)
         self._info = msgspec.structs.replace(info, load_s=load_s, taken_bytes=taken)
         remains.note(self._folder, [os.getpid(), *group.others()])
@@ -171,9 +174,17 @@ class Worker:
     async def _measure(self) -> None:
         while True:
             self._memory = await asyncio.to_thread(group.memory)
-            if self._info is not None and not self._on_device:
-                self._taken_bytes = max(self._taken_bytes, await asyncio.to_thread(self._taken.bytes))
+            await self._look_at_most()
             await asyncio.sleep(MEMORY_S)
+
+    async def _look_at_most(self) -> None:
+        """Tell what it has had at most, if that is news: also who has nothing to do may have had it just before."""
+        if self._info is None or self._on_device:
+            return
+        most = await asyncio.to_thread(self._taken.most)
+        if most > self._taken_bytes:
+            self._taken_bytes = most
+            self._uplink.send(self._stats())
 
     async def _look_at_device(self) -> None:
         told: link.Gpu | None = None
