@@ -178,7 +178,8 @@ def test_when_the_kernel_ends_a_worker_for_memory_its_stream_goes_on_and_the_rea
 
 
 WALL_CLOCK = {
-    "ledger.py": ["at, load_s = round(time.time(), 3)", "Limits(round(time.time(), 3)"],
+    "ledger.py": ["at, load_s = round(time.time(), 3)", "Limits(round(time.time(), 3)", "Asked(round(time.time(), 3)"],
+    "popularity.py": ["max(0.0, time.time() - ledger.asked.at)"],
     "allowances.py": ["max(0.0, time.time() - limits.at)"],
     "core_client.py": ["one.arrival_time = request.priority, time.time()"],
 }

@@ -1,5 +1,5 @@
-"""The ledger: what models really took and how long they loaded, and what is left of the limits of accounts. Kept over
-restarts in the state folder.
+"""The ledger: what models really took, how long they loaded, how often they are asked, and what is left of the limits
+of accounts. Kept over restarts in the state folder.
 
 One JSON file, replaced as a whole. A file that cannot be read is set aside under another name and reported, never
 deleted; the daemon goes on with an empty one.
@@ -67,10 +67,20 @@ class Limits(Struct, frozen=True):
     left: list[Left] = []
 
 
+class Asked(Struct, frozen=True):
+    """How often models had been asked at some time."""
+
+    at: float = 0.0
+    """In seconds since 1970."""
+    uses: dict[str, Annotated[float, Meta(ge=0)]] = {}
+    """By name; old ones count for less than one."""
+
+
 class _File(Struct, frozen=True):
     version: int
     entries: dict[str, Entry]
     limits: Limits = Limits()
+    asked: Asked = Asked()
 
 
 def key(digest: str, revision: str | None, options: Mapping[str, Any], device: str, engine: str) -> str:
@@ -89,7 +99,7 @@ class Ledger:
         self._path, self._loop = folder / FILE, loop
         self.problem = ""
         """What was wrong with the file, and where it is now."""
-        self.limits = Limits()
+        self.limits, self.asked = Limits(), Asked()
         self.entries = self._read()
         self._writing: asyncio.Future[None] | None = None
         self._dirty = False
@@ -105,7 +115,7 @@ class Ledger:
             self.problem = f"{self._path} cannot be read ({error}){self._set_aside()}"
             log.error("%s; what models take is learned anew", self.problem)
             return {}
-        self.limits = found.limits
+        self.limits, self.asked = found.limits, found.asked
         return found.entries
 
     def _set_aside(self) -> str:
@@ -143,6 +153,11 @@ class Ledger:
         self.limits = Limits(round(time.time(), 3), left)
         self._save()
 
+    def used(self, uses: dict[str, float]) -> None:
+        """Write down how often models have been asked by now."""
+        self.asked = Asked(round(time.time(), 3), uses)
+        self._save()
+
     def slept(self, key: str, left: int) -> None:
         """Write down what a model that sleeps has kept of its device."""
         self._change(key, asleep=left)
@@ -174,7 +189,7 @@ class Ledger:
 
     def _packed(self) -> bytes:
         self._dirty = False
-        return msgspec.json.format(msgspec.json.encode(_File(VERSION, self.entries, self.limits)), indent=1)
+        return msgspec.json.format(msgspec.json.encode(_File(VERSION, self.entries, self.limits, self.asked)), indent=1)
 
     def _write(self, data: bytes) -> None:
         """Replace the file; runs in a thread, one at a time."""

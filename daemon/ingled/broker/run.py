@@ -21,6 +21,7 @@ from ingled.broker.allowances import Allowances
 from ingled.broker.listen import CannotListen, listen, lock, private_folder
 from ingled.broker.measuring import measure, prepare
 from ingled.broker.place import Place
+from ingled.broker.popularity import Popularity
 from ingled.broker.processes import kill_group, runs
 from ingled.broker.readiness import Readiness
 from ingled.broker.reload import fingerprint, keep_looking, reload
@@ -127,6 +128,7 @@ async def _serve(config: Config, place: Place, secret: str, inherited: int | Non
     loop.add_signal_handler(signal.SIGHUP, _reload, shell)
     shell.workers.router.listen(listen(config.runtime / link.SOCKET_FILE, 0o600))
     shell.needs.start()
+    popularity = Popularity(shell.control.models, shell.needs.ledger, loop)
     await _adopt(shell)
     gc.freeze()  # what lives as long as this process needs no search: a full one stopped the loop for 15 ms
     await measure(shell, prepare(config.metrics))
@@ -148,6 +150,7 @@ async def _serve(config: Config, place: Place, secret: str, inherited: int | Non
     tasks.start(keep_looking(shell))
     allowances = Allowances(shell.control.desk.quotas, shell.needs.ledger, loop)
     tasks.start(allowances.keep_writing())
+    tasks.start(popularity.keep_writing())
     if inherited is not None:
         tasks.start(_leave_when_idle(shell))
     await shell.draining.wait()
@@ -163,6 +166,7 @@ async def _serve(config: Config, place: Place, secret: str, inherited: int | Non
         service.notify("STATUS=stopping workers and nursery", f"EXTEND_TIMEOUT_USEC={3 * STOP_S * 1e6:.0f}")
         await _stop_all(shell)
     allowances.write()
+    popularity.write()
     await shell.needs.close()
     shell.front.router.close()
     shell.workers.router.close()

@@ -59,11 +59,15 @@ class Uses:
 
     def add(self, now: float) -> None:
         """It was asked."""
-        self.count, self.at = self.count * exp((self.at - now) / MEMORY_S) + 1, now
+        self.count, self.at = self.left(now) + 1, now
+
+    def left(self, now: float) -> float:
+        """Return for how many new uses all of them count by now."""
+        return self.count * exp((self.at - now) / MEMORY_S)
 
     def rate(self, now: float) -> float:
         """Return uses in a second."""
-        return self.count * exp((self.at - now) / MEMORY_S) / MEMORY_S
+        return self.left(now) / MEMORY_S
 
 
 @dataclass(frozen=True, slots=True)
