@@ -5,7 +5,6 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
@@ -329,7 +328,7 @@ class Shell:
         self.dispatch(on.RequestAdopted(self.loop.time(), record, held.offset, list(held.tokens), one.text))
 
     def _go_on(self, event: on.ConnectionGone) -> None:
-        self.dispatch(replace(event, now=self.loop.time()))
+        self.dispatch(msgspec.structs.replace(event, now=self.loop.time()))
 
     def _measure(self, effect: do.CloseStream) -> None:
         record = self.control.requests.records.get(effect.id)

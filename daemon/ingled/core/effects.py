@@ -1,26 +1,24 @@
 """What the core asks its shell to do. The shell (`ingled.broker.shell`) carries out each in one place."""
 
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from ingle.wire.hook_schema import Point
 from ingle.wire.schema import Accepted, Done, Failed, Progress, Result
+from msgspec import Struct
 
 from ingled.core.chain import Hop
 from ingled.core.events import ConnectionGone
 from ingled.core.requests import Record
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(Struct, frozen=True):
     """Send a message to a connection, if it still exists."""
 
     conn: int
     message: Accepted | Progress | Result | Failed
 
 
-@dataclass(frozen=True, slots=True)
-class OpenStream:
+class OpenStream(Struct, frozen=True):
     """Make the stream of a new request; `keep` holds all its text for later attaches."""
 
     id: str
@@ -30,31 +28,27 @@ class OpenStream:
     keep: bool
 
 
-@dataclass(frozen=True, slots=True)
-class RunRequest:
+class RunRequest(Struct, frozen=True):
     """Give a request to a worker, with the credit that its stream has, and behind the tokens that it has."""
 
     worker: str
     record: Record
 
 
-@dataclass(frozen=True, slots=True)
-class HoldRequest:
+class HoldRequest(Struct, frozen=True):
     """Give a request to a worker that only holds it, until `BeginRequest`: there is no place for it yet."""
 
     worker: str
     record: Record
 
 
-@dataclass(frozen=True, slots=True)
-class KeepWaiting:
+class KeepWaiting(Struct, frozen=True):
     """Keep a request that no worker holds for the daemon that may come after this one, until it runs or is over."""
 
     record: Record
 
 
-@dataclass(frozen=True, slots=True)
-class BeginRequest:
+class BeginRequest(Struct, frozen=True):
     """Have a worker run a request that it holds."""
 
     worker: str
@@ -62,24 +56,21 @@ class BeginRequest:
     priority: int
 
 
-@dataclass(frozen=True, slots=True)
-class AbortRequest:
+class AbortRequest(Struct, frozen=True):
     """Make a worker end a request and forget it."""
 
     worker: str
     id: str
 
 
-@dataclass(frozen=True, slots=True)
-class ReleaseRequest:
+class ReleaseRequest(Struct, frozen=True):
     """Let a worker forget a request that has ended."""
 
     worker: str
     id: str
 
 
-@dataclass(frozen=True, slots=True)
-class AdoptStream:
+class AdoptStream(Struct, frozen=True):
     """Make the stream of a request that was accepted by an earlier daemon; nobody reads it yet."""
 
     record: Record
@@ -87,39 +78,34 @@ class AdoptStream:
     tokens: list[int]
 
 
-@dataclass(frozen=True, slots=True)
-class ReplayText:
+class ReplayText(Struct, frozen=True):
     """Take text that an earlier daemon had of an answer; offset, size and message of each chunk."""
 
     id: str
     text: list[tuple[int, int, bytes]]
 
 
-@dataclass(frozen=True, slots=True)
-class CloseStream:
+class CloseStream(Struct, frozen=True):
     """End a stream after all its text has been taken; the shell reports `Delivered` then."""
 
     id: str
     end: Done | Failed
 
 
-@dataclass(frozen=True, slots=True)
-class CutStream:
+class CutStream(Struct, frozen=True):
     """End a stream now and forget it; text that was not taken is dropped. Without `end` nobody is told."""
 
     id: str
     end: Failed | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class DetachStream:
+class DetachStream(Struct, frozen=True):
     """The stream has no reader for now."""
 
     id: str
 
 
-@dataclass(frozen=True, slots=True)
-class AttachStream:
+class AttachStream(Struct, frozen=True):
     """A connection reads the stream from `offset` on; the shell answers `accepted`, or why not."""
 
     id: str
@@ -129,8 +115,7 @@ class AttachStream:
     credit: int
 
 
-@dataclass(frozen=True, slots=True)
-class CallHooks:
+class CallHooks(Struct, frozen=True):
     """Call hooks of a provider; with `reply` the shell reports `HookReplied` or `HookFailed`.
 
     Without, nobody waits: it reports `Observed` or `ObserverFailed`, unless its provider does not confirm.
@@ -151,77 +136,67 @@ class CallHooks:
     """The provider answers this call."""
 
 
-@dataclass(frozen=True, slots=True)
-class OpenStages:
+class OpenStages(Struct, frozen=True):
     """The text of this request passes these handlers from now on; without any it is only held whole."""
 
     record: Record
     hops: list[Hop]
 
 
-@dataclass(frozen=True, slots=True)
-class FeedText:
+class FeedText(Struct, frozen=True):
     """Text of an answer that no worker streams."""
 
     id: str
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class DeliverText:
+class DeliverText(Struct, frozen=True):
     """Give the reader the whole text of a sealed answer."""
 
     id: str
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class FinishStages:
+class FinishStages(Struct, frozen=True):
     """The engine is done: the shell reports `StagesEnded` when all text has passed."""
 
     id: str
 
 
-@dataclass(frozen=True, slots=True)
-class ProviderGone:
+class ProviderGone(Struct, frozen=True):
     """A connection that offered hooks has ended: its calls have failed."""
 
     provider: str
 
 
-@dataclass(frozen=True, slots=True)
-class ForgetHooks:
+class ForgetHooks(Struct, frozen=True):
     """A request is over: late replies are dropped, and chunk handlers told."""
 
     id: str
 
 
-@dataclass(frozen=True, slots=True)
-class StartWorker:
+class StartWorker(Struct, frozen=True):
     """Have the nursery fork a worker for this model, on these devices."""
 
     model: str
     on: tuple[int, ...] = (0,)
 
 
-@dataclass(frozen=True, slots=True)
-class AddAdapter:
+class AddAdapter(Struct, frozen=True):
     """Have a worker load an adapter; the shell reports `AdapterReady` or `AdapterFailed`."""
 
     worker: str
     model: str
 
 
-@dataclass(frozen=True, slots=True)
-class DropAdapter:
+class DropAdapter(Struct, frozen=True):
     """Have a worker forget an adapter; the shell reports `AdapterGone`."""
 
     worker: str
     model: str
 
 
-@dataclass(frozen=True, slots=True)
-class StopWorker:
+class StopWorker(Struct, frozen=True):
     """Have this worker leave; it is killed if it does not."""
 
     model: str
@@ -229,8 +204,7 @@ class StopWorker:
     pid: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class SleepWorker:
+class SleepWorker(Struct, frozen=True):
     """Have a worker's engine sleep; the shell reports `WorkerAsleep` or `SleepFailed`."""
 
     model: str
@@ -238,38 +212,33 @@ class SleepWorker:
     level: int
 
 
-@dataclass(frozen=True, slots=True)
-class WakeWorker:
+class WakeWorker(Struct, frozen=True):
     """Have a worker's engine wake; the shell reports `WorkerReady` or `SleepFailed`."""
 
     model: str
     worker: str
 
 
-@dataclass(frozen=True, slots=True)
-class SetTimer:
+class SetTimer(Struct, frozen=True):
     """Report `TimerFired(key)` at this monotonic time; replaces an earlier timer of the key."""
 
     key: tuple[str, str]
     at: float
 
 
-@dataclass(frozen=True, slots=True)
-class ClearTimer:
+class ClearTimer(Struct, frozen=True):
     """Forget a timer."""
 
     key: tuple[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class ForgetModel:
+class ForgetModel(Struct, frozen=True):
     """A model that the configuration has no more has gone."""
 
     model: str
 
 
-@dataclass(frozen=True, slots=True)
-class Publish:
+class Publish(Struct, frozen=True):
     """Tell subscribers; with an account only those who may see its requests."""
 
     topic: str
@@ -277,8 +246,7 @@ class Publish:
     account: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Log:
+class Log(Struct, frozen=True):
     """Write a line to the daemon's log."""
 
     level: Literal["info", "warning", "error"]
@@ -288,15 +256,13 @@ class Log:
     hook: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Continue:
+class Continue(Struct, frozen=True):
     """Hand in this event once more, in another turn of the loop: there is more to do than others should wait for."""
 
     event: ConnectionGone
 
 
-@dataclass(frozen=True, slots=True)
-class Drained:
+class Drained(Struct, frozen=True):
     """Draining, and nothing runs any more."""
 
 

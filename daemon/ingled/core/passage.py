@@ -7,7 +7,6 @@ A request that meets no hook goes the same way and pays nothing for it.
 """
 
 from collections.abc import Callable
-from dataclasses import replace as changed
 from typing import Literal, NamedTuple
 
 from ingle.wire.schema import Code, Done, Failed, ModelRef, Timings, Usage
@@ -106,7 +105,7 @@ class Passage:
                 out += self.enters(e.now, record)
         ended, self._ended = self._ended, []
         for end in ended:
-            out += self.stages_ended(changed(end, now=e.now))
+            out += self.stages_ended(replace(end, now=e.now))
         return out
 
     def admitted(self, now: float, record: Record, wanted: str | None) -> list[do.Effect]:
@@ -317,4 +316,4 @@ class Passage:
         record.ran, record.chain = record.told(), None
         hops = self._observers(now, record)
         value = views.failure_value(record, end) if hops else {}
-        return [changed(hooks.call(record, "observe", hop, value, reply=False), so_far=True) for hop in hops]
+        return [replace(hooks.call(record, "observe", hop, value, reply=False), so_far=True) for hop in hops]

@@ -1,15 +1,13 @@
 """What clients did: they asked for something, have got their answer, or have gone."""
 
-from dataclasses import dataclass
 from typing import Any
 
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from ingled.core.accounts import Caller
 
 
-@dataclass(frozen=True, slots=True)
-class RequestArrived:
+class RequestArrived(Struct, frozen=True):
     """A valid request came in; `id` is fresh, `body` has been read according to `op`."""
 
     now: float
@@ -31,8 +29,7 @@ class RequestArrived:
     trace: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class CancelAsked:
+class CancelAsked(Struct, frozen=True):
     """Somebody wants a request to end."""
 
     now: float
@@ -41,8 +38,7 @@ class CancelAsked:
     id: str
 
 
-@dataclass(frozen=True, slots=True)
-class AttachAsked:
+class AttachAsked(Struct, frozen=True):
     """Somebody wants the stream of a request from `offset` on."""
 
     now: float
@@ -53,8 +49,7 @@ class AttachAsked:
     credit: int
 
 
-@dataclass(frozen=True, slots=True)
-class LoadAsked:
+class LoadAsked(Struct, frozen=True):
     """Somebody wants a model resident; with `wait` the answer comes when it is ready or has failed."""
 
     now: float
@@ -64,8 +59,7 @@ class LoadAsked:
     wait: bool
 
 
-@dataclass(frozen=True, slots=True)
-class UnloadAsked:
+class UnloadAsked(Struct, frozen=True):
     """Somebody wants a model to give its memory back; `force` ends what it is running."""
 
     now: float
@@ -75,8 +69,7 @@ class UnloadAsked:
     force: bool
 
 
-@dataclass(frozen=True, slots=True)
-class SleepAsked:
+class SleepAsked(Struct, frozen=True):
     """Somebody wants a model to sleep, at a level or at the lightest for which there is memory."""
 
     now: float
@@ -86,8 +79,7 @@ class SleepAsked:
     level: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class PinAsked:
+class PinAsked(Struct, frozen=True):
     """Somebody wants a model not to be put out for others, or to be like others again."""
 
     now: float
@@ -97,8 +89,7 @@ class PinAsked:
     pinned: bool
 
 
-@dataclass(frozen=True, slots=True)
-class WantAsked:
+class WantAsked(Struct, frozen=True):
     """Somebody will probably ask a model soon."""
 
     now: float
@@ -108,8 +99,7 @@ class WantAsked:
     within_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class YieldAsked:
+class YieldAsked(Struct, frozen=True):
     """Somebody wants memory: idle models are to give theirs back, so many bytes or all."""
 
     now: float
@@ -118,8 +108,7 @@ class YieldAsked:
     need: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectionGone:
+class ConnectionGone(Struct, frozen=True):
     """A connection ended; `left` when its client said `bye`."""
 
     now: float
@@ -127,8 +116,7 @@ class ConnectionGone:
     left: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Delivered:
+class Delivered(Struct, frozen=True):
     """The end of a request and all text before it was handed to its connection."""
 
     now: float

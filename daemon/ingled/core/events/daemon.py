@@ -1,7 +1,6 @@
 """What changed for the daemon as a whole: memory, time, its configuration, its end."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ingled.core.ladder import Sleep
@@ -11,10 +10,10 @@ if TYPE_CHECKING:
     from ingled.core.desk import Limits
     from ingled.core.pipeline import Rule
     from ingled.core.residency import Model
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceSeen:
+class DeviceSeen(Struct, frozen=True):
     """There is more or less memory for models than there was."""
 
     now: float
@@ -23,16 +22,14 @@ class DeviceSeen:
     """Which of them, where there are several."""
 
 
-@dataclass(frozen=True, slots=True)
-class HostSeen:
+class HostSeen(Struct, frozen=True):
     """So many bytes of the machine's memory are free for weights of models that sleep."""
 
     now: float
     free: int
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryShort:
+class MemoryShort(Struct, frozen=True):
     """Others are left so many bytes less than they should be, for a while now; `host`: not of the device of models,
     but of the machine.
     """
@@ -42,8 +39,7 @@ class MemoryShort:
     host: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class NeedSeen:
+class NeedSeen(Struct, frozen=True):
     """It is known, or known better, what a model takes, and how long it loads (None: it never did)."""
 
     now: float
@@ -52,8 +48,7 @@ class NeedSeen:
     load_s: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class SleepSeen:
+class SleepSeen(Struct, frozen=True):
     """It is known, or known better, how a model sleeps."""
 
     now: float
@@ -61,16 +56,14 @@ class SleepSeen:
     sleep: Sleep
 
 
-@dataclass(frozen=True, slots=True)
-class TimerFired:
+class TimerFired(Struct, frozen=True):
     """A timer that the core had set has run out."""
 
     now: float
     key: tuple[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class ModelsChanged:
+class ModelsChanged(Struct, frozen=True):
     """The configuration has other models: these are new or have changed, and all of `names` are there from now on."""
 
     now: float
@@ -80,8 +73,7 @@ class ModelsChanged:
     default: str
 
 
-@dataclass(frozen=True, slots=True)
-class SettingsChanged:
+class SettingsChanged(Struct, frozen=True):
     """The configuration was read anew: bounds, and the rules for hooks that clients offer from now on."""
 
     now: float
@@ -90,15 +82,13 @@ class SettingsChanged:
     patience_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class DrainAsked:
+class DrainAsked(Struct, frozen=True):
     """The daemon is to stop: new requests are refused, running ones go on."""
 
     now: float
 
 
-@dataclass(frozen=True, slots=True)
-class DrainExpired:
+class DrainExpired(Struct, frozen=True):
     """The daemon stops now: what still runs is ended."""
 
     now: float

@@ -1,16 +1,15 @@
 """What hooks did: they came and went, and answered calls, or did not."""
 
-from dataclasses import dataclass
 from typing import Any
 
 from ingle.wire.hook_schema import HookOffer, HookResult, Point
+from msgspec import Struct
 
 from ingled.core.accounts import Caller
 from ingled.core.registry import Entry
 
 
-@dataclass(frozen=True, slots=True)
-class HookOffered:
+class HookOffered(Struct, frozen=True):
     """A client wants to take part in requests."""
 
     now: float
@@ -19,8 +18,7 @@ class HookOffered:
     offer: HookOffer
 
 
-@dataclass(frozen=True, slots=True)
-class HookWithdrawn:
+class HookWithdrawn(Struct, frozen=True):
     """A client takes part no more."""
 
     now: float
@@ -29,8 +27,7 @@ class HookWithdrawn:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class PluginsOffered:
+class PluginsOffered(Struct, frozen=True):
     """A host of plugins has loaded them; those that cannot run are `broken`."""
 
     now: float
@@ -38,16 +35,14 @@ class PluginsOffered:
     entries: tuple[Entry, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class PluginsAwaited:
+class PluginsAwaited(Struct, frozen=True):
     """There is a host of plugins, or will be, and what it runs is not known yet."""
 
     now: float
     provider: str
 
 
-@dataclass(frozen=True, slots=True)
-class HookReplied:
+class HookReplied(Struct, frozen=True):
     """Hooks have answered a call for a request."""
 
     now: float
@@ -57,8 +52,7 @@ class HookReplied:
     value: dict[str, Any] | None
 
 
-@dataclass(frozen=True, slots=True)
-class HookFailed:
+class HookFailed(Struct, frozen=True):
     """Hooks have not answered: `blamed` were at work, all of the call where none is named."""
 
     now: float
@@ -68,8 +62,7 @@ class HookFailed:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class HookAgain:
+class HookAgain(Struct, frozen=True):
     """The hooks that were called have lost their host through no fault of this call: it is made again."""
 
     now: float
@@ -77,8 +70,7 @@ class HookAgain:
     point: Point
 
 
-@dataclass(frozen=True, slots=True)
-class Observed:
+class Observed(Struct, frozen=True):
     """Hooks of a provider have been told of what they observe."""
 
     now: float
@@ -87,8 +79,7 @@ class Observed:
     results: tuple[HookResult, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ObserverFailed:
+class ObserverFailed(Struct, frozen=True):
     """Hooks of a provider could not be told of what they observe, or not in time."""
 
     now: float
@@ -98,8 +89,7 @@ class ObserverFailed:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class StagesEnded:
+class StagesEnded(Struct, frozen=True):
     """All text of a request has passed its chunk handlers: this is it."""
 
     now: float
@@ -107,8 +97,7 @@ class StagesEnded:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class StageStopped:
+class StageStopped(Struct, frozen=True):
     """A chunk handler wants no more of an answer."""
 
     now: float
@@ -117,8 +106,7 @@ class StageStopped:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class StageFailed:
+class StageFailed(Struct, frozen=True):
     """A chunk handler failed whose policy is to refuse."""
 
     now: float

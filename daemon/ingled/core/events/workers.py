@@ -1,28 +1,26 @@
 """What workers and the nursery did, and what engines made of requests."""
 
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct
 
 from ingled.core.requests import Record
 
 
-@dataclass(frozen=True, slots=True)
-class NurseryAttached:
+class NurseryAttached(Struct, frozen=True):
     """The nursery has connected and takes orders."""
 
     now: float
 
 
-@dataclass(frozen=True, slots=True)
-class NurseryLoading:
+class NurseryLoading(Struct, frozen=True):
     """The nursery reports how far the import of the engine is."""
 
     now: float
     percent: int
 
 
-@dataclass(frozen=True, slots=True)
-class NurseryFailed:
+class NurseryFailed(Struct, frozen=True):
     """The nursery cannot be started: no model can be loaded until it can."""
 
     now: float
@@ -30,8 +28,7 @@ class NurseryFailed:
     log: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerForked:
+class WorkerForked(Struct, frozen=True):
     """The nursery forked a worker for a model."""
 
     now: float
@@ -39,8 +36,7 @@ class WorkerForked:
     pid: int
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerAttached:
+class WorkerAttached(Struct, frozen=True):
     """A worker of a model has connected; `worker` names its link."""
 
     now: float
@@ -51,8 +47,7 @@ class WorkerAttached:
     """Devices that it is on, as it was told by whoever started it; empty: not known."""
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerLoading:
+class WorkerLoading(Struct, frozen=True):
     """A worker reports how far its load is."""
 
     now: float
@@ -62,8 +57,7 @@ class WorkerLoading:
     percent: int
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerReady:
+class WorkerReady(Struct, frozen=True):
     """A worker can serve; its engine runs so many requests at once (0: any number)."""
 
     now: float
@@ -72,8 +66,7 @@ class WorkerReady:
     places: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class LoadFailed:
+class LoadFailed(Struct, frozen=True):
     """A worker cannot load its model: `why` in the engine's words, the last lines of its log."""
 
     now: float
@@ -83,8 +76,7 @@ class LoadFailed:
     log: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class EngineDied:
+class EngineDied(Struct, frozen=True):
     """A worker's engine is gone; its process is about to end."""
 
     now: float
@@ -93,8 +85,7 @@ class EngineDied:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerGone:
+class WorkerGone(Struct, frozen=True):
     """A worker's process has ended."""
 
     now: float
@@ -104,8 +95,7 @@ class WorkerGone:
     log: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerAsleep:
+class WorkerAsleep(Struct, frozen=True):
     """A worker's engine sleeps; of the device it keeps `left` bytes."""
 
     now: float
@@ -115,8 +105,7 @@ class WorkerAsleep:
     left: int
 
 
-@dataclass(frozen=True, slots=True)
-class SleepFailed:
+class SleepFailed(Struct, frozen=True):
     """A worker's engine was to sleep or to wake, and did not do it as it should: its process is about to end."""
 
     now: float
@@ -125,8 +114,7 @@ class SleepFailed:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class AdapterReady:
+class AdapterReady(Struct, frozen=True):
     """A worker has this adapter: it has loaded it, or a new broker is told what is there."""
 
     now: float
@@ -134,8 +122,7 @@ class AdapterReady:
     pid: int
 
 
-@dataclass(frozen=True, slots=True)
-class AdapterFailed:
+class AdapterFailed(Struct, frozen=True):
     """A worker cannot load this adapter: `why` in the engine's words. It serves on."""
 
     now: float
@@ -144,8 +131,7 @@ class AdapterFailed:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class AdapterGone:
+class AdapterGone(Struct, frozen=True):
     """A worker has forgotten this adapter."""
 
     now: float
@@ -153,20 +139,18 @@ class AdapterGone:
     pid: int
 
 
-@dataclass(frozen=True, slots=True)
-class RequestAdopted:
+class RequestAdopted(Struct, frozen=True):
     """An earlier broker had accepted this request; a worker holds it, or it waits for one, or for its hooks."""
 
     now: float
     record: Record
     offset: int
     tokens: list[int]
-    text: list[tuple[int, int, bytes]] = field(default_factory=list)
+    text: list[tuple[int, int, bytes]] = []
     """Where no worker holds it, what one had made from `offset` on: offset, size and message of each chunk."""
 
 
-@dataclass(frozen=True, slots=True)
-class RequestsMissed:
+class RequestsMissed(Struct, frozen=True):
     """A worker has attached again and holds these requests; others that it was given did not reach it.
 
     Of those held it has not been told to begin those that are `waiting`.
@@ -179,8 +163,7 @@ class RequestsMissed:
     waiting: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class RunEnded:
+class RunEnded(Struct, frozen=True):
     """The engine finished a request; all its chunks came before."""
 
     now: float
@@ -196,8 +179,7 @@ class RunEnded:
     """Of an embedding, as the client gets them."""
 
 
-@dataclass(frozen=True, slots=True)
-class PlaceFreed:
+class PlaceFreed(Struct, frozen=True):
     """The engine is done with a request of which text still waits for its reader; tokens as in `RunEnded`."""
 
     now: float
@@ -206,8 +188,7 @@ class PlaceFreed:
     completion: int
 
 
-@dataclass(frozen=True, slots=True)
-class RunFailed:
+class RunFailed(Struct, frozen=True):
     """The engine refused a request or failed at it."""
 
     now: float
