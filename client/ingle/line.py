@@ -25,6 +25,12 @@ else:
 ENDS = frozenset(("done", "failed", "result"))
 """Types of the messages after which nothing follows."""
 
+RETURN_S = 3.0
+"""Seconds for which a socket may refuse a new client: its daemon was killed or hands over, and the next one starts."""
+
+RETURN_PAUSE_S = 0.02
+"""Between two looks whether it does so still."""
+
 
 def unreachable(path: str, error: OSError) -> Unreachable:
     """Say in our words why the kernel did not connect us."""
@@ -45,7 +51,7 @@ class Line:
     """One connection that comes back by itself. For one thread at a time.
 
     When the daemon goes away, open streams are resumed as soon as it is back; after `timeout` seconds
-    without it whatever waits raises Unreachable.
+    without it whatever waits raises Unreachable. Where there is no socket this is raised at once.
     """
 
     def __init__(
@@ -56,8 +62,12 @@ class Line:
         tags: Sequence[str] = (),
         timeout: float = 10.0,
         patience: float | None = None,
+        returns: float = RETURN_S,
     ) -> None:
-        """`patience`: seconds that a daemon which was there may be away, if not `timeout` too; inf: for ever."""
+        """`patience`: seconds that a daemon which was there may be away, if not `timeout` too; inf: for ever.
+
+        `returns`: seconds, `timeout` at most, for which one whose socket still stands there may refuse at first.
+        """
         self.path = address.find(socket)
         self.timeout = timeout
         self.session = Session(name, version=__version__, tags=tags, patience=timeout)
@@ -67,10 +77,14 @@ class Line:
         self._dealer: Dealer | None = None
         self._dead: IngleError | None = None
         self.session.start(monotonic())
-        try:
-            self._dealer = Dealer(self.path)  # only a daemon that was there before is waited for
-        except OSError as error:
-            raise unreachable(self.path, error) from error
+        until = monotonic() + min(timeout, returns)
+        while self._dealer is None:
+            try:
+                self._dealer = Dealer(self.path)  # only a daemon that was there before is waited for
+            except OSError as error:
+                if not isinstance(error, ConnectionRefusedError) or monotonic() >= until:
+                    raise unreachable(self.path, error) from error
+                sleep(RETURN_PAUSE_S)
         self.session.connected()
         try:
             while self.session.state != "open":

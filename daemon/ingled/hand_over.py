@@ -13,7 +13,7 @@ class WillNot(RuntimeError):
 def ask_to_hand_over(path: Path) -> None:
     """Ask the daemon at `path`, if there is one, to leave with everything running. Raises WillNot."""
     try:
-        with Line(str(path), name="ingled") as line:
+        with Line(str(path), name="ingled", returns=0) as line:
             line.call("shutdown", {"hand_over": True})
     except Unreachable as error:
         if error.reason not in ("absent", "refused"):

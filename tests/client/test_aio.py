@@ -1,13 +1,16 @@
 """The asyncio client against a real ROUTER."""
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ingle import async_line
 from ingle.aio import Client
 from ingle.errors import Cancelled, DaemonFailed, IngleError, NoSuchModel, ProtocolError, Unreachable
+from ingle.zmtp import Dealer
 
 TEXT = "Once upon a tïme there was a fire." * 6
 
@@ -139,6 +142,27 @@ def test_patience_ends(daemon: Any) -> None:
         daemon.up()
 
     run(daemon, scene, timeout=0.2)
+
+
+def test_a_daemon_that_is_just_coming_back_is_waited_for(daemon: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    daemon.down()
+    with socket.socket(socket.AF_UNIX) as dead:  # what a killed daemon leaves
+        dead.bind(daemon.path)
+    monkeypatch.setattr(async_line, "RETURN_S", 60.0)
+
+    async def main() -> None:
+        with pytest.raises(ConnectionRefusedError):
+            Dealer(daemon.path)
+        async with asyncio.TaskGroup() as group:
+            coming = group.create_task(Client(daemon.path, timeout=60).__aenter__())
+            await asyncio.sleep(0)  # it has been refused once
+            assert not coming.done()
+            await asyncio.to_thread(daemon.up)
+        client = coming.result()
+        assert (await client.status()).daemon.pid == 5
+        client.close()
+
+    asyncio.run(main(), debug=True)
 
 
 def test_silence_and_nonsense(daemon: Any, folder: Path) -> None:

@@ -1,9 +1,11 @@
 """The blocking client against a real ROUTER."""
 
 import json
+import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from ingle import (
     ProtocolError,
     Refused,
     Unreachable,
+    line,
 )
 from ingle.wire.codec import pack
 
@@ -196,9 +199,42 @@ def test_nobody_there(folder: Path) -> None:
     assert (caught.value.reason, caught.value.socket) == ("absent", str(folder / "none"))
 
 
-def test_a_daemon_that_is_none(folder: Path) -> None:
-    import socket
+def leave_a_dead_socket(daemon: Any) -> None:
+    """What a killed daemon leaves: the path of a socket on which nobody listens."""
+    daemon.down()
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(daemon.path)
 
+
+def test_a_daemon_that_is_just_coming_back_is_waited_for(daemon: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    leave_a_dead_socket(daemon)
+    refused = threading.Event()
+
+    def pause(seconds: float) -> None:
+        refused.set()
+        time.sleep(seconds)
+
+    def come_back() -> None:
+        refused.wait()
+        daemon.up()
+
+    monkeypatch.setattr(line, "sleep", pause)
+    coming = threading.Thread(target=come_back)
+    coming.start()
+    with line.Line(daemon.path, timeout=60, returns=60) as one:
+        assert one.call("status")["daemon"]["pid"] == 5
+    coming.join()
+
+
+def test_a_dead_socket_refuses_for_a_while_and_no_longer(daemon: Any) -> None:
+    leave_a_dead_socket(daemon)
+    with pytest.raises(Unreachable) as caught:
+        Client(daemon.path, timeout=0.1)
+    assert caught.value.reason == "refused"
+    daemon.up()
+
+
+def test_a_daemon_that_is_none(folder: Path) -> None:
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(folder / "http"))
         server.listen()
