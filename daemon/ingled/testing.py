@@ -20,6 +20,8 @@ from ingle.zmtp import Dealer
 READY_S = 20.0
 DEADLINE_S = 60.0
 STOP_S = 60.0
+LOG_LINES = 40
+"""Of the daemon's log, told with whatever ends its `with` block."""
 
 
 class Wire:
@@ -235,4 +237,9 @@ class DaemonFixture:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is not None and self.process is not None:
+            status = self.process.poll()
+            state = "runs" if status is None else f"ended with {status}"
+            lines = self.log.read_text(errors="replace").splitlines()[-LOG_LINES:]
+            error.add_note("\n".join([f"ingled {self.process.pid} {state}; its log ends:", *lines]))
         self.close()
