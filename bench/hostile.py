@@ -21,15 +21,15 @@ import socket
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 from ingle.wire.codec import pack
 from ingled.testing import DaemonFixture, Wire
 
+from bench.group import one_group
 from bench.proc import busy_s, processes, tree
 from bench.record import Record, options
 
@@ -50,31 +50,6 @@ START_S = 1.0
 SETTLE_S = 3.0
 """Half-open handshakes are closed after two seconds."""
 Attack = Callable[[str, random.Random, Counter[str]], None]
-
-
-@contextlib.contextmanager
-def one_group() -> Iterator[bool]:
-    """Have this process and its children be scheduled as one group; tells whether that could be done."""
-    for root in (Path("/sys/fs/cgroup/cpu"), Path("/sys/fs/cgroup")):
-        group = root / f"ingle-hostile-{os.getpid()}"
-        try:
-            group.mkdir()
-            if not any((group / name).exists() for name in ("cpu.shares", "cpu.weight")):
-                raise OSError("no groups for the scheduler")
-            (group / "cgroup.procs").write_text(str(os.getpid()))
-        except OSError:
-            with contextlib.suppress(OSError):
-                group.rmdir()
-            continue
-        try:
-            yield True
-        finally:
-            with contextlib.suppress(OSError):
-                for pid in (group / "cgroup.procs").read_text().split():
-                    (root / "cgroup.procs").write_text(pid)
-                group.rmdir()
-        return
-    yield False
 
 
 def handshake(path: str) -> socket.socket:
