@@ -344,6 +344,37 @@ def test_a_request_that_was_with_plugins_when_the_daemon_died_passes_all_of_them
     assert [one["name"] for one in run.record.ran] == ["router", "guard"], "each is told once"
 
 
+def test_what_a_filter_had_answered_when_the_daemon_died_is_answered_by_the_next_without_asking_again() -> None:
+    answers = replied("rhymes", verdict="answer", value={"text": "a verse"})
+    plain = (hook("rhymes", "prompt"),)
+    for entries in (plain, (*plain, hook("sees", "observe")), (*plain, hook("guard", "answer", security=True))):
+        daemon = core(*entries)
+        daemon.handle(ask())
+        kept = only(daemon.handle(answers), do.KeepWaiting)[0].record
+        fresh = core(awaited=(MAIN,))
+        out = fresh.handle(on.RequestAdopted(3.0, left_behind(kept), 0, []))
+        assert not only(out, do.FeedText), "nobody knows yet which plugins there are"
+        out = fresh.handle(on.PluginsOffered(4.0, MAIN, entries))
+        assert not called(out)
+        assert [one.text for one in only(out, do.FeedText)] == ["a verse"]
+        if len(entries) > 1:
+            out = fresh.handle(on.StagesEnded(5.0, "r", "a verse"))
+        if entries[-1].guards:
+            assert called(out) == [(MAIN, "answer", ("guard",))]
+            out = fresh.handle(replied("guard", point="answer"))
+        assert isinstance(end(out), Done)
+        assert told(out)[0] == ("rhymes", "prompt", "answer")
+
+
+def test_what_was_answered_by_the_filter_of_a_client_that_died_with_the_daemon_is_answered_all_the_same() -> None:
+    daemon = core()
+    daemon.handle(offered("mine", "prompt", on_error="refuse"))
+    daemon.handle(ask())
+    kept = only(daemon.handle(replied("mine", verdict="answer", value={"text": "x"})), do.KeepWaiting)[0].record
+    out = core().handle(on.RequestAdopted(3.0, left_behind(kept), 0, []))
+    assert (only(out, do.FeedText)[0].text, type(end(out))) == ("x", Done)
+
+
 def test_a_hook_of_a_client_at_which_a_request_was_when_the_daemon_died_has_failed() -> None:
     for on_error, ended in (("refuse", True), ("skip", False)):
         daemon = core()

@@ -286,6 +286,34 @@ def test_requests_that_are_with_a_client_s_hook_go_on_without_it_or_end_as_it_sa
         client.close()
 
 
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("detach", [True, False])
+def test_what_a_filter_has_answered_outlives_the_daemon_to_the_last_character(detach: bool, stream: bool) -> None:
+    text = words(20_000)  # several chunks, of which a reader with credit for one takes one
+    with DaemonFixture(CONFIG) as daemon:
+        room = WaitingRoom(Path(f"{daemon.socket}.d"))
+        provider, client = Wire(daemon.socket), Wire(daemon.socket)
+        provider.send({"t": "hook_offer", "ref": 5, "name": "mine", "points": ["prompt"], "on_error": "refuse"})
+        provider.until("result")
+        id = client.ask("one two", detach=detach, stream=stream, credit=1)
+        call = provider.until("hook_call")[-1]
+        results = [{"hook": "mine", "verdict": "answer"}]
+        provider.send({"t": "hook_reply", "call": call["call"], "results": results, "value": {"text": text}})
+        with Wire(daemon.socket) as other:
+            wait_for(lambda: states(other).get(id) != "filtering")
+        kill_broker(daemon)
+        daemon.start()
+        if detach or stream:  # else its reader had all of it, in one message
+            got, end = read_on(daemon, id)
+            assert (got if stream else end["result"]["text"], end["t"]) == (text, "done")
+            assert [(hook["name"], hook["verdict"]) for hook in end["hooks"]] == [("mine", "answer")]
+        if not detach:
+            wait_for(lambda: room.path.read_bytes() == b"")
+        provider.close()
+        client.close()
+        room.close(remove=False)
+
+
 def test_what_has_waited_leaves_no_trace(daemon: DaemonFixture) -> None:
     room = WaitingRoom(Path(f"{daemon.socket}.d"))
     canary = "canary-in-the-mine"

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from ingle.wire.hook_schema import HookOffer
 from msgspec import Raw, Struct
+from msgspec.structs import replace
 
 from ingled.broker.waiting_room import Waits
 from ingled.core.flow import Stream
@@ -55,6 +56,7 @@ class Carried(Struct, frozen=True):
     watched: bool
     guarded: bool
     sealed: bool
+    answer: str | None
     ran: list[dict[str, Any]]
     states: dict[str, bytes]
     handlers: list[Hook]
@@ -81,6 +83,8 @@ def waits(record: Record, stream: Stream) -> Waits:
     made = stream.of_engine
     offset = made[0][0] if made else stream.made
     held = Held(record.id, record.op, record.body, record.stream, pack(record), offset, stream.tokens, waits=True)
+    if record.answer is not None:  # its text is made from that again
+        return Waits(record.account, replace(held, offset=0, tokens=[]), [], True)
     return Waits(record.account, held, list(made), record.stage is Stage.FILTERING)
 
 
@@ -91,7 +95,9 @@ def unpack(held: Held, worker: str | None, *, filtering: bool = False) -> Record
     fields["handlers"] = [hook.entry() for hook in carried.handlers]
     met = [hook.entry() for hook in carried.met]
     fields["met"] = {entry.key: entry for entry in met}
-    if filtering:  # its hooks begin anew
+    if filtering and carried.answer is not None:  # those that handle the answer begin anew
+        fields |= {"handlers": [], "watched": False, "guarded": False, "sealed": False}
+    elif filtering:  # its hooks begin anew
         fields |= {"ran": [], "states": {}, "handlers": [], "hooked": False}
     return Record(
         id=held.id,

@@ -245,8 +245,11 @@ class Shell:
                 pieces = [link.Piece(effect.id, at, size, [], message) for at, size, message in effect.text]
                 self.workers.take_text(pieces)
             case do.CloseStream():
-                self._measure(effect)
-                self.waiting_room.leave(effect.id)
+                ending = self.control.requests.records.get(effect.id)
+                if self.metrics is not None and ending is not None:
+                    self.metrics.ended(ending, effect.end, self.loop.time())
+                if ending is None or ending.answer is None:  # else nobody but us has its text, until its reader has
+                    self.waiting_room.leave(effect.id)
                 sends, ended = self.flow.close(effect.id, _encode(effect.end))
                 self.front.send_all(sends)
                 if ended:
@@ -329,11 +332,6 @@ class Shell:
 
     def _go_on(self, event: on.ConnectionGone) -> None:
         self.dispatch(msgspec.structs.replace(event, now=self.loop.time()))
-
-    def _measure(self, effect: do.CloseStream) -> None:
-        record = self.control.requests.records.get(effect.id)
-        if self.metrics is not None and record is not None:
-            self.metrics.ended(record, effect.end, self.loop.time())
 
     def _grant(self, id: str, n: int, ack: int) -> None:
         stream = self.flow.streams[id]

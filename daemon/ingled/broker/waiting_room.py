@@ -41,7 +41,7 @@ class Waits(Struct, frozen=True):
     chunk.
     """
     filtering: bool
-    """It was with its hooks, and goes its whole way past them again."""
+    """It was with its hooks, and goes its whole way past them again; what a filter has answered, from there on."""
     lives: int = 0
     """How many daemons it has outlived."""
 

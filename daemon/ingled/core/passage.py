@@ -70,7 +70,9 @@ class Passage:
         return [request_event(record), *effects, *self._decided(now, record, "request", outcome)]
 
     def enters(self, now: float, record: Record) -> list[do.Effect]:
-        """Have a request that has been accepted already begin its way."""
+        """Have a request that has been accepted already begin its way, or go on where a filter has answered it."""
+        if record.answer is not None and record.model in self.desk.models and not self.pipeline.waiting:
+            return self._answered(now, record, record.answer)
         wanted = record.model or None
         shown = self.arrives(now, record, wanted)
         return self.admitted(now, record, wanted) if shown is None else shown
@@ -78,8 +80,11 @@ class Passage:
     def adopted(self, now: float, record: Record) -> list[do.Effect]:
         """Have a request begin its way again that was with its hooks when an earlier daemon ended.
 
-        Plugins are there again. Clients that offer hooks are not, and at such a hook it has failed.
+        Plugins are there again. Clients that offer hooks are not, and at such a hook it has failed. What a filter has
+        answered is not asked again: its reader may have some of that already.
         """
+        if record.answer is not None:
+            return self.enters(now, record)
         met, record.met = record.met, {}
         lost = next((one for one in met.values() if one.account is not None and one.refuses), None)
         if lost is not None:
@@ -217,9 +222,11 @@ class Passage:
 
     def _answered(self, now: float, record: Record, text: str) -> list[do.Effect]:
         """A filter has given the answer: no model is asked, and handlers see it all the same."""
+        record.answer = text
+        kept = do.KeepWaiting(record)
         first, end = self.watch(now, record)
         if end is not None:
-            return end
+            return [kept, *end]
         model = self.desk.models[record.model]
         times = Timings(0.0, 0.0, 0.0, ms(now - record.arrived))
         ref = ModelRef(model.name, model.revision, model.license)
@@ -227,7 +234,7 @@ class Passage:
         done = Done(record.id, "stop", Usage(0, 0, 0), times, ref, [], UNSET, result)
         if record.stream or record.watched:
             first.append(do.FeedText(record.id, text))
-        return [*first, *self._over(now, record, done)]
+        return [kept, *first, *self._over(now, record, done)]
 
     def run_ended(self, e: on.RunEnded) -> list[do.Effect]:
         """The engine is done with a request."""

@@ -87,6 +87,8 @@ class Record:
     """Nothing of its text goes out before the hooks at `answer` have seen all of it."""
     stopped: tuple[str, str] | None = None
     """The handler that stopped it, and why."""
+    answer: str | None = None
+    """What a filter has answered in the model's place: no worker has this text."""
     end: Done | None = None
     """How it ended for the engine, while hooks look at the answer."""
 
