@@ -1,4 +1,4 @@
-"""The hook hosts: processes that run plugins. Started, adopted, replaced to reload them, killed when they hang.
+"""The hook hosts: which of them takes the calls for which plugins, what replaces it, and what becomes of its plugins.
 
 A host outlives the broker by its lease, as workers do. A fresh host takes over from the one before it when it has told
 what it offers; the one before it leaves when nothing is with it any more. A plugin that brought its host down twice
@@ -6,12 +6,8 @@ gets a host of its own.
 """
 
 import asyncio
-import contextlib
 import logging
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +15,7 @@ from pathlib import Path
 from ingled import link
 from ingled.broker.first_plugin import FirstPlugin
 from ingled.broker.host import Host, Mail
+from ingled.broker.host_processes import HostProcesses
 from ingled.broker.judge import DEAD_S, Judge
 from ingled.broker.nursery_child import tail
 from ingled.broker.plugin_entries import entries, stand_ins
@@ -33,8 +30,6 @@ MAIN = "main"
 STOP_S = 3.0
 TRIES = 3
 """Starts in a row that may fail before the plugins count as broken."""
-START_S = 20.0
-"""Seconds that a host may take to tell what it offers."""
 
 
 @dataclass(slots=True)
@@ -65,7 +60,7 @@ class Hosts:
         self.problems: dict[str, str] = {}
         """Plugins that cannot run as they are now, and why."""
         self.groups: dict[str, Group] = {MAIN: Group()}
-        self._hosts: dict[int, Host] = {}
+        self._processes = HostProcesses(loop, runtime, self._ended)
         self._crashing: set[str] = set()
         """Plugins whose import ends their host."""
         self._stopping = False
@@ -76,7 +71,7 @@ class Hosts:
         self.on_drain: Callable[[int], None] = lambda pid: None
         self.on_gone: Callable[[Host], None] = lambda host: None
         self.mail = Mail(loop, send)
-        self.judge = Judge(loop, lives=lambda host: host.pid in self._hosts, alone=self._separate)
+        self.judge = Judge(loop, lives=lambda host: host.pid in self._processes.living, alone=self._separate)
 
     @property
     def needed(self) -> bool:
@@ -87,7 +82,7 @@ class Hosts:
 
     def of(self, pid: int | None) -> Host | None:
         """Return a host that lives, by process id."""
-        return None if pid is None else self._hosts.get(pid)
+        return None if pid is None else self._processes.living.get(pid)
 
     def current(self, group: str) -> Host | None:
         """Return the host that takes the calls for a group of plugins."""
@@ -97,28 +92,21 @@ class Hosts:
 
     def by_peer(self, peer: Peer) -> Host | None:
         """Return the host at the other end of a link."""
-        return next((host for host in self._hosts.values() if host.peer is peer), None)
+        return self._processes.by_peer(peer)
 
     def pids(self) -> list[int]:
         """Return the process ids of all hosts."""
-        return list(self._hosts)
+        return list(self._processes.living)
 
     # ------------------------------------------------------------ start and stop
 
     def adopt(self) -> set[int]:
         """Return the hosts of an earlier broker that live; they come by themselves."""
-        found = set()
-        for path in (self._runtime / "hosts").glob("*.at"):
-            pid = int(path.stem) if path.stem.isdigit() else 0
-            if pid and runs(pid, "ingled.hooks"):
-                found.add(pid)
-            else:
-                path.unlink(missing_ok=True)
-        return found
+        return self._processes.left()
 
     def begin(self, living: set[int]) -> None:
         """Start what is needed; hosts of an earlier broker that have not come by now are killed."""
-        for pid in living - set(self._hosts):
+        for pid in living - set(self._processes.living):
             log.error("hook host %d of an earlier broker does not answer: killing it", pid)
             kill_group(pid)
         self._await_plugins()
@@ -154,67 +142,36 @@ class Hosts:
         if found.fresh is not None:
             found.again = True
             return
-        command = [sys.executable, "-P", "-m", "ingled.hooks", "--runtime", str(self._runtime), "--name", group]
-        folder = self._runtime / "hosts"
         try:
-            folder.mkdir(mode=0o700, exist_ok=True)
-            with (self._runtime / "logs" / "hooks.log").open("ab") as out:
-                process = subprocess.Popen(
-                    command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, cwd=folder
-                )
-            fd = os.pidfd_open(process.pid)
+            found.fresh, found.again = self._processes.start(group, self._wanted(group)), False
         except OSError as error:
             log.error("a hook host cannot be started: %s", error)
             self._failed(group, f"it cannot be started: {error}")
-            return
-        file = link.host_table(self._runtime, process.pid)
-        host = Host(group, process.pid, fd, self._wanted(group), file, process, heard_at=self._loop.time())
-        self._watch(host)
-        found.fresh, found.again = host, False
-        self._loop.call_later(START_S, self._too_slow, host)
-
-    def _watch(self, host: Host) -> None:
-        self._hosts[host.pid] = host
-        self._loop.add_reader(host.fd, self._ended, host)
-
-    def _too_slow(self, host: Host) -> None:
-        if host.plugins is None and host.pid in self._hosts:
-            log.error("hook host %d did not load its plugins within %.0f s: killing it", host.pid, START_S)
-            kill_group(host.pid)
 
     def stop(self, host: Host) -> None:
         """Have a host leave; it is killed if it does not."""
         if host.peer is not None:
             self._send(host.peer, link.Stop())
-        self._loop.call_later(STOP_S, self._kill_if_alive, host)
-
-    def _kill_if_alive(self, host: Host) -> None:
-        if host.pid in self._hosts:
-            kill_group(host.pid)
+        self._loop.call_later(STOP_S, self._processes.kill_if_alive, host)
 
     async def stop_all(self) -> None:
         """End all hosts."""
         self._stopping = True
         self._first.stop()
-        for host in list(self._hosts.values()):
+        for host in list(self._processes.living.values()):
             self.stop(host)
             if host.peer is None:  # it starts just now, and nothing is with it
                 kill_group(host.pid)
         deadline = self._loop.time() + STOP_S
-        while self._hosts and self._loop.time() < deadline:
+        while self._processes.living and self._loop.time() < deadline:
             await asyncio.sleep(0.01)
-        for host in list(self._hosts.values()):
-            kill_group(host.pid)
-            if host.process is not None:
-                host.process.wait()
-            self._forget(host)
-            link.host_table(self._runtime, host.pid).unlink(missing_ok=True)
+        self._processes.kill_all()
 
     # ------------------------------------------------------------ what hosts say
 
     def attached(self, peer: Peer, attach: link.Attach) -> None:
         """A host has connected, or again; one of an earlier broker stays if it runs what is configured now."""
-        host = self._hosts.get(attach.pid)
+        host = self._processes.living.get(attach.pid)
         if host is None:
             host = self._adopted(attach)
         if host is None:
@@ -237,14 +194,10 @@ class Hosts:
         if found.current is not None or attach.setup != self._wanted(group):
             log.info("hook host %d runs what is not configured any more: it is told to stop", attach.pid)
             return None
-        with contextlib.suppress(ProcessLookupError):
-            host = Host(
-                group, attach.pid, os.pidfd_open(attach.pid), attach.setup, link.host_table(self._runtime, attach.pid)
-            )
-            self._watch(host)
+        host = self._processes.adopt(group, attach.pid, attach.setup)
+        if host is not None:
             found.fresh = host
-            return host
-        return None
+        return host
 
     def heard(self, host: Host) -> None:
         """A host has said something."""
@@ -329,11 +282,11 @@ class Hosts:
 
     def kill_the_silent(self) -> None:
         """Kill hosts that have said nothing for long."""
-        self.judge.look_at(list(self._hosts.values()))
+        self.judge.look_at(list(self._processes.living.values()))
 
     def forgive(self, seconds: float) -> None:
         """Do not count time in which the broker itself did not run as their silence."""
-        for host in self._hosts.values():
+        for host in self._processes.living.values():
             host.heard_at += seconds
 
     def replace(self, host: Host, why: str) -> None:
@@ -341,7 +294,7 @@ class Hosts:
         if not host.draining and self.groups[host.group].fresh is None:
             log.warning("hook host %d: %s: a fresh one takes over", host.pid, why)
             self._start(host.group)
-        self._loop.call_later(DEAD_S, self._kill_if_alive, host)
+        self._loop.call_later(DEAD_S, self._processes.kill_if_alive, host)
 
     def _separate(self, host: Host, name: str) -> None:
         """A plugin of a host gets one of its own."""
@@ -361,9 +314,7 @@ class Hosts:
         if (host := self.by_peer(peer)) is not None:
             host.peer = None
 
-    def _ended(self, host: Host) -> None:
-        status = host.process.wait() if host.process is not None else None
-        self._forget(host)
+    def _ended(self, host: Host, status: int | None) -> None:
         found = self.groups[host.group]
         was_current, was_fresh = found.current is host, found.fresh is host
         if was_current:
@@ -371,7 +322,7 @@ class Hosts:
         if was_fresh:
             found.fresh = None
         if self._stopping:
-            link.host_table(self._runtime, host.pid).unlink(missing_ok=True)
+            host.file.unlink(missing_ok=True)
             return
         words = "ended" if status is None else exit_words(status)
         if was_current or was_fresh:
@@ -391,11 +342,6 @@ class Hosts:
         elif was_current and found.fresh is None:
             self._start(host.group)
         self._settle()
-
-    def _forget(self, host: Host) -> None:
-        self._loop.remove_reader(host.fd)
-        os.close(host.fd)
-        self._hosts.pop(host.pid, None)
 
     def _failed(self, group: str, why: str) -> None:
         """A host could not be started; after some tries its plugins are broken until one can."""
