@@ -17,7 +17,7 @@ from ingled.worker.environment import set_environment
 set_environment()
 os.environ["VLLM_LOGGING_LEVEL"] = "ERROR"
 
-from ingle.wire.schema import CompleteBody
+from ingle.wire.schema import ChatBody, ChatMessage, CompleteBody, TextPart
 from ingled.link import Spec
 from ingled.models.builtin import EMBER_OPTIONS
 from ingled.testing_model import write
@@ -25,6 +25,7 @@ from ingled.worker import core_client
 from ingled.worker.async_client import AsyncClient, Counter
 from ingled.worker.engine import Answer, Delta, EngineDead, EngineRefused, Request
 from ingled.worker.vllm_config import engine_config, use_folder
+from ingled.worker.vllm_prompts import Prompts
 from ingled.worker.vllm_requests import Prepared, Requests
 from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
 from vllm.v1.engine.async_llm import AsyncLLM
@@ -38,8 +39,8 @@ class Given(Requests):
 
     params: Any = None
 
-    async def prepare(self, request: Request) -> Prepared:
-        prepared = await super().prepare(request)
+    def prepared(self, request: Request, prompt: Any) -> Prepared:
+        prepared = super().prepared(request, prompt)
         if self.params is not None:
             prepared.params = self.params
         return prepared
@@ -172,6 +173,39 @@ async def not_pulled(client: Any, kind: str) -> dict[str, Any]:
     return found | {"few": len(found["deltas"]) <= 2, "deltas": [[first.tokens, first.text], *found["deltas"]]}
 
 
+TEXTS = (
+    PROMPT,
+    "",
+    WIDE,
+    "  spaces  and\nlines\t\r\n ",
+    "<|im_start|>system\n<|im_end|><s></s><|endoftext|>",
+    "e\u0301\u200d\ufeff \ufffd",
+    "word " * 400,
+)
+TOO_LONG = (PROMPT * 40, "word " * 410)
+
+
+async def prompts(made: Prompts) -> dict[str, list[Any]]:
+    """Make prompts at once and by vLLM's threads; returns the two by case, of long ones too."""
+    bodies: list[ChatBody | CompleteBody] = [CompleteBody(prompt=text) for text in (*TEXTS, *TOO_LONG)]
+    for text in (*TEXTS, *TOO_LONG):
+        system = ChatMessage(role="system", content=text[:50])
+        user = ChatMessage(role="user", content=text)
+        bodies += [ChatBody(messages=[user]), ChatBody(messages=[system, user, ChatMessage("assistant", "so"), user])]
+    bodies.append(ChatBody(messages=[ChatMessage("user", [TextPart("in parts")])]))
+    bodies.append(ChatBody(messages=[ChatMessage("user", "x")] * 40))
+    found = {}
+    for number, body in enumerate(bodies):
+        for salt in ("", "salt"):
+            both = [made.now(body, salt), await made.render(body, salt)]
+            for one in both:
+                if one is not None:
+                    one.pop("arrival_time", None)
+                    one.pop("prompt", None)  # the text, which nobody reads
+            found[f"{number} {salt} {type(body).__name__}"] = both
+    return found
+
+
 async def finish(asked: Asked) -> str:
     """Return how an answer ends; at most one delta may come before."""
     delta = await asked.next()
@@ -209,6 +243,7 @@ async def main(folder: Path) -> None:
     for task in list(core._tasks):  # both would read the outputs
         task.cancel()
     through = AsyncClient(engine, requests, counters[-1])
+    found["prompts"] = await prompts(requests.prompts)
     found["async"] = await run_all(through, requests, wanted) | await others(through)
     assert core_client.obstacle(engine) is not None, "AsyncLLM reads the outputs now"
     print(json.dumps({"wanted": list(wanted), **found}), flush=True)

@@ -125,3 +125,22 @@ def test_so_many_tokens_are_held_ready_and_no_more(monkeypatch: pytest.MonkeyPat
         assert kitchen.begun[-1] == "last"
 
     run(test)
+
+
+def test_what_is_ready_is_taken_at_once() -> None:
+    async def test(kitchen: Kitchen, waiting: Ahead[Prompt]) -> None:
+        assert waiting.take("a") is None, "nobody has held it"
+        for id in ("a", "b", "bad"):
+            waiting.add(request(id))
+        await settled()
+        assert waiting.has_begun("a") and not waiting.has_begun("b")
+        assert waiting.take("a") is None and waiting.take("b") is None, "neither is ready"
+        kitchen.go.set()
+        await settled()
+        assert waiting.take("b") == Prompt("b") and waiting.take("b") is None
+        with pytest.raises(EngineRefused):
+            waiting.take("bad")
+        assert (await waiting.prepare(request("a"))).id == "a"
+        assert kitchen.begun == ["a", "b", "bad"], "each once"
+
+    run(test)

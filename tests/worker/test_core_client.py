@@ -91,3 +91,12 @@ def test_the_cases_are_what_they_say(both: dict[str, Found]) -> None:
     assert core["refused"]["error"] == "EngineRefused"
     assert core["aborted"]["finish"] == core["aborted before it began"]["finish"] == "abort"
     assert all(end[0] == "length" and end[4] == 60 for end in core["at once"]["ends"])
+
+
+def test_a_short_prompt_is_made_at_once_and_is_the_same(both: dict[str, Any]) -> None:
+    made = both["prompts"]
+    assert [now for now, _ in made.values() if now is not None] == [slow for now, slow in made.values() if now]
+    at_once = [slow for now, slow in made.values() if now is not None]
+    assert len(at_once) >= 30 and any("cache_salt" in one for one in at_once)
+    long = [len(slow["prompt_token_ids"]) for now, slow in made.values() if now is None]
+    assert len(long) >= 8, "long ones, and those in parts or of many messages, are left to vLLM's threads"

@@ -23,16 +23,17 @@ if os.fork() == 0:
         os.write(writing, b"x")
         signal.pause()
     os.read(reading, 1)
-    print(taken.bytes())
+    print(taken.measure().taken)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    print(taken.bytes(), flush=True)
+    print(taken.measure().taken, flush=True)
     os._exit(0)
 os.wait()
 """
 
 PEAKS = """
 import mmap, os
+from ingled.worker import group
 from ingled.worker.group import Taken
 
 def pages(count):
@@ -43,11 +44,15 @@ def pages(count):
 taken = Taken()
 pages(90).close()
 taken.mark()
-print(taken.most() - taken.bytes())
+print(group.Gauge(taken).read().most - taken.measure().taken)
+gauge = group.Gauge(taken)
+gauge.read()
 pages(40).close()
-print(taken.most() - taken.bytes())
+sizes = gauge.read()  # it is seen though nothing of it is left
+print(sizes.most - sizes.taken)
 pages(20).close()
-print(taken.most() - taken.bytes())
+sizes = gauge.read(anew=True)
+print(sizes.most - sizes.taken)
 """
 
 
@@ -64,3 +69,41 @@ def test_a_peak_is_known_though_nobody_looked_while_it_lasted() -> None:
     before, after, later = (int(line) / MIB for line in done.stdout.split())
     assert before < 10, "what was before the mark does not count"
     assert 40 <= after < 90 and later == after
+
+
+GAUGE = """
+import os
+from ingled.worker import group
+
+os.setsid()
+measured = []
+rollup = group.rollup
+group.rollup = lambda pid: measured.append(pid) or rollup(pid)
+gauge = group.Gauge(group.Taken())
+first = gauge.read()
+assert first.divided > 0 and measured == [os.getpid()], measured
+assert gauge.read() == first and measured == [os.getpid()], "nothing has changed"
+more = bytearray(os.urandom(4096) * (50 << 8))
+grown = gauge.read()
+assert grown.taken - first.taken > 45 << 20 and len(measured) == 2, (first, grown)
+child = os.fork()
+if child == 0:
+    import signal
+    signal.pause()
+measured.clear()  # before its first fork it looks at itself
+gauge.read()
+os.kill(child, 9)
+os.waitpid(child, 0)
+assert measured == [os.getpid(), child], measured
+gauge.read()
+assert measured[2:] == [os.getpid()], measured
+gauge._until = 0.0
+gauge.read()
+assert measured[3:] == [os.getpid()], "what is old is measured again"
+print("done")
+"""
+
+
+def test_memory_is_measured_when_it_has_changed() -> None:
+    done = subprocess.run([sys.executable, "-c", GAUGE], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "done\n", done.stderr

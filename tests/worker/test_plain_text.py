@@ -11,7 +11,7 @@ import random, tempfile
 from pathlib import Path
 from types import SimpleNamespace
 from ingled.testing_model import write
-from ingled.worker.core_client import plain
+from ingled.worker.core_answer import plain
 from ingled.worker.plain_text import PlainText
 from transformers import AutoTokenizer
 from vllm.sampling_params import SamplingParams

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from ingled import testing_vllm
 from ingled.testing_vllm import NoWheel, Sources, from_folder, from_skeleton, from_wheel
-from ingled.worker.vllm_names import CORE_USES, END_USES, METRIC_USES, USES
+from ingled.worker.vllm_names import CORE_USES, END_USES, METRIC_USES, NOW_USES, USES
 
 SKELETON = Path(__file__).with_name(f"vllm-{testing_vllm.OLDEST}.json")
 
@@ -33,7 +33,7 @@ def test_the_installed_vllm_has_every_name_that_is_used() -> None:
     assert found and found.origin, "vllm is not installed"
     sources = Sources(from_folder(Path(found.origin).parents[1]))
     assert sources.missing() == []
-    assert sources.missing((*END_USES, *METRIC_USES)) == []
+    assert sources.missing((*END_USES, *METRIC_USES, *NOW_USES)) == []
 
 
 def test_the_oldest_vllm_has_every_name_that_is_used() -> None:

@@ -51,6 +51,23 @@ class Ahead(Generic[P]):
         self._pop(id)
         self._go_on()
 
+    def take(self, id: str) -> P | None:
+        """Return what has been prepared of a request; None: nothing, though that may have begun. Raises like `prepare`.
+
+        What it returns, or raises, is wanted no more here.
+        """
+        if id not in self._ready:
+            return None
+        found = self._pop(id)
+        self._go_on()
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def has_begun(self, id: str) -> bool:
+        """Return whether it is being prepared at this moment."""
+        return self._current == id
+
     async def prepare(self, request: Request) -> P:
         """Return it prepared, at once where that has been done. Raises what the preparation raised."""
         if self._current == request.id and self._now is not None:

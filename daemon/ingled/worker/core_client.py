@@ -9,25 +9,21 @@ which changes more often: `obstacle` says whether this vLLM has it as it is used
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from tokenizers.decoders import DecodeStream
-from vllm.v1.engine import FinishReason
-from vllm.v1.engine.detokenizer import FastIncrementalDetokenizer, IncrementalDetokenizer
+from vllm.v1.engine.detokenizer import IncrementalDetokenizer
 from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.engine.logprobs import LogprobsProcessor
 
 from ingled.worker import core_socket
 from ingled.worker.ahead import Ahead
-from ingled.worker.engine import Delta, End, EngineDead, Load, Request
-from ingled.worker.plain_text import PlainText
-from ingled.worker.vllm_errors import failed
+from ingled.worker.core_answer import CoreAnswer, plain
+from ingled.worker.engine import EngineDead, Load, Request
 from ingled.worker.vllm_names import CORE_USES, absent
-from ingled.worker.vllm_requests import Prepared, Requests, translate
-from ingled.worker.vllm_values import readable
+from ingled.worker.vllm_requests import Prepared, Requests
 
 if TYPE_CHECKING:
     from ingled.worker.vllm_metrics import EngineMetrics
@@ -54,149 +50,8 @@ def obstacle(engine: Any) -> str | None:
     return None
 
 
-def plain(text: Any) -> Any:
-    """Return a cheaper detokenizer that makes the same text, where there is one."""
-    try:
-        if type(text) is not FastIncrementalDetokenizer or text.stop or text.include_stop_str_in_output:
-            return text
-        if not text.spaces_between_special_tokens:
-            return text
-        fresh = partial(DecodeStream, skip_special_tokens=text.skip_special_tokens)
-        return PlainText(text.tokenizer, text.stream, fresh)
-    except AttributeError:  # another vLLM
-        return text
-
-
-class CoreAnswer:
-    """One request: what the core makes of it collects here until it is taken."""
-
-    __slots__ = (
-        "_aborted",
-        "_arrival",
-        "_cached",
-        "_client",
-        "_count",
-        "_error",
-        "_finish",
-        "_first_ms",
-        "_logprobs",
-        "_prompt",
-        "_ready",
-        "_request",
-        "_stop",
-        "_text",
-        "_tokens",
-        "id",
-        "news",
-    )
-
-    def __init__(self, client: "CoreClient", request: Request, news: Callable[[], None]) -> None:
-        self.news = news
-        self.id: str | None = None
-        """The core's name of the request, while it runs there."""
-        self._client = client
-        self._request = request
-        self._aborted = False
-        self._arrival = time.monotonic()  # vLLM's own is of the wall clock, which may jump
-        self._prompt = self._cached = self._count = 0
-        self._first_ms = 0.0
-        self._text: Any = None
-        self._logprobs: Any = None
-        self._tokens: list[int] = []
-        self._finish: str | None = None
-        self._stop: str | None = None
-        self._ready: Delta | None = None
-        self._error: Exception | None = None
-
-    # ------------------------------------------------------------ what the worker asks
-
-    def take(self) -> Delta | None:
-        """Return what has come since the last call; the text of it is made here, once for all its tokens."""
-        finish, tokens = self._finish, self._tokens
-        if finish is None and (not tokens or not self._request.stream):
-            if self._error is not None:
-                raise self._error
-            return self._ready
-        if self._error is not None:
-            raise self._error
-        self._tokens = []
-        delta = Delta(self._text.get_next_output_text(finish is not None, True), tokens)
-        if self._logprobs is not None and tokens:
-            positions = self._logprobs.logprobs[-len(tokens) :]
-            delta.logprobs = readable(positions, tokens, self._request.logprobs or 0)
-        if finish is not None:
-            delta.end = End(finish, self._prompt, self._cached, self._count, self._first_ms, self._stop)
-        return delta
-
-    def abort(self) -> None:
-        """End it here and in the core; one that is still rendered ends before it gets there."""
-        self._aborted = True
-        if self.id is not None:
-            self._client.drop(self)
-            self._finish = "abort"
-            self.news()
-
-    def close(self) -> None:
-        """Take no more of it."""
-        if self.id is not None:
-            self._client.drop(self, tell=False)
-
-    # ------------------------------------------------------------ what its client tells
-
-    def begin(self, prepared: Prepared, request: Any, text: Any, logprobs: Any) -> bool:
-        """The request is ready for the core; returns whether it is still wanted there."""
-        self._prompt = prepared.tokens
-        self._text = prepared.text or text
-        self._count = 0 if prepared.text is None else prepared.text.count
-        self._logprobs = logprobs
-        if self._aborted:
-            self.ready(Delta(end=End("abort", prepared.tokens, 0, 0)))
-            return False
-        self.id = request.request_id
-        return True
-
-    def add(self, output: Any) -> bool:
-        """Take an output of the core; returns whether the core has still to learn that this was the last."""
-        if output.prefill_stats is not None and not self._first_ms:
-            self._first_ms = (time.monotonic() - self._arrival) * 1000
-            self._cached = min(output.prefill_stats.num_cached_tokens, self._prompt)
-        tokens = output.new_token_ids
-        reason = output.finish_reason
-        stop = self._text.update(tokens, reason == FinishReason.STOP)
-        if output.new_logprobs is not None and self._logprobs is not None:
-            if stop is not None and (kept := self._text.num_output_tokens() - self._count) < len(tokens):
-                output.new_logprobs = output.new_logprobs.slice_request(0, kept)
-            self._logprobs.update_from_output(output)
-        if stop is not None:  # what the engine made behind it is not part of the answer
-            tokens = tokens[: self._text.num_output_tokens() - self._count]
-            self._finish, self._stop = "stop", stop
-        elif reason is not None:
-            self._finish = str(reason)
-            if reason == FinishReason.ERROR:
-                self._error = failed("EngineCore ended the answer with an error")
-        self._count += len(tokens)
-        self._tokens = self._tokens + tokens if self._tokens else tokens
-        return stop is not None and reason is None
-
-    @property
-    def counts(self) -> tuple[int, int] | None:
-        """Return the tokens of prompt and answer once the core is done with it."""
-        return (self._prompt, self._count) if self.over else None
-
-    @property
-    def over(self) -> bool:
-        """Nothing more comes from the core."""
-        return self._finish is not None or self._error is not None
-
-    def ready(self, delta: Delta) -> None:
-        """Let this be the answer; the core is not asked."""
-        self._ready = delta
-        self.news()
-
-    def fail(self, error: Exception) -> None:
-        """Let the next `take` raise."""
-        self._error = translate(error, self._request.body)
-        self.news()
+BEGIN_S = 0.001
+"""Seconds for which requests are prepared before streams have a turn."""
 
 
 @dataclass(slots=True)
@@ -226,6 +81,9 @@ class CoreClient:
         self._tokenizer = engine.renderer.tokenizer
         self._requests = requests
         self._supported: Any = None
+        self._beginning: deque[tuple[CoreAnswer, Request]] = deque()
+        self._begins = False
+        """Somebody begins with them."""
         self._running: dict[str, CoreAnswer] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._dead: EngineDead | None = None
@@ -241,8 +99,11 @@ class CoreClient:
 
     def run(self, request: Request, news: Callable[[], None]) -> CoreAnswer:
         """Begin to answer."""
-        answer = CoreAnswer(self, request, news)
-        self._spawn(self._begin(answer, request))
+        answer = CoreAnswer(self.drop, request, news)
+        self._beginning.append((answer, request))
+        if not self._begins:
+            self._begins = True
+            self._spawn(self._begin_all())
         return answer
 
     def drop(self, answer: CoreAnswer, tell: bool = True) -> None:
@@ -264,7 +125,14 @@ class CoreClient:
         return Load(stats.num_running_reqs, stats.num_waiting_reqs, stats.kv_cache_usage, *totals)
 
     async def _prepare(self, request: Request) -> Ready:
-        prepared = await self._requests.prepare(request)
+        return self._prepare_now(request) or self._ready(request, await self._requests.prepare(request))
+
+    def _prepare_now(self, request: Request) -> Ready | None:
+        """Return a short request as the core takes it."""
+        prepared = self._requests.prepare_now(request)
+        return None if prepared is None else self._ready(request, prepared)
+
+    def _ready(self, request: Request, prepared: Prepared) -> Ready:
         if prepared.over is not None:
             return Ready(prepared)
         lora = self._requests.lora_of(request)
@@ -277,25 +145,49 @@ class CoreClient:
         logprobs = LogprobsProcessor.from_new_request(self._tokenizer, one) if wanted else None
         return Ready(prepared, one, text, logprobs)
 
-    async def _begin(self, answer: CoreAnswer, request: Request) -> None:
+    async def _begin_all(self) -> None:
+        """Begin what has come, one after the other: the core has the first while the second is prepared."""
+        until = time.monotonic() + BEGIN_S
+        while self._beginning:
+            answer, request = self._beginning.popleft()
+            try:
+                ready = self.ahead.take(request.id)
+                if ready is None and not self.ahead.has_begun(request.id):
+                    self.ahead.forget(request.id)
+                    ready = self._prepare_now(request)
+                if ready is None:
+                    self._spawn(self._begin_later(answer, request))
+                else:
+                    await self._begin(answer, request, ready)
+            except Exception as error:
+                self.drop(answer)
+                answer.fail(error)
+            if time.monotonic() > until:
+                await asyncio.sleep(0)  # streams go on meanwhile
+                until = time.monotonic() + BEGIN_S
+        self._begins = False
+
+    async def _begin_later(self, answer: CoreAnswer, request: Request) -> None:
         try:
-            ready = await self.ahead.prepare(request)
-            prepared, one = ready.prepared, ready.request
-            if prepared.over is not None:
-                answer.ready(prepared.over)
-                return
-            if self._dead is not None:
-                raise self._dead
-            one.priority, one.arrival_time = request.priority, time.time()  # it may have been made ready long ago
-            one.lora_request = self._requests.lora_of(request)
-            if answer.begin(prepared, one, ready.text, ready.logprobs):
-                self._running[one.request_id] = answer
-                if self.metrics is not None:
-                    self.metrics.began(one)
-                await self._core.add_request_async(one)
+            await self._begin(answer, request, await self.ahead.prepare(request))
         except Exception as error:
             self.drop(answer)
             answer.fail(error)
+
+    async def _begin(self, answer: CoreAnswer, request: Request, ready: Ready) -> None:
+        prepared, one = ready.prepared, ready.request
+        if prepared.over is not None:
+            answer.ready(prepared.over)
+            return
+        if self._dead is not None:
+            raise self._dead
+        one.priority, one.arrival_time = request.priority, time.time()  # it may have been made ready long ago
+        one.lora_request = self._requests.lora_of(request)
+        if answer.begin(prepared, one, ready.text, ready.logprobs):
+            self._running[one.request_id] = answer
+            if self.metrics is not None:
+                self.metrics.began(one)
+            await self._core.add_request_async(one)
 
     async def _stop(self, ids: list[str]) -> None:
         try:

@@ -4,9 +4,16 @@ import contextlib
 import ctypes
 import os
 import signal
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
+
+NEWS, NEWS_BYTES = 0.01, 2 << 20
+"""When the resident memory of a process has changed by such a part, and so much, it is measured."""
+OLD_S = 300.0
+"""And after such a time in any case: what it shares may be another's by now."""
 
 
 def die_with_parent() -> None:
@@ -50,9 +57,19 @@ def kill_others() -> list[int]:
     return left
 
 
-def memory() -> int:
-    """Return the memory of the group in bytes; pages that processes share are divided among them (PSS)."""
-    return sum(_pss(pid) for pid in [os.getpid(), *others()])
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """The memory of the group, in bytes."""
+
+    divided: int
+    """Pages that processes share are divided among them (PSS)."""
+    taken: int
+    """What comes back when the group ends; see `Taken`."""
+    most: int
+    """The most that this has been since `Taken.mark`, however short; where a peak is not known, what is now.
+
+    The kernel keeps it, for each process by itself: of peaks at different times it is the sum.
+    """
 
 
 class Taken:
@@ -79,18 +96,40 @@ class Taken:
                 Path(f"/proc/{pid}/clear_refs").write_text("5")  # proc(5): the peak of what is resident is now's
                 self._marked.add(pid)
 
-    def most(self) -> int:
-        """Return the most that it has been since `mark`, however short; where a peak is not known, what is now.
-
-        The kernel keeps it, for each process by itself: of peaks at different times it is the sum.
-        """
-        return self.bytes() + sum(_fallen(pid) for pid in self._marked)
-
-    def bytes(self) -> int:
-        """Return it. What can be read again from a file (mapped weights, code) is not counted."""
-        own = rollup(self._pid)
+    def measure(self) -> Sizes:
+        """Return it. What can be read again from a file (mapped weights, code) is not `taken`."""
+        own, more = rollup(self._pid), [rollup(pid) for pid in others()]
         among = 0 if self._before is None else max(0, _shared(own) - self._before)
-        return own.get("Private_Dirty", 0) + among + sum(rollup(pid).get("Private_Dirty", 0) for pid in others())
+        sums = {name: sum(one.get(name, 0) for one in (own, *more)) for name in ("Pss", "Private_Dirty")}
+        taken = sums["Private_Dirty"] + among
+        return Sizes(sums["Pss"], taken, taken + sum(most - now for now, most in map(resident, self._marked)))
+
+
+class Gauge:
+    """The sizes of the group, measured anew when it has changed: for that the kernel walks all of its pages.
+
+    Meanwhile no process of it gets a page: at one request at a time a token cost a third more.
+    """
+
+    def __init__(self, taken: Taken) -> None:
+        self._taken = taken
+        self._resident: dict[int, tuple[int, int]] = {}
+        self._until = 0.0
+        self._sizes = Sizes(0, 0, 0)
+
+    def read(self, *, anew: bool = False) -> Sizes:
+        """Return the sizes: at most `OLD_S` seconds old, of processes that are as large as then, or nearly."""
+        now = {pid: resident(pid) for pid in [os.getpid(), *others()]}
+        if anew or now.keys() != self._resident.keys() or time.monotonic() > self._until or self._changed(now):
+            self._sizes, self._resident, self._until = self._taken.measure(), now, time.monotonic() + OLD_S
+        return self._sizes
+
+    def _changed(self, now: dict[int, tuple[int, int]]) -> bool:
+        return any(
+            abs(size - before) > max(NEWS * size, NEWS_BYTES)
+            for pid, sizes in now.items()
+            for size, before in zip(sizes, self._resident[pid], strict=True)
+        )
 
 
 def _shared(process: dict[str, int]) -> int:
@@ -98,17 +137,13 @@ def _shared(process: dict[str, int]) -> int:
     return process.get("Anonymous", 0) - process.get("Private_Dirty", 0)
 
 
-def _fallen(pid: int) -> int:
-    """Return by how much less of a process is resident than at most."""
+def resident(pid: int) -> tuple[int, int]:
+    """Return how much of a process is resident, and was at most, in bytes: the kernel keeps count. 0 when it ends."""
     with contextlib.suppress(OSError):
         lines = (line.partition(":") for line in Path(f"/proc/{pid}/status").read_text().splitlines())
         sizes = {name: int(rest.split()[0]) * 1024 for name, _, rest in lines if name in ("VmHWM", "VmRSS")}
-        return sizes.get("VmHWM", 0) - sizes.get("VmRSS", 0)  # one that is ending has neither
-    return 0
-
-
-def _pss(pid: int) -> int:
-    return rollup(pid).get("Pss", 0)
+        return sizes.get("VmRSS", 0), sizes.get("VmHWM", 0)  # one that is ending has neither
+    return 0, 0
 
 
 def rollup(pid: int) -> dict[str, int]:

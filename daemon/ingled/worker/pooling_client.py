@@ -65,7 +65,7 @@ class PoolingClient:
             raise EngineRefused("unsupported", "this model makes vectors, not text", "ask another one", at="op")
         vectors.check_room(len(body.input), min(body.dimensions or self._size, self._size))
         began = time.monotonic()
-        prompts = await self._requests.render_texts(body.input, request.salt, "body.input")
+        prompts = await self._requests.prompts.render_texts(body.input, request.salt, "body.input")
         context = self._requests.context
         for index, prompt in enumerate(prompts):
             if (tokens := len(prompt["prompt_token_ids"])) > context:

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 HEALTH_S = 1.0
 SHUTDOWN_S = 10.0
 MEMORY_S = 10.0
-"""How often the memory is measured: the kernel walks all pages for it."""
+"""How often it is looked whether the memory has changed."""
 
 ROOM_S = 2.0
 """How often the driver is asked for the memory of the GPU."""
@@ -70,6 +70,7 @@ class Worker:
         self._stuck = link.Lease(0).stuck
         self._worked = False  # since the last `Stats`
         self._taken = group.Taken()
+        self._gauge = group.Gauge(self._taken)
         self._memory = self._taken_bytes = 0
         self._on_device = False  # what it takes is memory of a GPU
         self._adapters: dict[str, None] = {}
@@ -92,7 +93,7 @@ class Worker:
         why = await self._leave
         log.info("worker of '%s' leaves: %s", self._spec.model, why)
         if why == ASKED:
-            await self._look_at_most()
+            await self._look_at_memory(anew=True)
         await self._end_tasks()
         if self._info is not None:  # while it loads, there is nothing to end in order: the group is killed
             with contextlib.suppress(Exception):
@@ -117,7 +118,7 @@ class Worker:
         load_s = round(time.monotonic() - self._started, 3)
         self._on_device = bool(info.taken_bytes)
         await asyncio.to_thread(self._taken.mark)
-        taken = self._taken_bytes = info.taken_bytes or await asyncio.to_thread(self._taken.bytes)
+        taken = self._taken_bytes = info.taken_bytes or (await asyncio.to_thread(self._gauge.read)).taken
         self._info = msgspec.structs.replace(info, load_s=load_s, taken_bytes=taken)
         remains.note(self._folder, [os.getpid(), *group.others()])
         self._uplink.send(link.Ready(self._info))
@@ -173,17 +174,17 @@ class Worker:
 
     async def _measure(self) -> None:
         while True:
-            self._memory = await asyncio.to_thread(group.memory)
-            await self._look_at_most()
+            await self._look_at_memory()
             await asyncio.sleep(MEMORY_S)
 
-    async def _look_at_most(self) -> None:
+    async def _look_at_memory(self, *, anew: bool = False) -> None:
         """Tell what it has had at most, if that is news: also who has nothing to do may have had it just before."""
+        sizes = await asyncio.to_thread(self._gauge.read, anew=anew)
+        self._memory = sizes.divided
         if self._info is None or self._on_device:
             return
-        most = await asyncio.to_thread(self._taken.most)
-        if most > self._taken_bytes:
-            self._taken_bytes = most
+        if sizes.most > self._taken_bytes:
+            self._taken_bytes = sizes.most
             self._uplink.send(self._stats())
 
     async def _look_at_device(self) -> None:

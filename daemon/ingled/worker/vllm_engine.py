@@ -153,7 +153,7 @@ class VllmEngine:
         if not self._pools:
             hello = ChatBody(messages=[ChatMessage(role="user", content=HELLO)])
             with contextlib.suppress(EngineRefused):  # a model may have no chat template
-                await self._requests.render(hello, "")
+                await self._requests.prompts.render(hello, "")
         try:
             await self._answer(1)
         except EngineRefused as error:

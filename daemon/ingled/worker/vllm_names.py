@@ -166,6 +166,15 @@ METRIC_USES: tuple[str, ...] = (
 )
 """What `vllm_metrics` uses: where one is missing, there are no metrics of vLLM's own."""
 
+NOW_USES: tuple[str, ...] = (
+    "vllm.renderers.hf:HfRenderer.render_messages(messages, params)",
+    "vllm.tokenizers.hf:ThreadSafeHFTokenizerMixin",
+    "vllm.inputs.engine:tokens_input(prompt_token_ids, cache_salt)",
+    "vllm.config.model:ModelConfig.is_encoder_decoder",
+    "vllm.renderers.params:TokenizeParams(do_lower_case, add_special_tokens)",
+)
+"""What `vllm_prompts` uses for short prompts: where one is missing, vLLM's threads render all of them."""
+
 SOCKET_USES: tuple[str, ...] = (
     "vllm.v1.engine.core_client:_process_utility_output(output, utility_results)",
     "vllm.v1.engine.core_client:BackgroundResources(output_socket, output_queue_task, engine_dead)",

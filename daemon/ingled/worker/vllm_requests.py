@@ -1,7 +1,7 @@
 """A client's request as vLLM takes it: the prompt in tokens, sampling parameters, and where an answer goes on."""
 
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,8 +10,6 @@ from ingle.wire.schema import Body, ChatBody, CompleteBody, EmbedBody, Sampling
 from vllm import exceptions
 from vllm.exceptions import VLLMValidationError
 from vllm.lora.request import LoRARequest
-from vllm.renderers.inputs.preprocess import parse_model_prompt
-from vllm.renderers.params import ChatParams
 from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
 from vllm.v1.engine.detokenizer import IncrementalDetokenizer
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
@@ -28,7 +26,8 @@ from ingled.worker.engine import (
     no_such_adapter,
     prompt_too_long,
 )
-from ingled.worker.vllm_errors import failed, one_line, unrendered_chat
+from ingled.worker.vllm_errors import failed, one_line
+from ingled.worker.vllm_prompts import Prompts
 from ingled.worker.vllm_values import named
 
 _GRACEFUL: type[Exception] | tuple[()] = getattr(exceptions, "GracefulHTTPError", ())  # not in 0.26
@@ -59,7 +58,7 @@ class Requests:
     def __init__(self, spec: Spec, engine: Any) -> None:
         model = engine.vllm_config.model_config
         self._model = model
-        self._renderer = engine.renderer
+        self.prompts = Prompts(model, engine.renderer)
         self._tokenizer = engine.renderer.get_tokenizer()
         self.context = int(model.max_model_len)
         """Longest prompt plus answer, in tokens."""
@@ -92,11 +91,17 @@ class Requests:
 
     async def prepare(self, request: Request) -> Prepared:
         """Render, and check the length. Raises EngineRefused."""
-        body = request.body
-        if isinstance(body, EmbedBody):
-            raise EngineRefused("unsupported", "this model makes text, not vectors", "ask another one", at="op")
+        return self.prepared(request, await self.prompts.render(_text(request.body), request.salt))
+
+    def prepare_now(self, request: Request) -> Prepared | None:
+        """Return what `prepare` does, at once, where the prompt is short. Raises EngineRefused."""
+        prompt = self.prompts.now(_text(request.body), request.salt)
+        return None if prompt is None else self.prepared(request, prompt)
+
+    def prepared(self, request: Request, prompt: Any) -> Prepared:
+        """Return a request whose prompt has been rendered. Raises EngineRefused."""
+        body = _text(request.body)
         lora = self.lora_of(request)
-        prompt = await self.render(body, request.salt)
         tokens = len(prompt["prompt_token_ids"])
         params = self._sampling(request, body, tokens)
         if request.tokens:
@@ -127,36 +132,6 @@ class Requests:
         shorter.max_tokens, shorter.stop = params.max_tokens - len(before), []
         return Prepared(longer, shorter, len(ids), text_of, lora=self.lora_of(request))
 
-    async def render(self, body: ChatBody | CompleteBody, salt: str) -> Any:
-        """Return the prompt as vLLM's `EngineInput`, however long it is. Raises EngineRefused."""
-        renderer = self._renderer
-        extras = {"cache_salt": salt} if salt else None
-        if isinstance(body, CompleteBody):
-            return (await self.render_texts([body.prompt], salt, "body.prompt"))[0]
-        try:
-            # No limit here: vLLM would count no further than it, and the refusal names both numbers.
-            limit = replace(renderer.default_chat_tok_params, max_total_tokens=None)
-            chat = [msgspec.to_builtins(message) for message in body.messages]
-            for message in chat:
-                if message["name"] is None:
-                    del message["name"]
-            how = ChatParams(chat_template_kwargs={"add_generation_prompt": True})
-            _, prompts = await renderer.render_chat_async([chat], how, limit, prompt_extras=extras)
-        except Exception as error:
-            raise unrendered_chat(error) from error
-        return prompts[0]
-
-    async def render_texts(self, texts: list[str], salt: str, at: str) -> list[Any]:
-        """Return texts as vLLM's `EngineInput`s, however long they are. Raises EngineRefused, for the field `at`."""
-        renderer = self._renderer
-        extras = {"cache_salt": salt} if salt else None
-        try:
-            limit = replace(renderer.default_cmpl_tok_params, max_total_tokens=None)
-            parsed = [parse_model_prompt(self._model, text) for text in texts]
-            return list(await renderer.render_cmpl_async(parsed, limit, prompt_extras=extras))
-        except Exception as error:
-            raise EngineRefused("bad_value", one_line(error), "correct the text", at=at) from error
-
     def _sampling(self, request: Request, body: ChatBody | CompleteBody, prompt: int) -> Any:
         """Return what the request wants, over the profile's defaults, over the model's own."""
         if prompt >= self.context:
@@ -174,6 +149,13 @@ class Requests:
             return SamplingParams(**wanted, structured_outputs=structure(body), output_kind=kind)
         except Exception as error:
             raise translate(error, body) from error
+
+
+def _text(body: Body) -> ChatBody | CompleteBody:
+    """Return what asks for text. Raises EngineRefused."""
+    if isinstance(body, EmbedBody):
+        raise EngineRefused("unsupported", "this model makes text, not vectors", "ask another one", at="op")
+    return body
 
 
 def translate(error: Exception, body: Body) -> Exception:
