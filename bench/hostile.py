@@ -1,16 +1,18 @@
 """A fuzz run on the public socket: what it costs the daemon, and what others notice of it.
 
-    python -m bench.hostile [--seconds 30] [--seed N] [--attack NAME ...] [--rounds N]
+    python -m bench.hostile [--seconds 30] [--seed N] [--attack NAME ...] [--rounds N] [--confine attackers worker]
 
 Attackers send mutated valid messages, random bytes, HTTP, ZMTP 1.0, half-open and slow handshakes, truncated and
 endless multiparts (each up to 1 MB), come and go by the hundred, and ask a thousand requests, or for 16 MB of answers,
 that they never read: all by turns (`mixed`), or one kind alone. Another client asks `status` without pause, before and
-during, and a process that nobody attacks, which shows how long the machine's cores are waited for. Prints inputs, the
-broker's memory, what was dropped, and the latencies.
+during, and two processes that nobody attacks, which show how long the machine's cores are waited for: one that answers
+after as much work as a `status` takes, and one that answers a byte at once. Prints inputs, the broker's memory, what
+was dropped, the latencies, and how long broker and worker ran.
 
 The attackers' own work is not to be measured: they run at the lowest priority (SCHED_IDLE). That holds among processes
 that the kernel schedules in one group only, so everything here is put into one control group, where we may make one;
-otherwise attackers take whole cores from a worker, which has a session, and so a group, of its own.
+otherwise attackers take whole cores from a worker, which has a session, and so a group, of its own. `--confine` keeps
+attackers, or them and the worker that they set to work, on the last core: the others are the daemon's.
 """
 
 import contextlib
@@ -21,7 +23,7 @@ import socket
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -162,19 +164,28 @@ def bystander(there: Any) -> None:
         there.send(True)
 
 
+def ping(there: socket.socket) -> None:
+    """Answer a byte at once: the least that any server can take."""
+    fd = there.fileno()
+    while os.read(fd, 1):
+        os.write(fd, b"x")
+
+
 @dataclass
 class Seen:
     """What somebody else notices, in milliseconds, sorted; and the broker's MB in the course of it."""
 
     status: list[float]
     machine: list[float]
-    """What a process that nobody attacks takes to answer: the wait for a core."""
+    """What a process that nobody attacks takes to answer after as much work: the wait for a core."""
+    ping: list[float]
+    """What one takes that answers a byte at once."""
     memory: list[float]
 
 
-def watch(client: Wire, control: Any, seconds: float) -> Seen:
-    """Ask the daemon for its `status` and the bystander, in turn, without pause."""
-    status, machine, memory = [], [], []
+def watch(client: Wire, control: Any, bell: socket.socket, seconds: float) -> Seen:
+    """Ask the daemon for its `status` and the two bystanders, in turn, without pause."""
+    status, machine, pings, memory = [], [], [], []
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         begin = time.perf_counter()
@@ -187,7 +198,12 @@ def watch(client: Wire, control: Any, seconds: float) -> Seen:
         control.recv()
         machine.append((time.perf_counter() - begin) * 1000)
         time.sleep(0.001)
-    return Seen(sorted(status), sorted(machine), memory)
+        begin = time.perf_counter()
+        bell.send(b"x")
+        bell.recv(1)
+        pings.append((time.perf_counter() - begin) * 1000)
+        time.sleep(0.001)
+    return Seen(sorted(status), sorted(machine), sorted(pings), memory)
 
 
 def at(values: list[float], share: float) -> float:
@@ -199,16 +215,23 @@ ATTACKS: list[Attack] = [mutated, foreign, foreign, foreign, endless, truncated,
 NAMES = ("mixed", *dict.fromkeys(one.__name__ for one in ATTACKS))
 
 
-def attack(path: str, name: str, seed: int, seconds: float, out: Any) -> None:
+def attack(path: str, name: str, seed: int, seconds: float, confined: bool, out: Any) -> None:
     """Attack for so long, in a process of its own, and send what was thrown; `name` is one attack, or `mixed`."""
     # The machine's cores are few: what is measured is the daemon, not who gets a core.
     os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    if confined:
+        os.sched_setaffinity(0, {last_core()})
     chance, inputs, until = random.Random(seed), Counter[str](), time.monotonic() + seconds
     attacks = [one for one in ATTACKS if name in (one.__name__, "mixed")]
     while time.monotonic() < until:
         with contextlib.suppress(OSError, TimeoutError, RuntimeError):
             chance.choice(attacks)(path, chance, inputs)
     out.send(inputs)
+
+
+def last_core() -> int:
+    """Return the core that is left to attackers."""
+    return max(os.sched_getaffinity(0))
 
 
 @dataclass
@@ -222,20 +245,22 @@ class Outcome:
     """The broker before, and when all is over."""
     dropped: dict[str, int]
     connections: int
-    others: float
-    """Cores that were busy with anything else: a disturbance."""
+    ran: dict[str, float]
+    """Cores that broker, worker, and all that is not of the measurement were busy with; the last is a disturbance."""
     log: str
 
-    def ratios(self, share: float) -> tuple[float, float]:
-        """Return how many times its quiet value this quantile is, of `status` and of the process nobody attacks."""
-        both = ((self.quiet.status, self.busy.status), (self.quiet.machine, self.busy.machine))
-        one, other = (at(busy, share) / at(quiet, share) for quiet, busy in both)
-        return one, other
+    def ratios(self, share: float) -> tuple[float, ...]:
+        """Return how many times its quiet value this quantile is, of `status` and of the two that nobody attacks."""
+        quiet, busy = self.quiet, self.busy
+        both = ((quiet.status, busy.status), (quiet.machine, busy.machine), (quiet.ping, busy.ping))
+        return tuple(at(after, share) / at(before, share) for before, after in both)
 
     def row(self, name: str) -> list[str]:
         """Return the attack's line of the table."""
-        (half, _), (most, machine) = self.ratios(0.5), self.ratios(0.99)
+        half, (most, machine, bell) = self.ratios(0.5)[0], self.ratios(0.99)
         quiet, busy = self.quiet.status, self.busy.status
+        others = (self.quiet.machine, self.busy.machine), (self.quiet.ping, self.busy.ping)
+        machine_ms, ping_ms = (f"{at(before, 0.99):.2f} -> {at(after, 0.99):.2f}" for before, after in others)
         return [
             name,
             f"{sum(self.inputs.values()):,}",
@@ -244,44 +269,61 @@ class Outcome:
             f"{half:.1f}",
             f"{at(quiet, 0.99):.2f} -> {at(busy, 0.99):.2f}",
             f"{most:.1f}",
+            machine_ms,
             f"{machine:.1f}",
-            f"{self.others:.2f}",
+            ping_ms,
+            f"{bell:.1f}",
+            ", ".join(f"{cores:.2f}" for cores in self.ran.values()),
         ]
 
 
 HEAD = [
     "attack", "inputs", "broker MB: before, most, after", "status p50, ms", "times", "p99, ms", "times",
-    "a process not attacked, p99 times", "others, cores",
+    "not attacked, p99", "times", "a byte, p99", "times", "cores: broker, worker, others",
 ]  # fmt: skip
 
 
-def measure(name: str, seconds: float, seed: int, environ: dict[str, str] | None = None) -> Outcome:
+def measure(
+    name: str, seconds: float, seed: int, confine: Sequence[str] = (), environ: dict[str, str] | None = None
+) -> Outcome:
     """Look at a fresh daemon that is left in peace, then attacked for so long."""
     inputs: Counter[str] = Counter()
     context = multiprocessing.get_context("spawn")
     control, there = context.Pipe()
     context.Process(target=bystander, args=(there,), daemon=True).start()
+    bell, far = socket.socketpair()
+    context.Process(target=ping, args=(far,), daemon=True).start()
     with DaemonFixture(environ=environ) as daemon, Wire(daemon.socket) as other:
-
-        def cpu_of_others() -> float:
-            assert daemon.process is not None
-            ours = tree({os.getpid(), daemon.process.pid, *daemon.processes()}, processes())
-            return busy_s() - sum(process.cpu_s for process in ours)
-
+        assert daemon.process is not None
         other.read(other.ask("warm"))
-        quiet = watch(other, control, min(5.0, seconds))
+        broker, worker = daemon.process.pid, other.call("models")["models"][0]["pid"]
+        if "worker" in confine:
+            for thread in os.listdir(f"/proc/{worker}/task"):
+                os.sched_setaffinity(int(thread), {last_core()})
+
+        def cpu() -> dict[str, float]:
+            everything = processes()
+            ours = tree({os.getpid(), broker, *daemon.processes()}, everything)
+            others = busy_s() - sum(process.cpu_s for process in ours)
+            return {"broker": everything[broker].cpu_s, "worker": everything[worker].cpu_s, "others": others}
+
+        quiet = watch(other, control, bell, min(5.0, seconds))
         before = other.call("status")
         pipes = [context.Pipe() for _ in range(ATTACKERS)]
+        arguments = (str(daemon.socket), name)
         attackers = [
-            context.Process(target=attack, args=(str(daemon.socket), name, seed + number, seconds + START_S, there))
+            context.Process(
+                target=attack, args=(*arguments, seed + number, seconds + START_S, "attackers" in confine, there)
+            )
             for number, (_, there) in enumerate(pipes)
         ]
         for attacker in attackers:
             attacker.start()
         time.sleep(START_S)
-        begin, cpu = time.monotonic(), cpu_of_others()
-        busy = watch(other, control, seconds)
-        others = (cpu_of_others() - cpu) / (time.monotonic() - begin)
+        begin, earlier = time.monotonic(), cpu()
+        busy = watch(other, control, bell, seconds)
+        passed = time.monotonic() - begin
+        ran = {who: (now - earlier[who]) / passed for who, now in cpu().items()}
         for attacker, (here, _) in zip(attackers, pipes, strict=True):
             inputs += here.recv()
             attacker.join()
@@ -289,8 +331,9 @@ def measure(name: str, seconds: float, seed: int, environ: dict[str, str] | None
         after = other.call("status")
         log = daemon.log.read_text()
     control.send(False)
+    bell.close()
     before_mb, after_mb = (status["daemon"]["rss_bytes"] / 1e6 for status in (before, after))
-    return Outcome(inputs, quiet, busy, (before_mb, after_mb), after["dropped"], after["connections"], others, log)
+    return Outcome(inputs, quiet, busy, (before_mb, after_mb), after["dropped"], after["connections"], ran, log)
 
 
 def main() -> int:
@@ -300,16 +343,18 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 30))
     parser.add_argument("--attack", choices=NAMES, nargs="+", default=["mixed"])
     parser.add_argument("--rounds", type=int, default=1, help="of each attack, with a seed of its own")
+    parser.add_argument("--confine", choices=("attackers", "worker"), nargs="+", default=[], help="to the last core")
     args = parser.parse_args()
     record, seconds = Record("hostile", args.label), 4.0 if args.quick else args.seconds
     record.begin("Under attack")
-    rows, ratios, tracebacks = [], dict[str, list[tuple[float, float]]](), False
+    rows, ratios, tracebacks = [], dict[str, list[tuple[float, ...]]](), False
     with one_group() as grouped:
         where = "all in one control group" if grouped else "no control group of its own: attackers take cores"
+        where += f"; on the last core alone: {', '.join(args.confine)}" if args.confine else ""
         record.say(f"{seconds:.0f} s of each, seed {args.seed}; {where}")
         for number in range(args.rounds):
             for name in args.attack:
-                found = measure(name, seconds, args.seed + 1000 * number)
+                found = measure(name, seconds, args.seed + 1000 * number, args.confine)
                 rows.append(found.row(name))
                 ratios.setdefault(name, []).append(found.ratios(0.99))
                 inputs = ", ".join(f"{count:,} {what}" for what, count in sorted(found.inputs.items()))
@@ -322,7 +367,9 @@ def main() -> int:
         middle = [
             [name, *(f"{median(some):.1f}" for some in zip(*values, strict=True))] for name, values in ratios.items()
         ]
-        record.table("Median over the rounds, times the quiet p99:", ["attack", "status", "not attacked"], middle)
+        record.table(
+            "Median over the rounds, times the quiet p99:", ["attack", "status", "not attacked", "a byte"], middle
+        )
     record.data = {"seed": args.seed, "ratios": ratios}
     if not args.quick:
         record.write()

@@ -31,7 +31,7 @@ from bench.record import Record, options
 
 STREAMS = 50
 TOKENS = 1000
-PROMPT = " ".join(f"word-{i}" for i in range(TOKENS))
+PROMPT = "Tell me a long story about a fire."
 ECHO = '[models.warm]\nsource = "builtin:ember"\npreload = true\necho = {delay_ms = 20}\n'
 DAEMON = "[daemon]\nstuck = 60\nadopt_grace = 60\n\n"
 UNDER_WAY_S = 3.0
