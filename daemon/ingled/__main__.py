@@ -1,10 +1,12 @@
 """The `ingled` command: reads options and configuration, then runs the broker."""
 
 import argparse
+import gc
 import subprocess
 import sys
-from importlib.metadata import version
 from pathlib import Path
+
+from ingle import __version__
 
 from ingled import journal, link
 from ingled.config import Config, ConfigError, load
@@ -52,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
         default="child",
         help="unit: the service manager starts the nursery (docs/service.md)",
     )
-    options.add_argument("--version", action="version", version=f"ingled {version('ingle')}")
+    options.add_argument("--version", action="version", version=f"ingled {__version__}")
     return options
 
 
@@ -72,6 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
     if args.check_config:
         return check(config)
     journal.configure(config.daemon.log_level, "ingled")
+    gc.disable()  # what is imported now stays; `run` enables it again
     from ingled.broker.listen import CannotListen
     from ingled.broker.place import Place
     from ingled.broker.run import run
@@ -80,7 +83,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if args.replace:
             ask_to_hand_over(config.socket)
-        return run(config, Place(args.replace, args.nursery == "unit", lambda _: read(args), lambda: files(args)))
+        as_unit = args.nursery == "unit"
+        place = Place(__version__, args.replace, as_unit, lambda _: read(args), lambda: files(args))
+        return run(config, place)
     except (CannotListen, WillNot) as error:
         print(f"ingled: {error}", file=sys.stderr)
         return 1

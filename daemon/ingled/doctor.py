@@ -12,7 +12,6 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
@@ -231,6 +230,8 @@ def _text(path: Path) -> str:
 
 
 def _version(distribution: str) -> str | None:
+    from importlib.metadata import PackageNotFoundError, version  # 20 ms that a daemon's start can do without
+
     try:
         return version(distribution)
     except PackageNotFoundError:

@@ -8,14 +8,16 @@ from ingle.wire.schema import Result
 from msgspec import Struct
 
 from ingled.broker.front import Connection
-from ingled.doctor import Finding, Verdict, examine
 
 if TYPE_CHECKING:
     from ingled.broker.shell import Shell
+    from ingled.doctor import Finding
 
 
 def doctor(shell: "Shell", connection: Connection, ref: int, args: Struct) -> None:
     """Answer when everything has been looked at."""
+    from ingled.doctor import Verdict, examine
+
     number, needs = connection.number, shell.needs
     verdicts = {name: Verdict(needs.problems.get(name), needs.need(name).bytes) for name in shell.specs}
 

