@@ -418,6 +418,11 @@ class Core(RuleBasedStateMachine):
             assert self.core.requests.open_of(account) == sum(record.stage is not Stage.KEPT for record in mine)
         assert known | self.ended >= self.accepted
         assert +self.core.requests.stages == Counter(record.stage for record in records)
+        reading = {one.id: conn for conn in range(9) for one in self.core.requests.read_by(conn)}
+        assert reading == {record.id: record.conn for record in records if record.conn is not None}
+        kept = self.core.requests.kept
+        assert set(kept) == {record.id for record in records if record.stage is Stage.KEPT}
+        assert sum(kept.values()) == self.core.requests.kept_bytes
         assert set(self.streams) == known
 
 

@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 TURN_S = 0.0005
 """Seconds of reading in one turn of the loop, so that a flood leaves room for others."""
 
+FLOOD_S = 0.0002
+"""Seconds of it that floods may take: who comes meanwhile has to wait for the rest of them."""
+
 EVENTS = 64
 """Connections looked at in one turn of the loop."""
 
@@ -50,6 +53,9 @@ REST_S = 0.001
 
 LINGER_S = 0.2
 
+LUMP_BYTES = 1 << 16
+"""Messages that wait to be sent are put together up to this size: a few large pieces are sent, and dropped, at once."""
+
 SHORT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 """What `accept` says when there is no room for a connection."""
 
@@ -58,6 +64,15 @@ KINDS = frozenset({b"DEALER", b"REQ", b"ROUTER"})
 
 _CREDENTIALS = struct.Struct("3i")
 _numbers = count(1)
+
+
+class Lump:
+    """Bytes that wait to be sent, and how many of them count towards the bound."""
+
+    __slots__ = ("counted", "data")
+
+    def __init__(self, data: bytes, counted: int) -> None:
+        self.data, self.counted = bytearray(data), counted
 
 
 class Peer:
@@ -93,8 +108,8 @@ class Peer:
         """That was more than others should wait for: what it says now waits in the kernel."""
         self.mask = 0
         """What the kernel is asked to tell of it."""
-        self.waiting: deque[tuple[bytes, int]] = deque()
-        """Bytes to be sent, and how many of them count towards the bound."""
+        self.waiting: deque[Lump] = deque()
+        """What is to be sent."""
         self.waiting_bytes = 0
         self.left = False
         """It reads nothing more; what it sent before, such as `bye`, is still being read."""
@@ -163,8 +178,8 @@ class Router:
         for peer in self._by_fd.values():
             peer.connection.settimeout(max(0.0, until - time.monotonic()))
             try:
-                for data, _ in peer.waiting:
-                    peer.connection.sendall(data)
+                for lump in peer.waiting:
+                    peer.connection.sendall(lump.data)
             except OSError:
                 pass
             peer.left = peer.ended = True
@@ -199,7 +214,11 @@ class Router:
             if sent == len(data):
                 return
             data = data[sent:]
-        peer.waiting.append((data, size))
+        if peer.waiting and len(last := peer.waiting[-1].data) + len(data) <= LUMP_BYTES:
+            last += data
+            peer.waiting[-1].counted += size
+        else:
+            peer.waiting.append(Lump(data, size))
         peer.waiting_bytes += size
         self._watch(peer)
         if peer.waiting_bytes > self._backlog_bytes:
@@ -212,9 +231,9 @@ class Router:
         """Send what waits, as far as the peer takes it."""
         waiting = peer.waiting
         while waiting:
-            data, size = waiting[0]
+            lump = waiting[0]
             try:
-                sent = peer.connection.send(data)
+                sent = peer.connection.send(lump.data)
             except BlockingIOError:
                 return
             except OSError:
@@ -222,11 +241,11 @@ class Router:
                 waiting.clear()
                 peer.waiting_bytes = 0
                 break
-            if sent < len(data):
-                waiting[0] = data[sent:], size
+            if sent < len(lump.data):
+                del lump.data[:sent]
                 return
             waiting.popleft()
-            peer.waiting_bytes -= size
+            peer.waiting_bytes -= lump.counted
         self._watch(peer)
 
     def _watch(self, peer: Peer) -> None:
@@ -254,6 +273,7 @@ class Router:
         events, flooded = self._events, False
         now = time.perf_counter()
         until = now + TURN_S
+        floods_until = until
         if not events:
             events.extend((self._by_fd.get(fd), event) for fd, event in self._poll.poll(0, EVENTS))
         while now <= until and not self._closed:
@@ -262,9 +282,10 @@ class Router:
                 now = time.perf_counter()
                 continue
             peer = self._behind.next()
-            if peer is None and now >= self._floods_at:
+            if peer is None and self._floods_at <= now <= floods_until:
                 peer = self._floods.next()
-                flooded = flooded or peer is not None
+                if peer is not None and not flooded:
+                    flooded, floods_until = True, now + FLOOD_S
             if peer is None:
                 break
             before = now

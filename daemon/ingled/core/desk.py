@@ -5,6 +5,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import TypeVar
 
 from ingle.wire.limits import OPEN_REQUESTS
@@ -191,7 +192,7 @@ class Desk:
         if record.conn is not None and record.conn != e.caller.conn:
             taken = failed(record.id, "conflict", "another connection reads this request now", "attach again", "client")
             out.append(do.Send(record.conn, taken))
-        record.conn = e.caller.conn
+        self.requests.give(record, e.caller.conn)
         if record.account == e.caller.account:
             record.rights = e.caller.rights  # a record that was taken over knows them not
         out.append(do.ClearTimer(("grace", e.id)))
@@ -200,11 +201,11 @@ class Desk:
 
     def connection_gone(self, e: on.ConnectionGone) -> list[do.Effect]:
         """End what the connection ran, but for what was detached or has grace; of very much, a part at a time."""
-        mine = [record for record in self.requests.records.values() if record.conn == e.conn]
+        mine = self.requests.read_by(e.conn)
         out: list[do.Effect] = [do.Continue(e)] if len(mine) > AT_ONCE else []
-        for record in mine[:AT_ONCE]:
+        for record in list(islice(mine, AT_ONCE)):
             if record.detach or (record.grace_ms and not e.left):
-                record.conn = None
+                self.requests.give(record, None)
                 out.append(do.DetachStream(record.id))
                 if not record.detach:
                     out.append(do.SetTimer(("grace", record.id), e.now + record.grace_ms / 1000))
@@ -220,7 +221,7 @@ class Desk:
         if record is None:
             return []
         if record.detach:
-            record.conn = None  # it has all of it
+            self.requests.give(record, None)  # it has all of it
             return [do.DetachStream(record.id), *self.keep(e.now, record)]
         return [do.CutStream(record.id), *self.forget(record)]
 
@@ -228,17 +229,17 @@ class Desk:
         """Hold the answer of a detached request; the oldest that nobody reads go when there is too much."""
         if record.stage is Stage.KEPT:
             return []
-        self.requests.move(record, Stage.KEPT)
-        self.requests.over(record)
+        requests = self.requests
+        requests.keep(record, self._held(record.id) + RECORD_BYTES)
         out: list[do.Effect] = [do.SetTimer(("keep", record.id), now + self.limits.keep_s)]
-        kept = self.requests.at(Stage.KEPT)
-        size = sum(self._held(one.id) + RECORD_BYTES for one in kept)
-        for oldest in kept[:-1]:
-            if size <= self.limits.keep_bytes:
+        if requests.kept_bytes <= self.limits.keep_bytes:
+            return out
+        for id in list(requests.kept):
+            if requests.kept_bytes <= self.limits.keep_bytes:
                 break
-            if oldest.conn is None:
-                size -= self._held(oldest.id) + RECORD_BYTES
-                out += [do.CutStream(oldest.id), *self.forget(oldest)]
+            oldest = requests.records[id]
+            if oldest is not record and oldest.conn is None:
+                out += [do.CutStream(id), *self.forget(oldest)]
         return out
 
     def outcome(self, e: on.RunEnded) -> tuple[Record, Done | Failed] | None:

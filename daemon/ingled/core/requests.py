@@ -1,7 +1,7 @@
 """The requests that the daemon has accepted and not yet forgotten."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -130,16 +130,41 @@ class Requests:
         self.done_total = self.failed_total = 0
         self.stages: Counter[Stage] = Counter()
         """How many requests there are at each stage."""
+        self.kept: dict[str, int] = {}
+        """Requests that are kept, in the order in which that began, and the bytes that each takes."""
+        self.kept_bytes = 0
         self._made = made
         self._open: Counter[str] = Counter()
+        self._readers: dict[int, dict[str, Record]] = {}
+        """By connection, what it reads."""
 
     def _worth(self, one: Waiter) -> int:
         record = self.records[one.id]
         return 0 if record.paid else PROMPT * record.prompt_guess + ANSWER * self._made(one.id)
 
-    def at(self, stage: Stage) -> list[Record]:
-        """Return the requests at a stage, oldest first."""
-        return [record for record in self.records.values() if record.stage is stage]
+    def read_by(self, conn: int) -> Collection[Record]:
+        """Return the requests that a connection reads, oldest first."""
+        return self._readers.get(conn, {}).values()
+
+    def give(self, record: Record, conn: int | None) -> None:
+        """Another connection reads a request, or none."""
+        self._take(record)
+        record.conn = conn
+        if conn is not None:
+            self._readers.setdefault(conn, {})[record.id] = record
+
+    def _take(self, record: Record) -> None:
+        if record.conn is not None and (mine := self._readers.get(record.conn)) is not None:
+            mine.pop(record.id, None)
+            if not mine:
+                del self._readers[record.conn]
+
+    def keep(self, record: Record, size: int) -> None:
+        """A request is over, and kept; it takes so many bytes."""
+        self.move(record, Stage.KEPT)
+        self.over(record)
+        self.kept[record.id] = size
+        self.kept_bytes += size
 
     def waiting(self, model: str) -> list[Record]:
         """Return the requests that wait for a model, in the order in which they began to."""
@@ -167,6 +192,7 @@ class Requests:
         self.records[record.id] = record
         self.stages[record.stage] += 1
         self._open[record.account] += 1
+        self.give(record, record.conn)
 
     def remove(self, record: Record) -> None:
         """Forget a request."""
@@ -174,6 +200,8 @@ class Requests:
             self.turns[record.model].leave(record)
         self.stages[record.stage] -= 1
         del self.records[record.id]
+        self.kept_bytes -= self.kept.pop(record.id, 0)
+        self._take(record)
 
     def over(self, record: Record) -> None:
         """A request counts no longer as open: it is kept, or about to be removed."""
