@@ -1,12 +1,13 @@
 """How long streams stand still while one broker takes the place of another, on an idle machine and on a busy one.
 
-    python -m bench.restart [--engine vllm] [--streams 50] [--busy 0 14] [--how kill replace] [--rounds 5]
+    python -m bench.restart [--engine vllm] [--streams 50] [--busy 0 14] [--how kill replace] [--rounds 5] [--one-group]
 
 Fifty clients read answers of a warm model without pause, each on a connection of its own. Then the broker is killed
 with SIGKILL and started again at once, as a service manager would (`kill`), or `ingled --replace` takes over
 (`replace`). Of each stream: the seconds from then until its text goes on: the end of its longest silence since.
-`busy` processes beside do nothing but take turns; where we may, all are put into one control group, so that each of
-them gets as much as each of ours. Every text is compared with the undisturbed one.
+`busy` processes beside do nothing but take turns. Where we may, the daemon, the clients and these have a control group
+each, as services and sessions have under systemd; with `--one-group` all have one together, and each of the busy
+processes as much as each of ours. Every text is compared with the undisturbed one.
 """
 
 import asyncio
@@ -26,7 +27,7 @@ from ingle.aio import Client
 from ingled.testing import DaemonFixture, Wire
 from ingled.testing_model import profile
 
-from bench.group import one_group
+from bench.group import groups, inside, join
 from bench.record import Record, options
 
 STREAMS = 50
@@ -79,9 +80,9 @@ class Change:
 
 
 @contextlib.contextmanager
-def busy(count: int) -> Iterator[None]:
+def busy(count: int, prefix: tuple[str, ...] = ()) -> Iterator[None]:
     """Have so many processes that do nothing but take turns."""
-    command = [sys.executable, "-I", "-S", "-c", "while True: pass"]
+    command = [*prefix, sys.executable, "-I", "-S", "-c", "while True: pass"]
     beside = [subprocess.Popen(command) for _ in range(count)]
     try:
         yield
@@ -177,26 +178,31 @@ def main() -> int:
     parser.add_argument("--busy", type=int, nargs="+", default=[0, 14])
     parser.add_argument("--how", choices=("kill", "replace"), nargs="+", default=["kill", "replace"])
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--one-group", action="store_true", help="all share the cores, process by process")
     args = parser.parse_args()
     rounds = 1 if args.quick else args.rounds
     record, rows, wrong, resumed = Record("restart", args.label), [], [], 0
     record.begin("Another broker")
-    with one_group() as grouped, tempfile.TemporaryDirectory(prefix="ingle-model-") as name:
+    names = ("all",) if args.one_group else ("daemon", "clients", "busy")
+    with groups(*names) as made, tempfile.TemporaryDirectory(prefix="ingle-model-") as name:
+        of_daemon, of_busy = ((), ()) if not made else (inside(made[0]), inside(made[-1]))
+        if made:
+            join(made[len(made) // 2])
         config = DAEMON + (ECHO if args.engine == "echo" else profile(Path(name), "warm", preload=True))
-        with DaemonFixture(config, engine=args.engine) as daemon:
+        with DaemonFixture(config, engine=args.engine, prefix=of_daemon) as daemon:
             with Wire(daemon.socket) as client:
                 client.call("load", model="warm")
             known = asyncio.run(undisturbed(str(daemon.socket)))
             for beside in args.busy:
                 for how in args.how:
                     readers = [Reader(str(daemon.socket), known) for _ in range(args.streams)]
-                    with busy(beside):
+                    with busy(beside, of_busy):
                         found = asyncio.run(changes(daemon, readers, how, rounds))
                     rows.append(row(how, beside, found))
                     print(rows[-1], f"load {os.getloadavg()[0]:.1f}", flush=True)
                     wrong += [text for reader in readers for text in reader.wrong]
                     resumed += sum(reader.resumed for reader in readers)
-    where = "all in one control group" if grouped else "no control group of its own"
+    where = f"a control group for each of: {', '.join(names)}" if made else "no control groups of their own"
     record.say(f"{args.streams} streams on {args.engine}, {rounds} changes each, {where}: {len(wrong)} wrong texts "
                f"{wrong[:5]}, {resumed} resumed by a worker.")  # fmt: skip
     record.table("Seconds from the kill, or from the new one's start; of all changes:", HEAD, rows)
