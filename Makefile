@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 
 VENV := .venv/bin
 INSTALL = $(PYTHON) .ci/install.py $(if $(PREFIX),--prefix "$(PREFIX)") --destdir "$(DESTDIR)" $(INSTALL_OPTIONS)
-MEASUREMENTS := imports command forwarding crowd starts throughput
+MEASUREMENTS := imports command forwarding crowd starts curve throughput
 
 help: ## say what there is (this)
 	awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

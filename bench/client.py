@@ -1,7 +1,8 @@
 """The load generator: a process of its own, told by one line of JSON on standard input what to measure.
 
     {"http": PORT or "socket": PATH, "model": NAME, "load": {...}, "parts": {NAME: [PID, ...]},
-     "window": CREDIT (of ingle's streams; by default what the client library has)}
+     "window": CREDIT (of ingle's streams; by default what the client library has),
+     "tells_usage": false (where the end of an HTTP stream says nothing of tokens)}
 
 It prints the outcome as JSON.
 """
@@ -27,7 +28,8 @@ def main() -> None:
     count = min(load.concurrency, load.requests)
     lines: list[HttpLine] | list[SocketLine]
     if "http" in told:
-        lines = [HttpLine(told["http"], told["model"]) for _ in range(count)]
+        tells_usage = told.get("tells_usage", True)
+        lines = [HttpLine(told["http"], told["model"], tells_usage=tells_usage) for _ in range(count)]
     else:
         window = told.get("window", DEFAULT_CREDIT)
         lines = [SocketLine(told["socket"], told["model"], window=window) for _ in range(count)]

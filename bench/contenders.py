@@ -1,7 +1,6 @@
-"""The rows of the comparison: how each is started, asked and ended.
+"""What can be a row of the comparison: how each is started, asked and ended; `bench.rows` lists them.
 
-To add one (a gateway, another server with the same weights), write a `Contender` and put it into `CONTENDERS`; what
-speaks OpenAI's HTTP needs little more than its command.
+To add one, write a `Contender` and list it; what speaks OpenAI's HTTP needs little more than its command.
 """
 
 import contextlib
@@ -21,10 +20,11 @@ from typing import IO, Any
 from ingled.testing import DaemonFixture
 from ingled.worker.environment import DEFAULTS
 
+from bench.http_line import request
 from bench.load import Load, Outcome
 from bench.machine import ROOT
 from bench.proc import processes, title, tree
-from bench.rust_front import binary, vllm_version
+from bench.rust_front import NoRustFront, binary, vllm_version
 from bench.shapes import NAME, Model
 from bench.socket_line import SocketLine
 
@@ -55,9 +55,16 @@ class Contender(ABC):
     """One row: a server that runs the model, or what stands in for one."""
 
     name: str
+    most: int | None = None
+    """Requests at a time above which it is not measured."""
 
     def __init__(self, model: Model) -> None:
         self.model = model
+
+    @classmethod
+    def absent(cls) -> str:
+        """Return why it cannot be measured on this machine, and what to do about that; nothing when it can."""
+        return ""
 
     @abstractmethod
     def start(self) -> None:
@@ -218,10 +225,12 @@ class DummyDaemon(DaemonFixture):
         return ["bench.dummy_daemon" if word == "ingled" else word for word in super().command]
 
 
-class Serve(Child):
-    """`vllm serve` with its front end in Python."""
+class Http(Child):
+    """A server that speaks OpenAI's HTTP."""
 
-    name = "vllm serve"
+    health = "/health"
+    tells_usage = True
+    """Whether the end of a stream says how many tokens there were."""
 
     def __init__(self, model: Model) -> None:
         super().__init__(model)
@@ -232,26 +241,20 @@ class Serve(Child):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self._port = probe.getsockname()[1]
-        stub = Path(self.folder.name, "stub")
-        stub.mkdir()
-        write_stub(stub)
-        path = os.pathsep.join(filter(None, (str(stub), os.environ.get("PYTHONPATH"))))
-        process = self._spawn(self.command(), {"PYTHONPATH": path} | self.environment())
+        process = self._spawn(self.command(self._port), self.environment())
         deadline = time.monotonic() + START_S
         while not self._healthy():
             if process.poll() is not None or time.monotonic() > deadline:
                 raise self._failed("it did not start")
             time.sleep(0.2)
 
-    def command(self) -> list[str]:
+    @abstractmethod
+    def command(self, port: int) -> list[str]:
         """Return how the server is started."""
-        command = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(self.model.folder)]
-        command += ["--served-model-name", NAME, "--host", "127.0.0.1", "--port", str(self._port)]
-        return [*command, "--disable-uvicorn-access-log", "--disable-log-stats", *flags(self.model.options)]
 
+    @abstractmethod
     def environment(self) -> dict[str, str]:
-        """Return what chooses the front end."""
-        return {}
+        """Return what it needs beside what all servers get."""
 
     def parts(self) -> dict[str, list[int]]:
         """Return its processes."""
@@ -260,14 +263,41 @@ class Serve(Child):
 
     def measure(self, load: Load) -> Outcome:
         """Run the client."""
-        return run_client(load, self.parts(), {"http": self._port})
+        return run_client(load, self.parts(), {"http": self._port, "tells_usage": self.tells_usage})
+
+    def answer(self, prompt: str, tokens: int) -> str:
+        """Return a whole greedy answer, for a comparison."""
+        head, _, body = request(NAME, prompt, tokens, streamed=False).partition(b"\r\n\r\n")
+        asked = urllib.request.Request(f"http://127.0.0.1:{self._port}{head.split()[1].decode()}", body)
+        asked.add_header("Content-Type", "application/json")
+        with urllib.request.urlopen(asked, timeout=START_S) as answer:
+            return str(json.load(answer)["choices"][0]["message"]["content"])
 
     def _healthy(self) -> bool:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/health", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}{self.health}", timeout=5) as answer:
                 return bool(answer.status == 200)
         except OSError:
             return False
+
+
+class Serve(Http):
+    """`vllm serve` with its front end in Python."""
+
+    name = "vllm serve"
+
+    def command(self, port: int) -> list[str]:
+        """Return how the server is started."""
+        command = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(self.model.folder)]
+        command += ["--served-model-name", NAME, "--host", "127.0.0.1", "--port", str(port)]
+        return [*command, "--disable-uvicorn-access-log", "--disable-log-stats", *flags(self.model.options)]
+
+    def environment(self) -> dict[str, str]:
+        """Return what makes the command find its own version."""
+        stub = Path(self.folder.name, "stub")
+        stub.mkdir()
+        write_stub(stub)
+        return {"PYTHONPATH": os.pathsep.join(filter(None, (str(stub), os.environ.get("PYTHONPATH"))))}
 
 
 class RustServe(Serve):
@@ -275,9 +305,18 @@ class RustServe(Serve):
 
     name = "vllm serve, Rust"
 
+    @classmethod
+    def absent(cls) -> str:
+        """Return why the binary cannot be had."""
+        try:
+            binary()
+        except NoRustFront as error:
+            return str(error)
+        return ""
+
     def environment(self) -> dict[str, str]:
         """Choose the front end."""
-        return {"VLLM_USE_RUST_FRONTEND": "1", "VLLM_RUST_FRONTEND_PATH": str(binary())}
+        return super().environment() | {"VLLM_USE_RUST_FRONTEND": "1", "VLLM_RUST_FRONTEND_PATH": str(binary())}
 
     def parts(self) -> dict[str, list[int]]:
         """Return its processes. Raises RuntimeError when the Rust front end does not run."""
@@ -322,16 +361,3 @@ def vllm_is_named() -> bool:
     except PackageNotFoundError:
         return False
     return True
-
-
-CONTENDERS: dict[str, type[Contender]] = {
-    "raw": Raw,
-    "ingle": Ingle,
-    "async": IngleAsync,
-    "serve": Serve,
-    "rust": RustServe,
-}
-"""By the name that `--rows` takes. Not here yet: ingle through a gateway, another server with the same weights."""
-DEFAULT_ROWS = ("raw", "ingle", "serve", "rust")
-BASES = ("raw", "rust")
-"""What ratios are made against."""

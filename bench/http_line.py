@@ -14,8 +14,11 @@ LAST_CHUNK = b"0\r\n\r\n"
 class HttpLine:
     """One connection. Events of a stream are counted; only the first ones and the last one are parsed."""
 
-    def __init__(self, port: int, model: str) -> None:
+    def __init__(self, port: int, model: str, *, tells_usage: bool = True) -> None:
         self._model = model
+        self._tells_usage = tells_usage
+        """Whether the end of a stream says how many tokens there were."""
+        self._tokens = 0
         self._socket = socket.create_connection(("127.0.0.1", port))
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._streamed = False
@@ -33,6 +36,7 @@ class HttpLine:
         """Send a chat request."""
         self._socket.sendall(request(self._model, prompt, tokens, streamed))
         self._streamed, self._started, self._buffer, self._seen = streamed, False, b"", 0
+        self._tokens = tokens
 
     def read(self) -> tuple[int, Usage | None]:
         """Read what is there: how many pieces of text, and the tokens of an answer that is complete."""
@@ -53,8 +57,8 @@ class HttpLine:
             self._seen = max(end, self._seen)
         over = None
         if self._buffer.endswith(LAST_CHUNK):
-            over = last_usage(self._buffer)
-            got = max(0, got - 1)  # the event with the usage has no text
+            over = last_usage(self._buffer) if self._tells_usage else (0, self._tokens * reached_length(self._buffer))
+            got = max(0, got - 1)  # the event with the usage, or with the reason for the end, has no text
         elif self._started:
             self._buffer = self._buffer[max(0, self._seen - 2048) :]
             self._seen = min(self._seen, 2048)
@@ -108,6 +112,11 @@ def last_usage(data: bytes) -> Usage:
         if event.get("usage"):
             return usage(event)
     raise RuntimeError(f"the stream has no usage: {data[-500:]!r}")
+
+
+def reached_length(data: bytes) -> bool:
+    """Return whether the end of a stream says that the answer has as many tokens as were asked for."""
+    return any(choice.get("finish_reason") == "length" for event in events(data) for choice in event["choices"])
 
 
 def usage(answer: dict[str, Any]) -> Usage:

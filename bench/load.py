@@ -54,7 +54,7 @@ class Outcome:
     seconds: float
     tokens: int
     prompt_tokens: int
-    """As the server counts them, of all requests."""
+    """As the server counts them, of all requests; 0 where it does not say."""
     firsts: Sequence[float]
     """Seconds from asking to the first text; to the whole answer where it is not streamed."""
     gaps: Sequence[float]
@@ -79,7 +79,7 @@ class Outcome:
             "first_p99_ms": milliseconds(percentile(self.firsts, 0.99)),
             "between_p50_ms": milliseconds(percentile(self.gaps, 0.5)),
             "between_p99_ms": milliseconds(percentile(self.gaps, 0.99)),
-            "prompt_tokens": self.prompt_tokens,
+            "prompt_tokens": self.prompt_tokens or None,
             "tokens_per_piece": self.tokens / self.pieces if self.pieces else None,
             "front_cpu_s_per_1k": front / thousands,
             "core_cpu_s_per_1k": self.cpu_s.get("core", 0.0) / thousands,

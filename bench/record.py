@@ -38,9 +38,9 @@ class Record:
         for text in (f"## {title}", sentence(self.machine)):
             self.say(text) if aloud else self.keep(text)
 
-    def table(self, title: str, head: list[str], rows: list[list[str]]) -> None:
-        """Print a table with a line above it."""
-        self.say(f"{title}\n\n{markdown(head, rows)}")
+    def table(self, title: str, head: list[str], rows: list[list[str]], texts: int = 1) -> None:
+        """Print a table with a line above it; its first columns, so many of them, hold texts."""
+        self.say(f"{title}\n\n{markdown(head, rows, texts)}")
 
     @property
     def stem(self) -> str:

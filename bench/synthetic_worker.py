@@ -1,6 +1,6 @@
 """A worker without a model: it gives the broker ready-made chunks as fast as credit allows (`bench.forwarding`).
 
-    python -m bench.synthetic_worker CONFIG SOCKET
+    python -m bench.synthetic_worker CONFIG SOCKET [MODEL]
 
 Like an engine it makes one step after the other, and each gives every stream that has credit one token: the chunks of a
 step travel in one message.
@@ -44,7 +44,7 @@ def main() -> None:
     def say(message: link.FromPeer) -> None:
         dealer.send(link.encode(message))
 
-    say(link.Attach(secret, "worker", os.getpid(), spec=settings.spec(MODEL)))
+    say(link.Attach(secret, "worker", os.getpid(), spec=settings.spec((*sys.argv, MODEL)[3])))
     say(link.Ready(link.Info("synthetic", 1 << 20, max_running=1 << 10)))
     streams: dict[str, Stream] = {}
     alive_at = 0.0

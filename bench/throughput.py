@@ -1,4 +1,5 @@
-"""Raw AsyncLLM, ingle, and `vllm serve` with its front end in Python and in Rust: one table for each load, in one run.
+"""Raw AsyncLLM, ingle, `vllm serve` with its front end in Python and in Rust, and llama-cpp-python's server where it is
+installed: one table for each load, in one run.
 
     python -m bench.throughput                    the default loads, about twelve minutes on two cores
     python -m bench.throughput --quick            two loads, two short rounds
@@ -18,14 +19,15 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.contenders import BASES, CONTENDERS, DEFAULT_ROWS, Contender
+from bench.contenders import Contender
+from bench.llama_cpp import LlamaCpp, agreement
 from bench.load import Load, Outcome
 from bench.record import Record, options
-from bench.rust_front import NoRustFront
+from bench.rows import BASES, CONTENDERS, DEFAULT_ROWS, TO_COME
 from bench.shapes import SHAPES, TINY, make
 from bench.spread import LIMIT, Figure, figure, ratio_text
 
@@ -103,19 +105,28 @@ def running(rows: Sequence[Contender]) -> Iterator[None]:
         for row in rows:
             print(f"starting {row.name}", file=sys.stderr, flush=True)
             row.start()
-            row.measure(Load(8, 16, tokens=16, round=999))
-            row.measure(Load(64, 64, tokens=16, round=999))
+            for concurrency in (8, 64):
+                row.measure(Load(min(concurrency, row.most or concurrency), 64, tokens=16, round=999))
         yield
     finally:
         for row in rows:
             row.stop()
 
 
-def measure(rows: Sequence[Contender], wanted: Sequence[Load], rounds: int, apart: bool, tries: int = TRIES) -> Results:
-    """Measure every load with every row, in rounds."""
+def measure(
+    rows: Sequence[Contender],
+    wanted: Sequence[Load],
+    rounds: int,
+    apart: bool,
+    tries: int = TRIES,
+    begun: Callable[[Sequence[Contender]], None] = lambda rows: None,
+) -> Results:
+    """Measure every load with every row that is for so many at a time, in rounds; `begun` is called when all run."""
     results: Results = {load: defaultdict(list) for load in wanted}
 
     def take(row: Contender, load: Load, number: int) -> None:
+        if row.most is not None and load.concurrency > row.most:
+            return
         outcome = undisturbed(row, Load(**(load.plain() | {"round": number})), tries)
         results[load][row.name].append(outcome)
         speed = outcome.tokens / outcome.seconds
@@ -129,6 +140,7 @@ def measure(rows: Sequence[Contender], wanted: Sequence[Load], rounds: int, apar
                         take(row, load, number)
     else:
         with running(rows):
+            begun(rows)
             for number in range(rounds):
                 for load in wanted:
                     for row in turned(rows, number):
@@ -204,7 +216,7 @@ def summary(load: Load, found: dict[str, dict[str, Figure]]) -> list[list[str]]:
 
 def check_prompts(load: Load, found: dict[str, dict[str, Figure]]) -> None:
     """Raise RuntimeError when the rows have not read the same prompts."""
-    counted = {name: set(its["prompt_tokens"].values) for name, its in found.items()}
+    counted = {name: set(its["prompt_tokens"].values) for name, its in found.items() if its["prompt_tokens"].values}
     if len({number for numbers in counted.values() for number in numbers}) > len(next(iter(counted.values()))):
         raise RuntimeError(f"{load.title}: the rows count other tokens in the same prompts: {counted}")
 
@@ -213,6 +225,7 @@ def main() -> int:
     """Measure and print; returns the exit status."""
     parser = options(__doc__)
     parser.add_argument("--rows", nargs="+", choices=list(CONTENDERS), default=list(DEFAULT_ROWS))
+    parser.add_argument("--llama-cpp", metavar="PYTHON", help="the Python that has llama-cpp-python[server] and gguf")
     parser.add_argument("--concurrency", type=int, nargs="+")
     parser.add_argument("--prompts", nargs="+", choices=("short", "long"))
     parser.add_argument("--answers", nargs="+", choices=("streamed", "whole"))
@@ -227,16 +240,13 @@ def main() -> int:
     parser.add_argument("--kv-gb", type=float, help="size of the KV cache")
     parser.add_argument("--show", type=Path, metavar="JSON", help="measure nothing: print the tables of a result")
     args = parser.parse_args()
+    LlamaCpp.python = args.llama_cpp or LlamaCpp.python
     if args.show:
         kept = json.loads(args.show.read_text())
         record = Record("throughput", args.label, kept.pop("machine"), kept)
     else:
         record = Record("throughput" if args.shape == TINY else f"throughput-{args.shape}", args.label)
-        try:
-            record.data |= run(args)
-        except NoRustFront as error:
-            print(f"{error}\nleave its row out with --rows raw ingle serve", file=sys.stderr)
-            return 1
+        record.data |= run(args)
     report(record, args.limit)
     if not args.show:
         print(record.write())
@@ -250,13 +260,18 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         kv_bytes = int(args.kv_gb * (1 << 30)) if args.kv_gb else None
         most = max(64, *(load.concurrency for load in wanted))
         model = make(args.shape, Path(folder), most, eager=args.eager, kv_bytes=kv_bytes)
-        rows = [CONTENDERS[key](model) for key in args.rows]
-        results = measure(rows, wanted, args.rounds or (2 if args.quick else 5), args.apart, args.tries)
+        kinds = {CONTENDERS[key]: CONTENDERS[key].absent() for key in args.rows}
+        rows = [kind(model) for kind, why in kinds.items() if not why]
+        rounds = args.rounds or (2 if args.quick else 5)
+        notes: list[str] = []
+        results = measure(rows, wanted, rounds, args.apart, args.tries, lambda rows: notes.append(agreement(rows)))
     return {
         "model": args.shape,
+        "absent": {kind.name: why for kind, why in kinds.items() if why} | TO_COME,
+        "notes": [*filter(None, notes)],
         "options": model.options,
         "loads": [
-            {"load": load.plain(), "rows": plain({row.name: figures(outcomes[row.name]) for row in rows})}
+            {"load": load.plain(), "rows": plain({name: figures(its) for name, its in outcomes.items()})}
             for load, outcomes in results.items()
         ],
     }
@@ -267,6 +282,8 @@ def report(record: Record, limit: float) -> None:
     data = record.data
     record.begin(f"Throughput, model {data['model']}")
     record.say(f"Options of every row: {data['options']}. Figures are the median (smallest..largest) of the rounds.")
+    for note in data.get("notes", ()):
+        record.say(note)
     summaries: list[list[str]] = []
     for one in data["loads"]:
         load = Load(**one["load"])
@@ -276,6 +293,8 @@ def report(record: Record, limit: float) -> None:
         summaries += summary(load, found)
     head = ["", "", *(title for title, _, _, _ in SUMMARY)]
     record.table("### All loads: medians", head, summaries)
+    if absent := data.get("absent"):
+        record.table("### Rows that are not here", ["", "why"], [[name, why] for name, why in absent.items()], texts=2)
 
 
 def plain(found: dict[str, dict[str, Figure]]) -> dict[str, Any]:

@@ -8,10 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench.contenders import CONTENDERS, Contender
+from bench.contenders import Contender
 from bench.gpu.house import Place
 from bench.gpu.sheet import Sheet
 from bench.load import Load
+from bench.rows import CONTENDERS
 from bench.rust_front import NoRustFront, present
 from bench.shapes import make
 from bench.throughput import figures, running

@@ -32,7 +32,7 @@ END = b"data: [DONE]\n\n"
 
 
 @contextmanager
-def server(*writes: bytes) -> Iterator[tuple[HttpLine, list[threading.Event]]]:
+def server(*writes: bytes, tells_usage: bool = True) -> Iterator[tuple[HttpLine, list[threading.Event]]]:
     """A server that answers with these writes, each as soon as its event is set."""
     listener = socket.create_server(("127.0.0.1", 0))
     turns = [threading.Event() for _ in writes]
@@ -48,7 +48,7 @@ def server(*writes: bytes) -> Iterator[tuple[HttpLine, list[threading.Event]]]:
 
     thread = threading.Thread(target=serve)
     thread.start()
-    line = HttpLine(listener.getsockname()[1], "bench")
+    line = HttpLine(listener.getsockname()[1], "bench", tells_usage=tells_usage)
     line.ask("hi", 3, True)
     try:
         yield line, turns
@@ -69,6 +69,17 @@ def test_pieces_of_a_stream_are_counted_as_they_come() -> None:
             seen.append(line.read())
     assert [pieces for pieces, _ in seen] == [0, 1, 2, 1, 0]
     assert [over for _, over in seen] == [None] * 4 + [(7, 3)]
+
+
+@pytest.mark.parametrize(("reason", "tokens"), [("length", 3), ("stop", 0)])
+def test_without_usage_an_answer_is_whole_when_it_ended_for_its_length(reason: str, tokens: int) -> None:
+    over = event(choices=[{"index": 0, "delta": {}, "finish_reason": reason}])
+    stream = HEAD + chunk(ROLE + text("a")) + chunk(text("b")) + chunk(over) + chunk(END) + b"0\r\n\r\n"
+    with server(stream, tells_usage=False) as (line, turns):
+        turns[0].set()
+        while (got := line.read())[1] is None:
+            pass
+    assert got[1] == (0, tokens)
 
 
 def test_a_whole_stream_in_one_read_is_complete() -> None:

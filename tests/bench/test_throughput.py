@@ -46,6 +46,15 @@ def test_rows_take_turns_and_each_round_begins_with_another_one() -> None:
     assert not any(row.running for row in rows)
 
 
+def test_a_row_is_not_measured_with_more_at_a_time_than_it_is_for() -> None:
+    few, many = Pretended("few"), Pretended("many")
+    few.most = 8
+    started: list[object] = []
+    results = measure([few, many], [Load(8, 8), Load(64, 64)], 1, apart=False, begun=started.append)
+    assert {load.concurrency: sorted(found) for load, found in results.items()} == {8: ["few", "many"], 64: ["many"]}
+    assert started == [[few, many]]
+
+
 def test_rows_that_are_apart_never_run_at_the_same_time() -> None:
     ORDER.clear()
     rows = [Pretended("a"), Pretended("b")]
