@@ -12,7 +12,7 @@ from ingle.aio import Client
 from ingle.errors import Cancelled, DaemonFailed, IngleError, NoSuchModel, ProtocolError, Unreachable
 from ingle.zmtp import Dealer
 
-TEXT = "Once upon a tïme there was a fire." * 6
+from tests.client.answers import TEXT
 
 
 def run(daemon: Any, scene: Callable[[Client], Awaitable[None]], **options: Any) -> None:

@@ -4,13 +4,11 @@ import contextlib
 import json
 import os
 import pty
-import select
 import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
 import pytest
@@ -18,20 +16,7 @@ from ingle.cli import VERBS, main
 from ingle.cli.grammar import Given, Option, Usage, Verb, parse
 from ingle.cli.output import duration
 
-TEXT = "Once upon a tïme there was a fire." * 6
-CHAT = {"t": "request", "op": "chat", "body": {"messages": [{"role": "user", "content": "hi"}]}}
-
-
-def until(fd: int, wanted: bytes) -> bytes:
-    """Read until the text has come."""
-    seen, end = b"", monotonic() + 10
-    while wanted not in seen:
-        assert select.select([fd], [], [], max(0.0, end - monotonic()))[0], seen
-        data = os.read(fd, 4096)
-        assert data, seen
-        seen += data
-    return seen
-
+from tests.client.answers import TEXT, until
 
 # ---------------------------------------------------------------- ask and attach
 
@@ -214,6 +199,11 @@ def test_completion_knows_every_verb(ingle: Any, shell: str) -> None:
         subprocess.run(["bash", "-n"], input=ran.stdout, text=True, check=True)
 
 
+def test_the_command_is_a_module_too(ingle: Any) -> None:
+    ran = subprocess.run([sys.executable, "-m", "ingle", "version"], env=ingle.environment, capture_output=True)
+    assert ran.returncode == 0
+
+
 # ---------------------------------------------------------------- help, mistakes, no daemon
 
 
@@ -299,63 +289,6 @@ def test_numbers_for_people() -> None:
     assert [duration(s) for s in (None, 1.25, 59, 61, 3700, 90000)] == ["-", "1.2s", "59s", "1m1s", "1h1m", "1d1h"]
 
 
-# ---------------------------------------------------------------- rpc
-
-
-def test_rpc_carries_messages_and_stays_until_all_has_ended(ingle: Any, daemon: Any) -> None:
-    lines = [
-        json.dumps(CHAT | {"ref": 1, "credit": 2}),
-        "nonsense",
-        "[1]",
-        json.dumps({"t": "call", "ref": 5, "x": "\ud800"}),
-    ]
-    lines.append(json.dumps({"t": "call", "ref": 2, "verb": "models", "args": {}}))
-    lines.append(json.dumps({"t": "subscribe", "ref": 3, "topics": ["model"]} | {"credit": 1}))
-    ran = ingle("rpc", input="\n".join(lines))  # the last line has no newline
-    assert (ran.returncode, ran.stderr) == (0, "")
-    said = [json.loads(line) for line in ran.stdout.splitlines()]
-    assert said[0]["t"] == "welcome"
-    failed = [message for message in said if message["t"] == "failed"]
-    assert [message["code"] for message in failed] == ["bad_message"] * 3
-    assert failed[2]["ref"] == 5
-    assert "".join(message.get("x", "") for message in said) == TEXT
-    assert {"done", "result", "accepted"} <= {message["t"] for message in said}
-    daemon.wait_for("bye")
-
-
-def test_rpc_comes_back_after_a_restart(ingle: Any, daemon: Any) -> None:
-    process = ingle.start("rpc", stdin=subprocess.PIPE)
-    until(process.stdout.fileno(), b"welcome")
-    daemon.restart()
-    until(process.stdout.fileno(), b"welcome")
-    process.stdin.write(json.dumps({"t": "call", "ref": 2, "verb": "models", "args": {}}).encode() + b"\n")
-    process.stdin.flush()
-    until(process.stdout.fileno(), b"cold-one")
-    process.stdin.close()
-    assert process.wait(10) == 0
-    process.stdout.close()
-    process.stderr.close()
-
-
-def test_rpc_may_linger(ingle: Any, daemon: Any) -> None:
-    process = ingle.start("rpc", "--linger", stdin=subprocess.PIPE)
-    process.stdin.write(json.dumps({"t": "subscribe", "ref": 3, "topics": ["model"], "credit": 1}).encode())
-    process.stdin.close()
-    until(process.stdout.fileno(), b"accepted")
-    for _ in range(3):
-        daemon.emit("model", {"model": "tiny"})
-        until(process.stdout.fileno(), b"event")
-    process.terminate()
-    process.wait(10)
-    process.stdout.close()
-    process.stderr.close()
-
-
-def test_the_command_is_a_module_too(ingle: Any) -> None:
-    ran = subprocess.run([sys.executable, "-m", "ingle", "version"], env=ingle.environment, capture_output=True)
-    assert ran.returncode == 0
-
-
 # ---------------------------------------------------------------- names that would command a terminal
 
 
@@ -384,112 +317,6 @@ def test_cancel_of_a_kept_answer_says_that_it_is_gone(ingle: Any, daemon: Any) -
     assert ingle("cancel", "r7").stdout == "r7 was over; its kept answer has been dropped\n"
 
 
-# ---------------------------------------------------------------- standard streams that are closed or full
-
-
-def redirected(ingle: Any, redirect: str, *argv: str) -> "subprocess.CompletedProcess[str]":
-    """Run the command through a shell that redirects."""
-    line = f'exec "$0" -m ingle "$@" {redirect}'
-    return subprocess.run(
-        ["sh", "-c", line, sys.executable, *argv],
-        env=ingle.environment, capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize("argv", [["status"], ["ask", "hi"], ["version"], ["help"], ["models", "--json"], ["rpc"]])
-@pytest.mark.parametrize(
-    ("redirect", "why"), [(">&-", "Bad file descriptor"), (">/dev/full", "No space left on device")]
-)
-def test_output_that_cannot_be_written(ingle: Any, argv: list[str], redirect: str, why: str) -> None:
-    ran = redirected(ingle, redirect, *argv)
-    assert (ran.returncode, ran.stderr) == (1, f"ingle: cannot write: {why}\n")
-
-
-def test_a_full_disk_cancels_what_runs(ingle: Any, daemon: Any) -> None:
-    ran = redirected(ingle, ">/dev/full", "ask", "forever")
-    assert ran.returncode == 1
-    daemon.wait_for("cancel", id="r1")
-
-
-@pytest.mark.parametrize("redirect", ["2>&-", "2>/dev/full"])
-def test_errors_that_cannot_be_told_leave_the_exit_status(ingle: Any, redirect: str) -> None:
-    for argv, status, out in (
-        (["ask", "-v", "say:x"], 0, "x\n"),
-        (["load", "--progress", "tiny"], 0, "tiny: ready\n"),
-        (["ask", "fail:bad_value"], 4, ""),
-        (["xyzzy"], 2, ""),
-    ):
-        ran = redirected(ingle, redirect, *argv)
-        assert (ran.returncode, ran.stdout, ran.stderr) == (status, out, "")
-
-
-def test_closed_input(ingle: Any) -> None:
-    ran = redirected(ingle, "<&-", "ask", "say:x")
-    assert (ran.returncode, ran.stdout) == (0, "x\n")
-    ran = redirected(ingle, "<&-", "rpc")
-    assert (ran.returncode, ran.stderr) == (2, "ingle: standard input: Bad file descriptor\n")
-
-
-# ---------------------------------------------------------------- failures, for programs
-
-
-@pytest.mark.parametrize(
-    ("argv", "status", "expected"),
-    [
-        (["ask", "--json", "fail:internal"], 1, {"code": "internal", "fault": "daemon", "at": "body.messages"}),
-        (["ask", "--json", "--no-stream", "fail:bad_value"], 4, {"code": "bad_value", "fault": "client"}),
-        (["ask", "--json", "--detach", "fail:bad_value"], 4, {"code": "bad_value", "hint": "do x"}),
-        (["attach", "--json", "r9"], 4, {"code": "no_such_request"}),
-        (["show", "--json", "nobody"], 4, {"code": "no_such_model", "hint": "see `ingle models`", "fault": "client"}),
-        (["load", "nobody", "--json"], 4, {"code": "no_such_model", "message": "no model 'nobody'"}),
-        (["show", "--json"], 2, {"code": "usage", "message": "show: MODEL is missing", "fault": "client"}),
-        (["xyzzy", "--json"], 2, {"code": "usage"}),
-        (["ask", "--json", "-f", "/nowhere"], 2, {"code": "usage", "message": "/nowhere: No such file or directory"}),
-        (["ask", "--json", "-f", "/dev/zero"], 4, {"code": "too_large"}),
-        (["--socket", "/nowhere", "ps", "--json"], 3, {"code": "unreachable", "reason": "absent", "fault": "daemon"}),
-    ],
-)
-def test_with_json_a_failure_is_a_line_too(ingle: Any, argv: list[str], status: int, expected: dict[str, Any]) -> None:
-    ran = ingle(*argv)
-    assert ran.returncode == status
-    assert ran.stderr.startswith("ingle: ")
-    (line,) = ran.stdout.splitlines()
-    failed = json.loads(line)
-    assert expected.items() <= failed.items()
-    assert failed["t"] == "failed"
-    assert {"code", "message", "hint", "fault"} <= failed.keys()
-    assert f"ingle: {failed['message']}" in ran.stderr
-
-
-def test_json_is_the_verbs_option_only_where_it_is_one(ingle: Any) -> None:
-    ran = ingle("ask", "-s", "--json", "fail:bad_value")
-    assert (ran.returncode, ran.stdout) == (4, "")
-    assert "unreachable" in ingle("help", "json").stdout
-
-
-def test_a_failure_in_the_middle_is_the_last_line(ingle: Any, daemon: Any) -> None:
-    process = ingle.start("ask", "--json", "forever")
-    said = until(process.stdout.fileno(), b'"chunk"')
-    ingle("cancel", "r1")
-    rest, error = process.communicate(timeout=10)
-    lines = [json.loads(line) for line in (said + rest).splitlines()]
-    assert [line["t"] for line in lines].count("failed") == 1
-    assert (lines[-1]["t"], lines[-1]["code"], lines[-1]["id"]) == ("failed", "cancelled", "r1")
-    assert (process.returncode, error) == (4, b"ingle: cancelled\n")
-
-
-def test_endless_files_are_refused(ingle: Any, folder: Path) -> None:
-    for redirect, argv in (("</dev/zero", ["hi"]), ("", ["-f", "/dev/zero", "hi"])):
-        ran = redirected(ingle, redirect, "ask", *argv)
-        assert (ran.returncode, ran.stdout) == (4, "")
-        assert "the prompt has more than 4194304 bytes" in ran.stderr
-    (folder / "half").write_text("x" * (3 << 20))
-    half = str(folder / "half")
-    ran = ingle("ask", "-f", half, "-f", half)
-    assert (ran.returncode, f"with {half} the prompt has more" in ran.stderr) == (4, True)
-    assert ingle("ask", "-f", half).returncode == 0
-
-
 # ---------------------------------------------------------------- attach to what is left
 
 
@@ -504,49 +331,3 @@ def test_attach_begins_where_the_answer_is_still_held(ingle: Any, daemon: Any) -
     assert ran.stderr == "(the first 18 bytes are no longer held)\n"
     ran = ingle("attach", id, "--offset", "0")
     assert (ran.returncode, ran.stderr) == (4, "ingle: not held (at offset)\nhint: h\n")
-
-
-# ---------------------------------------------------------------- more rpc
-
-
-@pytest.mark.parametrize(
-    ("line", "code"),
-    [
-        ('{"t":"call","verb":"status","ref":[1]}', "bad_value"),
-        ('{"t":"call","verb":"status","ref":"\\ud800"}', "bad_value"),
-        ('{"t":"call","verb":"status","ref":"a"}', "bad_value"),
-        ('{"t":"call","verb":"status","ref":true}', "bad_value"),
-        ('{"t":"call","verb":"status","ref":-1}', "bad_value"),
-        ('{"t":"call","verb":"status","ref":9007199254740992}', "bad_value"),
-        ('{"t":"call","verb":"status","ref":1.0}', "bad_value"),
-        ('{"t":"cancel","id":"x"}', "bad_value"),
-        ('{"t":"credit","id":"x","n":1,"ref":{}}', "bad_value"),
-    ],
-)
-def test_rpc_refuses_a_wrong_ref_and_ends(ingle: Any, daemon: Any, line: str, code: str) -> None:
-    ran = ingle("rpc", input=line + "\n" + '{"t":"call","verb":"status","args":{},"ref":7}')
-    assert (ran.returncode, ran.stderr) == (0, "")
-    _, failed, result = [json.loads(said) for said in ran.stdout.splitlines()]
-    assert (failed["t"], failed["code"], failed["at"], "ref" in failed) == ("failed", code, "ref", False)
-    assert (result["t"], result["ref"]) == ("result", 7)
-    assert [m["ref"] for m in daemon.received if m["t"] in ("call", "cancel")] == [7]
-
-
-def test_rpc_refuses_an_endless_line_and_goes_on(ingle: Any) -> None:
-    call = '{"t":"call","verb":"status","args":{},"ref":7}'
-    ran = ingle(
-        "rpc", input="x" * (25 << 20) + "\n" + call + "\n" + '{"t":"call","ref":8,"x":"' + "x" * (5 << 20) + '"}'
-    )
-    assert (ran.returncode, ran.stderr) == (0, "")
-    _, *said = [json.loads(said) for said in ran.stdout.splitlines()]
-    assert [(m["t"], m.get("code"), m.get("ref")) for m in said if m["t"] == "failed"] == [
-        ("failed", "too_large", None),
-        ("failed", "too_large", 8),
-    ]
-    assert [m["ref"] for m in said if m["t"] == "result"] == [7]
-
-
-def test_rpc_gives_credit_also_to_what_had_none(ingle: Any) -> None:
-    ran = ingle("rpc", input=json.dumps(CHAT | {"ref": 1, "credit": 0}))
-    said = [json.loads(line) for line in ran.stdout.splitlines()]
-    assert "".join(message.get("x", "") for message in said) == TEXT

@@ -24,7 +24,7 @@ from ingle import (
 )
 from ingle.wire.codec import pack
 
-TEXT = "Once upon a tïme there was a fire." * 6
+from tests.client.answers import TEXT
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from ingled.core.control import Control
 from ingled.core.placement import Device, Terms
 from ingled.core.residency import Model, State
 
-from tests.core.test_control import BOB, ROOT, ended, make_ready, only, request
+from tests.core.driven import BOB, ROOT, ended, make_ready, only, request
 
 
 def core(**more: Any) -> Control:

@@ -6,7 +6,7 @@ from ingled.core.control import Control
 from ingled.core.placement import Terms
 from ingled.core.residency import Model, State
 
-from tests.core.test_control import ALICE, ROOT, control, ended, ends, make_ready, only, refusals, request
+from tests.core.driven import ALICE, ROOT, control, ended, ends, make_ready, only, refusals, request
 
 
 def have(core: Control, now: float, *models: Model, also: tuple[str, ...] = ()) -> list[do.Effect]:

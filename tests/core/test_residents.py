@@ -11,7 +11,7 @@ from ingled.core.ladder import Sleep
 from ingled.core.placement import Device, Terms
 from ingled.core.residency import Model, State
 
-from tests.core.test_control import ALICE, BOB, ROOT, ended, ends, make_ready, only, refusals, request
+from tests.core.driven import ALICE, BOB, ROOT, ended, ends, make_ready, only, refusals, request
 
 
 def core(patience: float = 30.0, **models: dict[str, Any]) -> Control:

@@ -8,7 +8,7 @@ from ingled.core.control import Control
 from ingled.core.ladder import Sleep
 from ingled.core.residency import State
 
-from tests.core.test_control import BOB, ROOT, ended, make_ready, only, refusals, request
+from tests.core.driven import BOB, ROOT, ended, make_ready, only, refusals, request
 from tests.core.test_residents import core, gone, news, two_ready
 
 LIGHT_S, DEEP_S = 0.5, 0.8
