@@ -228,6 +228,8 @@ class Core(RuleBasedStateMachine):
             return
         id = data.draw(st.sampled_from(sorted(self.running) or sorted(self.accepted)))
         now = self.tick()
+        if not good:
+            self.held.pop(id, None)  # a worker that says so holds it no more
         self.give(
             on.RunEnded(now, id, "stop", 1, 0, 1, 1.0, None, None)
             if good
