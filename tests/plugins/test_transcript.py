@@ -207,6 +207,21 @@ def test_two_processes_write_whole_lines(folder: Path) -> None:
     assert len(written) == 800 and set(written) == {dated(START).strip()}
 
 
+def test_a_file_that_another_process_puts_aside_meanwhile_costs_no_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(folder, LIMITS._replace(rotate_bytes=100))
+    store.append("a", dated(START, 200), START)
+
+    def comes_too_late(file: int, operation: int) -> None:
+        (folder / "a.jsonl").rename(folder / "a.20270115T080000Z.jsonl")
+
+    monkeypatch.setattr("ingle_plugins.transcript.store.fcntl.flock", comes_too_late)
+    store.append("a", dated(START, 300), START)
+    assert names(folder) == ["a.20270115T080000Z.jsonl", "a.jsonl"]
+    assert (folder / "a.jsonl").read_bytes() == dated(START, 300)
+
+
 # ---------------------------------------------------------------- what goes wrong
 
 

@@ -125,7 +125,11 @@ class Store:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 return  # another process is at it
-            if os.fstat(file).st_ino != os.stat(name, dir_fd=folder, follow_symlinks=False).st_ino:
+            try:
+                there = os.stat(name, dir_fd=folder, follow_symlinks=False).st_ino
+            except FileNotFoundError:
+                there = None
+            if os.fstat(file).st_ino != there:
                 return  # another process has done it
             if self._limits.sync != "never":
                 os.fsync(file)
