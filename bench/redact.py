@@ -4,7 +4,9 @@ Secrets are generated from the formats of three rule sets, gitleaks', CredSweepe
 itself uses: their recall says only that nothing gets lost between rule and placeholder. With `--examples FOLDER` those
 count too that people have written down in rules of the form of Nosey Parker's (`*.yml`), and with `--without FOLDER`
 only where another set has not the same ones.
-Personal data comes from faker, false positives from the lines of Python's standard library.
+Personal data comes from faker, false positives from the lines of Python's standard library, of which
+`bench/redact_truth.py` says what is true. With `--names FOLDER` popular names count, by country, of the data set
+`popular-names-by-country-dataset` (CC0, from Wikipedia's lists), which redact does not use.
 
 None of it is unseen: rules, ranges of numbers and words that are no names were added after looking at what was missed
 or found wrongly here. `docs/decisions/0005-how-redact-finds.md` has what data gave that nobody had looked at.
@@ -12,6 +14,7 @@ or found wrongly here. `docs/decisions/0005-how-redact-finds.md` has what data g
 
 import argparse
 import base64
+import csv
 import importlib
 import pkgutil
 import random
@@ -33,6 +36,9 @@ from ingle_plugins.redact import Options, names
 from ingle_plugins.redact.find import Finder
 from ingle_plugins.redact.options import KINDS
 from ingle_plugins.redact.rules import compiled, entropy, rules
+from ingle_plugins.redact.spans import Span
+
+from bench.redact_truth import true
 
 SEED = 5
 LOCALES = ["en_US", "en_GB", "de_DE", "fr_FR", "es_ES", "it_IT", "pt_BR", "nl_NL", "pl_PL", "sv_SE", "da_DK", "no_NO"]
@@ -41,8 +47,6 @@ HARD = ["ru_RU", "uk_UA", "ro_RO", "tr_TR", "en_IN", "id_ID", "ja_JP", "zh_CN"]
 CARRIERS = ("Why does this fail: {} ?", "I got '{}' from them.", "{}", 'config = "{}"\nand then?')
 NAME_CARRIERS = ("Please write to {} about the offer.", "{} asked for a refund, what now?", "Summarise what {} said.")
 PHONE_CARRIERS = ("Call me: {} today", "Tel.: {}", "You can reach us under {} until noon.", "phone {}")
-TRUE_IN_PROGRAMS = ("email", "ip", "name")
-"""What programs do hold: their authors, and addresses of mail and of the internet."""
 NO_FORMAT = ("ip_public", "private_key", "npm", "keyword")  # these match no token, or only what stands around one
 SECOND = {"np.postgres.1": 2, "np.mongodb.1": 2}
 """Examples: in which group the secret is, where that is not the last."""
@@ -208,7 +212,8 @@ def personal(finder: Finder, number: int) -> None:
         makers: dict[str, tuple[Callable[[], str], tuple[str, ...]]] = {
             "name": (lambda fake=fake: f"{fake.first_name()} {fake.last_name()}", NAME_CARRIERS),  # type: ignore[misc]
             "phone": (fake.phone_number, PHONE_CARRIERS),
-            "email": (fake.email, CARRIERS),
+            "email": (fake.email, CARRIERS),  # at example.com and its like
+            "email elsewhere": (lambda fake=fake: fake.email(safe=False), CARRIERS),  # type: ignore[misc]
             "card": (fake.credit_card_number, CARRIERS),
             "iban": (fake.iban, CARRIERS),
             "ip": (fake.ipv4_public, CARRIERS),
@@ -229,16 +234,47 @@ def personal(finder: Finder, number: int) -> None:
         show(f"{kind}, {len(LOCALES)} locales", found, of, [])
 
 
+def popular(finder: Finder, folder: Path, number: int) -> None:
+    """Print the recall of popular given names with popular surnames of the same country, by country."""
+
+    def read(file: str) -> dict[str, set[str]]:
+        found: dict[str, set[str]] = defaultdict(set)
+        with (folder / file).open(encoding="utf-8-sig", newline="") as lines:
+            for row in csv.DictReader(lines):
+                for name in f"{row['Localized Name']}/{row['Romanized Name']}".split("/"):
+                    if name[:1].isupper():
+                        found[row["Country"]].add(name.strip())
+        return found
+
+    given, surnames = read("common-forenames-by-country.csv"), read("common-surnames-by-country.csv")
+    some, count, total = random.Random(SEED), 0, 0
+    print(f"\n{'popular names by country':<38}{'made':>7}{'recall':>9}   missed, for example")
+    for country in sorted(given.keys() & surnames.keys()):
+        first, last = sorted(given[country]), sorted(surnames[country])
+        if min(len(first), len(last)) < FEWEST:
+            continue
+        values = [f"{some.choice(first)} {some.choice(last)}" for _ in range(number)]
+        texts = [NAME_CARRIERS[place % len(NAME_CARRIERS)].format(value) for place, value in enumerate(values)]
+        misses = [value for text, value in zip(texts, values, strict=True) if not hidden(finder, text, value)]
+        count, total = count + number - len(misses), total + number
+        show(f"  {country}", number - len(misses), number, misses)
+    show("all", count, total, [])
+
+
+FEWEST = 5
+"""Names that a country has at least, to be counted."""
+
+
 def only(kind: str) -> Finder:
     """Return a finder of one kind."""
     return Finder(msgspec.structs.replace(Options(), **{each: each == kind for each in KINDS}))
 
 
 def false_positives(shown: bool) -> None:
-    """Print how many lines of the standard library have something that redact would take out, whatever it is."""
+    """Print how many lines of the standard library have something that redact would take out, and has it wrongly."""
     library = Path(sysconfig.get_paths()["stdlib"])
     texts: dict[str, list[str]] = {"without its tests": [], "its tests": []}
-    for path in library.rglob("*.py"):
+    for path in sorted(library.rglob("*.py")):
         if not {"site-packages", "dist-packages"} & set(path.parts):
             inside = path.relative_to(library).parts
             tests = inside[0] in ("test", "idlelib") or "test" in inside or "tests" in inside
@@ -247,26 +283,35 @@ def false_positives(shown: bool) -> None:
         lines = sum(text.count("\n") for text in each)
         size = sum(map(len, each))
         print(f"\nstandard library, {part}: {lines} lines, {size // 1000} kB")
-        print(f"{'kind':<10}{'lines':>7}{'of all':>10}{'us/kB':>8}   most frequent")
-        places: dict[str, set[tuple[int, int]]] = {kind: set() for kind in KINDS}
-        for kind, flagged in places.items():
+        print(f"{'kind':<10}{'lines':>7}{'of all':>10}{'wrong':>7}{'of all':>10}{'us/kB':>8}   wrong, most frequent")
+        places: set[tuple[int, int]] = set()
+        wrong: set[tuple[int, int]] = set()
+        for kind in KINDS:
             finder = only(kind)
-            finder.find("warm up: key = 1")
-            found: Counter[str] = Counter()
+            finder.find("warm up: key = 1, Anna Schmidt, +49 30 901820")
             start = time.perf_counter()
-            for number, text in enumerate(each):
-                for span in finder.find(text):
-                    found[text[span.start : span.end]] += 1
-                    flagged.add((number, text.count("\n", 0, span.start)))
+            spans = [(number, text, span) for number, text in enumerate(each) for span in finder.find(text)]
             micros = (time.perf_counter() - start) / size * 1e9
-            most = [text for text, _ in found.most_common(None if shown else 4)]
-            print(f"{kind:<10}{len(flagged):>7}{len(flagged) / lines:>10.4%}{micros:>8.1f}   {most}")
-        every = len(set().union(*places.values()))
-        print(
-            f"{'all':<10}{every:>7}{every / lines:>10.4%}            persons and addresses that are real ones included"
-        )
-        rest = len(set().union(*(flagged for kind, flagged in places.items() if kind not in TRUE_IN_PROGRAMS)))
-        print(f"{'the rest':<10}{rest:>7}{rest / lines:>10.4%}            without {', '.join(TRUE_IN_PROGRAMS)}")
+            found = {(number, text.count("\n", 0, span.start)) for number, text, span in spans}
+            no = [(number, text, span) for number, text, span in spans if not true(kind, *with_around(text, span))]
+            untrue = {(number, text.count("\n", 0, span.start)) for number, text, span in no}
+            most = Counter(text[span.start : span.end] for _, text, span in no).most_common(None if shown else 4)
+            print(
+                f"{kind:<10}{len(found):>7}{len(found) / lines:>10.4%}{len(untrue):>7}{len(untrue) / lines:>10.4%}"
+                f"{micros:>8.1f}   {[text for text, _ in most]}"
+            )
+            places |= found
+            wrong |= untrue
+        print(f"{'all':<10}{len(places):>7}{len(places) / lines:>10.4%}{len(wrong):>7}{len(wrong) / lines:>10.4%}")
+    print("What tests have is invented; only rules were asked whether it is true.")
+
+
+def with_around(text: str, span: Span) -> tuple[str, str]:
+    """Return what was found, and its line and the ones before and behind without it."""
+    first = text.rfind("\n", 0, max(text.rfind("\n", 0, span.start), 0)) + 1
+    end = text.find("\n", span.end)
+    last = text.find("\n", end + 1) if end >= 0 else -1
+    return text[span.start : span.end], text[first : span.start] + text[span.end : last if last >= 0 else len(text)]
 
 
 def start_up() -> None:
@@ -319,7 +364,11 @@ def main() -> None:
     parser.add_argument("--show", action="store_true", help="show everything that is found in the standard library")
     parser.add_argument("--examples", type=Path, help="folder of rules in the form of Nosey Parker's, with examples")
     parser.add_argument("--without", type=Path, help="folder of another such set: what it has too does not count")
+    parser.add_argument("--names", type=Path, help="folder of a data set of popular names by country")
     options = parser.parse_args()
+    if options.names:
+        popular(only("name"), options.names, options.number)
+        return
     if options.examples:
         examples(Finder(Options()), options.examples, options.without)
         return

@@ -5,11 +5,14 @@ python-stdnum, phonenumbers and the standard library know.
 """
 
 import ipaddress
+import unicodedata
 from collections.abc import Iterator, Sequence
 
 from ingle_plugins.redact.rules import compiled
 from ingle_plugins.redact.spans import Span
 
+NUMERALS = {ord(sign): str(unicodedata.digit(sign)) for sign in map(chr, range(128, 0x11000)) if sign.isdecimal()}
+"""The digits of other scripts, such as Bengali's."""
 LOCAL = r"[\p{L}\p{N}.!#$%&'*+/=?^_`{|}~-]{1,64}$"
 DOMAIN = r"^(?:[\p{L}\p{N}](?:[\p{L}\p{N}-]{0,61}[\p{L}\p{N}])?\.){1,8}(?:xn--[A-Za-z0-9-]{2,59}|\p{L}{2,63})"
 DIGITS = r"\b[0-9](?:[ -]?[0-9]){11,}\b"
@@ -27,16 +30,24 @@ CUE = (
 CUES = rf"{CUE}\W{{0,12}}(?:\w{{1,12}}\W{{1,3}}){{0,3}}$"
 GROUPED = r"^(?:\([0-9]{2,5}\)[ /-]?|[0-9]{2,5}[ /.-])[0-9]{2,8}(?:[ .-][0-9]{2,5}){0,4}(?: ?(?:x|ext).*)?$"
 NORTH_AMERICAN = r"^(?:1[ .-])?(?:\([0-9]{3}\) ?|[0-9]{3}[.-])[0-9]{3}[ .-][0-9]{4}(?: ?(?:x|ext).*)?$"
+DATE = r"\b(?:19|20)[0-9]{2}-[01][0-9]-[0-3][0-9]\b"
 NO_PHONE = (
     r"^(?:[0-9]{1,2}[-./ ][0-9]{1,2}[-./ ][0-9]{4}|[0-9]{4}[-./][0-9]{1,2}[-./][0-9]{1,2}"  # dates
     r"|(?:19|20)[0-9]{2}[-/](?:19|20)?[0-9]{2}$|[0-9]+\.[0-9]+$|0?1234567)"  # years, fractions, 0123456789
 )
 AROUND = 60
-"""Characters before a number in which a word may say that it is a telephone's."""
+"""Characters before a number in which a word may say that it is a telephone's, or is none."""
+COUNTED = (
+    r"(?:(?i:\b(?:sections?|chapter|clause|version|release|bugs?|issues?|pep|rfc)|§)[ #(=-]{0,3}"
+    r"|\b(?:ISO|IEC|IEEE|DIN)(?:[-/ ][A-Z]{1,4})?[ -]?)$"
+)
+"""Behind this a number is that of a standard, a part of a text or a version."""
+JOINED = r"(?:[A-Za-z]-|[0-9][eE]\+|[0-9)\]] ?\+ )$"
+"""Behind this a number is a part of a name (CVE-2019-9740), an exponent or a summand (1 + 2)."""
 
 
 def find_emails(text: str) -> Iterator[Span]:
-    """Yield where addresses of mail stand."""
+    """Yield where addresses of mail stand, also at `example.com`, before which a name may be a true one."""
     at = text.find("@")
     while at >= 0:
         domain = compiled(DOMAIN).search(text[at + 1 : at + 256])
@@ -52,6 +63,7 @@ def find_cards(text: str) -> Iterator[Span]:
     """Yield where numbers of payment cards stand: an issuer's prefix, its length, and Luhn's digit."""
     from stdnum import luhn
 
+    text = latin_numerals(text)
     for match in compiled(DIGITS).finditer(text):
         groups = [found.span() for found in compiled(r"[0-9]+").finditer(match.group())]
         for first, (start, _) in enumerate(groups):  # other numbers may stand directly before and behind
@@ -65,6 +77,11 @@ def find_cards(text: str) -> Iterator[Span]:
 
 
 CARD_GROUPS = 7
+
+
+def latin_numerals(text: str) -> str:
+    """Return the text with 0 to 9 for the digits of all scripts, each in its place."""
+    return text.translate(NUMERALS) if compiled(r"[^\P{Nd}0-9]").search(text) else text
 
 
 def issued(digits: str) -> bool:
@@ -107,6 +124,8 @@ def find_addresses(text: str) -> Iterator[Span]:
             start, end = match.span()
             if goes_on(text[max(0, start - 1) : start], text[end : end + 2], sign):
                 continue
+            if compiled(COUNTED).search(text[max(0, start - AROUND) : start]):
+                continue
             try:
                 address = ipaddress.ip_address(match.group())
             except ValueError:
@@ -131,24 +150,36 @@ def find_phones(text: str, regions: Sequence[str]) -> Iterator[Span]:
     A number with its country's code must be possible there, and any other possible in one of the regions: with a word
     before it that says so, or if it is written as only telephone numbers are, or if it begins with 0 and is in use.
     """
+    text = latin_numerals(text)
     cues, some = compiled(CUES), compiled(CUE).search(text) is not None
     for match in compiled(PHONE).finditer(text):
         number, start = match.group(), match.start()
-        cue = some and cues.search(text[max(0, start - AROUND) : start]) is not None
-        if not cue and number[0] != "0" and number.isdigit():
+        before = text[max(0, start - AROUND) : start]
+        cue = some and cues.search(before) is not None
+        if not cue and ((number[0] != "0" and number.isdigit()) or belongs(number, before)):
             continue  # a plain number: tables are full of them
+        if compiled(DATE).search(number):
+            continue
         for _ in range(MOST_GROUPS):  # other numbers may stand directly behind
             if is_phone(number, cue, regions):
                 yield Span(start, start + len(number), "phone")
                 break
             shorter = compiled(LAST_GROUP).search(number)
-            if shorter is None or not (cue or number.startswith(("+", "(+"))):
+            if shorter is None or compiled(FRACTION).search(number) or not (cue or number.startswith(("+", "(+"))):
                 break
             number = number[: shorter.start()]
 
 
 LAST_GROUP = r"[ ./()-]+[0-9]+[^0-9]*$"
 MOST_GROUPS = 5
+FRACTION = r"^\+[0-9]+\.[0-9]+$"
+
+
+def belongs(number: str, before: str) -> bool:
+    """Tell whether what stands before a number makes it a part of something else."""
+    if number[0] == "+":
+        return compiled(JOINED).search(before + number[: len(number) - len(number.lstrip("+ "))]) is not None
+    return compiled(JOINED).search(before) is not None or compiled(COUNTED).search(before) is not None
 
 
 def is_phone(number: str, cue: bool, regions: Sequence[str]) -> bool:

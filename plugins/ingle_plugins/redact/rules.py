@@ -144,10 +144,12 @@ def find_random(text: str, threshold: float) -> Iterator[Span]:
 
     That is as much entropy as asked for, in letters of both cases and digits; or, with ONE_CASE less, in at least 24
     letters of one case and digits. A hexadecimal number alone is none: hashes of files and commits are no secrets.
-    A word of n characters has at most log2(n) bits, so 24 characters reach 4.58 at most.
+    A word of n characters has at most log2(n) bits, so 24 characters reach 4.58 at most. Alphabets are no secrets.
     """
     for match in compiled(TOKEN).finditer(text):
         word = match.group()
+        if compiled(ALPHABET).search(word):
+            continue
         digits, lower, upper = (sum(map(test, word)) for test in (str.isdigit, str.islower, str.isupper))
         if lower and upper:
             least = threshold
@@ -159,5 +161,6 @@ def find_random(text: str, threshold: float) -> Iterator[Span]:
             yield Span(match.start(), match.end(), "secret")
 
 
+ALPHABET = r"(?i)abcdefghij|0123456789[a-f]"
 HEXADECIMAL = r"(?i)^[0-9a-f]+$"
 ONE_CASE = 0.6
