@@ -42,7 +42,10 @@ def test_the_list(ingle: Any, daemon: Any) -> None:
         ({"t": "request", "op": "chat", "body": {"messages": [{"role": "user", "content": [
             {"type": "text", "text": "h"}, {"type": "text", "text": "i"}]}]}},
          "prompt", {"messages": [{"role": "user", "content": "hi"}]}),
-        ({"prompt": "hi"}, "prompt", {"messages": [{"role": "prompt", "content": "hi"}]}),
+        ({"prompt": "hi"}, "prompt",
+         {"messages": [{"role": "prompt", "content": "hi"}], "call": {"op": "complete"}}),
+        ({"prompt": "hi", "call": {"model": "m"}}, "prompt",
+         {"messages": [{"role": "prompt", "content": "hi"}], "call": {"op": "complete", "model": "m"}}),
         ({"answer": {"text": "x"}, "call": {"model": "m"}, "more": 1}, "answer",
          {"answer": {"text": "x"}, "call": {"model": "m"}}),
         ({"text": "x"}, "chunk", None),

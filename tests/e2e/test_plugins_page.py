@@ -63,6 +63,9 @@ def test_a_plugin_is_active_when_it_is_saved(tmp_path: Path) -> None:
             time.sleep(0.05)
         done = client.read(client.ask("hi"))[1]
         assert [(one["name"], one["verdict"]) for one in done["hooks"]] == [("brief", "changed")]
+        for example in ('{"messages": [{"role": "user", "content": "hi"}]}', '{"prompt": "hi"}'):
+            tried = daemon.cli("hooks", "test", "brief", input=example)
+            assert (tried.returncode, "brief at prompt: changed" in tried.stdout) == (0, True), tried.stdout
 
 
 def test_what_the_page_says_of_failures(tmp_path: Path) -> None:

@@ -120,7 +120,11 @@ def _example(given: Given) -> tuple[str, Message]:
     if isinstance(value, dict) and isinstance(value.get("body"), dict):  # a request as the protocol has it
         value = value["body"]
     if isinstance(value, dict) and isinstance(value.get("prompt"), str):
-        value = value | {"messages": [{"role": "prompt", "content": value["prompt"]}]}
+        call = value.get("call")
+        value = value | {
+            "messages": [{"role": "prompt", "content": value["prompt"]}],
+            "call": {"op": "complete"} | (call if isinstance(call, dict) else {}),
+        }
     if not isinstance(value, dict) or not SUBJECTS.keys() & value.keys():
         raise Usage("hooks test: standard input has nothing to show to a hook", _SHAPE)
     subject = next(key for key in SUBJECTS if key in value)
