@@ -5,6 +5,7 @@ python -m bench.ember.evaluate [--model FOLDER] [--json FILE] [--card FILE]     
 
 import argparse
 import json
+import os
 import random
 import re
 from collections.abc import Callable, Sequence
@@ -132,6 +133,7 @@ def ask(folder: Path, requests: Sequence[str]) -> list[str]:
     """Return the greedy answers of the model in a folder, in one start of vLLM."""
     from ingled.worker.environment import set_environment
 
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # who asks for figures wants to find them
     set_environment()
     from vllm import LLM, SamplingParams
 
