@@ -38,6 +38,7 @@ RUNTIME = (
     "uvicorn[standard]",
     # ours, see pyproject.toml
     "google-re2>=1.1.20250722",
+    "jeepney>=0.9",
     "mimesis>=18",
     "msgpack>=1.1",
     "msgspec>=0.19",

@@ -45,8 +45,8 @@ TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 
 # What ingle and its shipped plugins need themselves; vLLM's own needs are vLLM's to say where pip resolves them.
 OURS = (
-    "cffi", "cryptography", "google-re2", "mimesis", "msgpack", "msgspec", "phonenumbers", "pluggy", "pycparser",
-    "python-stdnum", "pyzmq", "tree-sitter", "tree-sitter-bash", "watchdog",
+    "cffi", "cryptography", "google-re2", "jeepney", "mimesis", "msgpack", "msgspec", "phonenumbers", "pluggy",
+    "pycparser", "python-stdnum", "pyzmq", "tree-sitter", "tree-sitter-bash", "watchdog",
 )  # fmt: skip
 
 SYSTEMD_REQUIREMENT = "systemd-python==235"

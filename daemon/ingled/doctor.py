@@ -99,6 +99,18 @@ def gpus(root: Path = Path("/")) -> Iterator[Finding]:
         yield Finding("gpu", "warning", "the installed vLLM is the CPU build: the GPUs are not used", remedy)
 
 
+def suspending(state: str, why: str, *, loses: bool) -> Finding:
+    """Say what becomes of models when the machine is suspended; `state` and `why` are the daemon's, `loses` of GPUs."""
+    keeps = "" if loses else ", and nothing of them is lost"
+    if state in ("ready", "suspending"):
+        return Finding("suspend", "good", f"models are made ready when the machine is suspended{keeps}")
+    if state == "off":
+        return Finding("suspend", "good", f"the daemon does not listen: {why}{keeps}")
+    text = f"the daemon cannot make models ready when the machine is suspended: {why}{keeps}"
+    remedy = "install polkit, or load NVIDIA's driver with NVreg_PreserveVideoMemoryAllocations=1"
+    return Finding("suspend", "warning" if loses else "good", text, remedy if loses else "")
+
+
 def memory(config: Config, taken: int) -> Iterator[Finding]:
     """Look at RAM."""
     try:

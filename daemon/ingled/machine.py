@@ -103,6 +103,14 @@ def _stat(path: Path, key: str) -> int:
     return 0
 
 
+def saves_gpus(root: Path = Path("/")) -> bool:
+    """Return whether the driver saves what is in the memory of NVIDIA GPUs while the machine is suspended."""
+    with contextlib.suppress(OSError):
+        lines = (root / "proc/driver/nvidia/params").read_text().splitlines()
+        return "PreserveVideoMemoryAllocations: 1" in (line.strip() for line in lines)
+    return False
+
+
 def shared_memory(root: Path = Path("/")) -> tuple[int, int]:
     """Return size and free space of `/dev/shm`, in bytes. Raises OSError."""
     found = os.statvfs(root / "dev/shm")

@@ -11,15 +11,19 @@ from ingled.core import events as on
 from ingled.core.accounts import ADMIN, Caller, Class, Rights
 from ingled.core.control import Control
 from ingled.core.desk import Limits
+from ingled.core.events import Survival
 from ingled.core.fairness import PATIENCE_S as PATIENCE_OF_ALL
 from ingled.core.ladder import Sleep
 from ingled.core.placement import Device, Terms
 from ingled.core.requests import Stage
-from ingled.core.residency import MOVING, Model, State
+from ingled.core.residency import CHANGING, MOVING, Model, State
 from ingled.core.residents import PRESENT
 from msgspec import Raw
 
 NAMES = ("a", "b", "c")
+AGAIN = on.SuspendEnds | on.RequestsMissed | on.NurseryAttached | on.WorkerAsleep
+"""What an order that was lost is given again for."""
+BEGUN = do.RunRequest | do.BeginRequest | do.StartWorker | do.WakeWorker
 GIB = 1 << 30
 PATIENCE_S = 3.0
 PLACES = {"a": 2, "b": 0, "c": 1}
@@ -56,6 +60,8 @@ class Core(RuleBasedStateMachine):
         self.held: dict[str, int] = {}
         self.answers: set[int] = set()
         self.refs = 0
+        self.suspends: Survival | None = None
+        self.allowed = False
         self.calls: set[int] = set()
         self.callers: dict[int, int] = {}
 
@@ -65,6 +71,9 @@ class Core(RuleBasedStateMachine):
         absent = {model.name for model in models if model.state not in PRESENT or model.asleep}
         effects = self.core.handle(event)
         self.check_memory(absent)
+        if self.suspends is Survival.LOST and not isinstance(event, AGAIN):
+            begun = [one for one in effects if isinstance(one, BEGUN)]
+            assert not begun, "nothing is begun while the machine is about to be suspended"
         again: list[on.Event] = []
         for effect in effects:
             match effect:
@@ -113,7 +122,7 @@ class Core(RuleBasedStateMachine):
                     self.starts.append(effect.model)
                 case do.SetTimer(("restart", name), _):
                     self.restarts.add(name)
-                case do.SetTimer(("place" | "ttl" as kind, name), at):
+                case do.SetTimer(("place" | "ttl" | "suspend" as kind, name), at):
                     self.timers[f"{kind} {name}"] = at
                 case do.StopWorker():
                     model = self.core.models[effect.model]
@@ -124,6 +133,14 @@ class Core(RuleBasedStateMachine):
                     assert int(worker) not in self.running.values(), "a busy model is put to sleep"
                 case do.WakeWorker(name, _):
                     assert self.core.models[name].state is State.WAKING
+                case do.CheckWorker(name, worker):
+                    assert self.core.models[name].state is State.CHECKING
+                    assert int(worker) not in self.running.values(), "a busy model is looked at"
+                case do.AllowSuspend():
+                    self.allowed = True
+                    if self.suspends is Survival.LOST and not self.core.draining:
+                        there = [one for one in self.core.models.values() if one.state in PRESENT and one.pid]
+                        assert all(one.state is State.SLEEPING for one in there), "its memory would be lost"
                 case do.ClearTimer(("restart", name)):
                     self.restarts.discard(name)
         for more in again:
@@ -136,7 +153,7 @@ class Core(RuleBasedStateMachine):
         if absent & {model.name for model in present if model.state in (State.LOADING, State.WAKING)}:
             assert budget is not None
             assert sum(model.sleep.left if model.asleep else model.terms.need for model in present) <= budget
-        assert sum(model.state in MOVING for model in present) <= 1
+        assert sum(model.state in CHANGING for model in present) <= 1
 
     def tick(self) -> float:
         self.now += 0.25
@@ -288,6 +305,18 @@ class Core(RuleBasedStateMachine):
             self.restarts.discard(model)
             self.give(on.TimerFired(self.tick(), ("restart", model)))
 
+    @rule(memory=st.sampled_from(Survival))
+    def suspend(self, memory: Survival) -> None:
+        if self.suspends is None:
+            self.suspends, self.allowed = memory, False
+            self.give(on.SuspendBegins(self.tick(), memory, 5.0))
+
+    @rule()
+    def resume(self) -> None:
+        """Also before it was allowed: logind waits for nobody for ever."""
+        now, self.suspends = self.tick(), None
+        self.give(on.SuspendEnds(now))
+
     @rule(model=models, pinned=st.booleans())
     def pin(self, model: str, pinned: bool) -> None:
         self.give(on.PinAsked(self.tick(), Caller(1, "uid:1", ADMIN), 0, model, pinned))
@@ -324,9 +353,11 @@ class Core(RuleBasedStateMachine):
             if record.stage is Stage.QUEUED:
                 waits = model.state in (*MOVING, State.STOPPING) or record.model in self.restarts
                 busy = model.state is State.READY and self.core.requests.turns[record.model].taken
-                assert waits or self.hopeful(record.model) or model.closed or busy
+                held_up = self.core.residents.suspension.holds
+                assert waits or self.hopeful(record.model) or model.closed or busy or held_up
                 assert self.held.get(record.id) == (None if record.worker is None else int(record.worker))
-                assert model.state is not State.READY or record.worker == model.worker, "a death would lose it"
+                there = model.state is not State.READY or record.worker == model.worker
+                assert there or held_up, "a death would lose it"
             if record.stage is Stage.RUNNING:
                 assert record.id in self.running
                 assert model.state in (State.READY, State.STOPPING)
@@ -350,7 +381,7 @@ class Core(RuleBasedStateMachine):
             assert set(turns.waiting) == {r.id for r in records if r.stage is Stage.QUEUED and r.model == name}
             assert set(turns.running) == {r.id for r in records if r.stage is Stage.RUNNING and r.model == name}
             assert {one.id for one, _ in turns.positions()} == set(turns.waiting)
-            if model.state is not State.READY or model.closed:
+            if model.state is not State.READY or model.closed or self.core.residents.suspension.holds:
                 continue
             assert turns.next(self.last) is None
             if not places:
@@ -387,7 +418,7 @@ class Core(RuleBasedStateMachine):
         for name, _, ref, _ in self.core.workers._loads:
             model = self.core.models[name]
             waits = model.state in (*MOVING, State.STOPPING) or name in self.restarts or self.hopeful(name)
-            assert waits, f"call {ref} waits for a model that is {model.state}"
+            assert waits or self.core.residents.suspension.holds, f"call {ref} waits for a model that is {model.state}"
         sleepers = self.core.residents.sleepers
         assert not sleepers.due or any(one.state in MOVING for one in self.core.models.values())
         assert all(self.core.models[name].state is State.DOZING or name in sleepers.due for name, *_ in sleepers._calls)
@@ -453,6 +484,16 @@ class Sleepy(Core):
         self.comes_up(model)
         self.sleep(model, 1, level)
 
+    @rule(model=models, memory=st.sampled_from([Survival.LOST, Survival.LOST, Survival.SAVED]), well=st.booleans())
+    def comes_up_is_asked_and_the_machine_is_suspended(self, model: str, memory: Survival, well: bool) -> None:
+        self.request(model, 2, True, 0, WHO[0])
+        self.comes_up(model)
+        self.suspend(memory)
+        if well:
+            self.time_passes(5.0)
+            self.what_moves_has_moved(True)
+            self.what_moves_has_moved(True)
+
     @rule(well=st.sampled_from([True, True, True, False]))
     def what_moves_has_moved(self, well: bool) -> None:
         for model in list(self.core.models.values()):
@@ -461,7 +502,7 @@ class Sleepy(Core):
                 self.give(on.SleepFailed(self.tick(), name, pid, "bad"))
             elif state is State.DOZING:
                 self.give(on.WorkerAsleep(self.tick(), name, pid, model.level, GIB))
-            elif state is State.WAKING:
+            elif state in (State.WAKING, State.CHECKING):
                 self.give(on.WorkerReady(self.tick(), name, pid, PLACES[name]))
 
 

@@ -25,6 +25,7 @@ RULES = {
     "ingled.core": PURE,
     "ingled.link": PURE,
     "ingled.broker": ("pluggy", "ingled.worker", "ingled.nursery", "ingle_plugins", *HEAVY),
+    "ingled.broker.run": ("jeepney", "pluggy", "ingled.worker", "ingled.nursery", "ingle_plugins", *HEAVY),
     "ingled.line": ("zmq", "asyncio", "pluggy", "ingled.broker", "ingled.core", *HEAVY),
     "ingled.hooks": (
         "zmq",
@@ -47,7 +48,10 @@ RULES = {
 # Modules of a part that must obey the part's rule as well, because the part itself may import little.
 SUBMODULES = ("ingled.core", "ingled.broker", "ingled.hooks", "ingle.cli")
 
-PROGRAM = """
+OPTIONAL = ("jeepney",)
+"""What an installation may lack: the modules that need it are imported only where it is there."""
+
+PROGRAM = f"""
 import importlib, pkgutil, sys
 part, deep, banned = sys.argv[1], sys.argv[2] == "deep", sys.argv[3:]
 sys.modules.update(dict.fromkeys(banned))
@@ -55,7 +59,11 @@ module = importlib.import_module(part)
 if deep:
     for found in pkgutil.walk_packages(module.__path__, part + "."):
         if not found.name.endswith(".__main__"):
-            importlib.import_module(found.name)
+            try:
+                importlib.import_module(found.name)
+            except ModuleNotFoundError as error:
+                if error.name not in {OPTIONAL}:
+                    raise
 """
 
 

@@ -1,5 +1,7 @@
 """`ingle status`: how the daemon is."""
 
+from typing import Any
+
 from ingle.bytesize import spell
 from ingle.cli.grammar import JSON, Given, Verb
 from ingle.cli.output import duration, print_json, print_line, text_of
@@ -27,6 +29,8 @@ def run(given: Given) -> int:
         f"clients   {text_of(status.get('connections'))} connected, {text_of(status.get('sessions'))} sessions",
         f"nursery   {text_of(nursery.get('state'))}, pid {text_of(nursery.get('pid'))}",
     ]
+    if suspend := status.get("suspend"):
+        lines.append(f"suspend   {_suspend(suspend)}")
     if daemon.get("config_problem"):
         lines.append(f"config    the last reload changed nothing: {daemon['config_problem']}")
     if any(dropped.values()):
@@ -34,6 +38,20 @@ def run(given: Given) -> int:
     for text in lines:
         print_line(text)
     return 0
+
+
+SUSPEND = {
+    "off": "the daemon does not listen",
+    "unavailable": "the daemon does not hear of it",
+    "listening": "the daemon hears of it, and cannot delay it",
+    "ready": "models are made ready for it",
+    "suspending": "the machine is about to be suspended",
+}
+
+
+def _suspend(suspend: dict[str, Any]) -> str:
+    why = f": {suspend['why']}" if suspend.get("why") else ""
+    return f"{SUSPEND.get(suspend['state'], suspend['state'])}{why}"
 
 
 def _counts(counts: dict[str, int], names: tuple[str, ...]) -> str:

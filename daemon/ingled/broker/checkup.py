@@ -8,6 +8,7 @@ from ingle.wire.schema import Result
 from msgspec import Struct
 
 from ingled.broker.front import Connection
+from ingled.core.events import Survival
 
 if TYPE_CHECKING:
     from ingled.broker.shell import Shell
@@ -16,16 +17,18 @@ if TYPE_CHECKING:
 
 def doctor(shell: "Shell", connection: Connection, ref: int, args: Struct) -> None:
     """Answer when everything has been looked at."""
-    from ingled.doctor import Verdict, examine
+    from ingled.doctor import Verdict, examine, suspending
 
     number, needs = connection.number, shell.needs
     verdicts = {name: Verdict(needs.problems.get(name), needs.need(name).bytes) for name in shell.specs}
+    suspend = suspending(shell.suspend.state, shell.suspend.why, loses=needs.survival() is Survival.LOST)
 
     def looked(done: "asyncio.Future[list[Finding]]") -> None:
         error = done.exception()
         if error is not None:
             shell.front.fail(number, ref, "internal", f"the check failed: {error!r}", "please report it")
         else:
-            shell.front.send(number, Result(ref, {"findings": [asdict(one) for one in done.result()]}))
+            findings = [asdict(one) for one in [*done.result(), suspend]]
+            shell.front.send(number, Result(ref, {"findings": findings}))
 
     shell.loop.run_in_executor(None, examine, shell.config, verdicts, needs.taken).add_done_callback(looked)

@@ -178,11 +178,17 @@ class LinkFront:
 
     def sleep(self, worker: str, level: int) -> None:
         """Have a worker's engine sleep."""
+        self._tell(worker)  # what is taken back from it
         self._to(worker, link.Sleep(level))
 
     def wake(self, worker: str) -> None:
         """Have a worker's engine wake."""
         self._to(worker, link.Wake())
+
+    def check(self, worker: str) -> None:
+        """Have a worker see that its engine answers as before."""
+        self._tell(worker)  # what is taken back from it
+        self._to(worker, link.Check())
 
     def start(self, model: str, devices: Sequence[int], visible: bool) -> None:
         """Have the nursery fork a worker on these devices, which are GPUs if they are to be `visible` alone.

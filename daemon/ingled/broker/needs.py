@@ -17,6 +17,7 @@ from ingled.broker.link_front import LinkFront, Worker
 from ingled.broker.pressure import Pressure
 from ingled.config import Config
 from ingled.core import events as on
+from ingled.core.events import Survival
 from ingled.core.ladder import Sleep
 from ingled.core.need import Measured, Need, Parts, known
 from ingled.core.placement import Device
@@ -232,7 +233,8 @@ class Needs:
             self._tell_sleep(worker.model, worker.asleep.info)
 
     def _sleep_failed(self, worker: Worker, reason: str) -> None:
-        if worker.model in self._specs and not self._unread:
+        model = self._models.get(worker.model)
+        if worker.model in self._specs and not self._unread and not (model and model.suspended):
             self.ledger.cannot_sleep(self._key(worker.model, self._specs[worker.model]), reason)
 
     def _tell_sleep(self, name: str, info: link.Info) -> None:
@@ -256,6 +258,12 @@ class Needs:
     def several_gpus(self) -> bool:
         """Return whether a worker is to see those GPUs alone that it is started on."""
         return self._on_gpus and self._count > 1
+
+    def survival(self) -> Survival:
+        """Return what becomes of the memory in which models are while the machine is suspended."""
+        if not self._on_gpus:
+            return Survival.STAYS
+        return Survival.SAVED if machine.saves_gpus() else Survival.LOST
 
     @property
     def taken(self) -> int:

@@ -129,7 +129,7 @@ def _value(
 def _word(decision: Decision | None, found: link.Planned, model: Model, changed: bool) -> tuple[str, bool | None]:
     if found.reason is not None:
         return "refused", False
-    if not changed and model.state in (State.READY, State.LOADING, State.WAKING):
+    if not changed and model.state in (State.READY, State.LOADING, State.WAKING, State.CHECKING):
         return "resident", True
     if decision is None:
         return "unknown", None

@@ -116,6 +116,7 @@ def _apply(shell: "Shell", new: Config, found: Changes) -> None:
     limits = Limits(queue=daemon.queue, keep_s=daemon.keep, keep_bytes=daemon.keep_bytes)
     shell.dispatch(on.SettingsChanged(shell.loop.time(), limits, rules, daemon.patience))
     shell.workers.live_by(lease(shell.config))
+    shell.suspend.use(daemon.suspend)
     _apply_models(shell, old, found)
     if any(key.startswith(("plugins.", "daemon.plugin_")) for key in found.now):
         shell.hosts.reconfigure(shell.config.setup)

@@ -147,6 +147,7 @@ async def _serve(config: Config, place: Place, secret: str, inherited: int | Non
     tasks.start(_watch_silence(shell))
     if (limit := service.watchdog_s()) is not None:
         tasks.start(_feed_watchdog(limit / 3))
+    shell.suspend.use(config.daemon.suspend)
     tasks.start(keep_looking(shell))
     allowances = Allowances(shell.control.desk.quotas, shell.needs.ledger, loop)
     tasks.start(allowances.keep_writing())
@@ -165,6 +166,7 @@ async def _serve(config: Config, place: Place, secret: str, inherited: int | Non
     if not shell.handed_over:
         service.notify("STATUS=stopping workers and nursery", f"EXTEND_TIMEOUT_USEC={3 * STOP_S * 1e6:.0f}")
         await _stop_all(shell)
+    shell.suspend.close()
     allowances.write()
     popularity.write()
     await shell.needs.close()

@@ -25,6 +25,7 @@ from ingled.broker.people import People
 from ingled.broker.place import Place
 from ingled.broker.reload import Files
 from ingled.broker.subscriptions import Subscriptions
+from ingled.broker.suspend import Suspend
 from ingled.broker.tasks import Tasks
 from ingled.broker.timers import Key, Timers
 from ingled.broker.waiting_room import WaitingRoom, Waits
@@ -159,6 +160,7 @@ class Shell:
                 loop, config.runtime, config.engine, own_socket, self._nursery_was_ready, self._nursery_failed
             )
         self.needs = Needs(config, self.specs, loop, self.workers, self.control.models, self.dispatch)
+        self.suspend = Suspend(loop, self.dispatch, self.needs.survival)
         self.waiting_room = WaitingRoom(config.runtime)
         self.on_model: Callable[[], None] = lambda: None
         """Is called when a model has another state."""
@@ -293,6 +295,10 @@ class Shell:
                 self.workers.sleep(effect.worker, effect.level)
             case do.WakeWorker():
                 self.workers.wake(effect.worker)
+            case do.CheckWorker():
+                self.workers.check(effect.worker)
+            case do.AllowSuspend():
+                self.suspend.allow()
             case do.SetTimer():
                 self.timers.set(effect.key, effect.at)
             case do.ClearTimer():

@@ -36,6 +36,8 @@ class Daemon(Struct, frozen=True, forbid_unknown_fields=True):
     """When the service manager is told that the start is over: models with `preload` are ready, or the socket is."""
     idle_exit: Annotated[float, Meta(ge=0, le=31_536_000)] = 0.0
     """Seconds without a client after which a daemon that systemd starts on demand stops; 0: never."""
+    suspend: bool = True
+    """Models are made ready for it when the machine is suspended, and looked at when it is back."""
     watch: bool = True
     """Files of configuration are read anew when they are saved."""
     plugin_memory: Annotated[int, Meta(ge=128 << 20)] = 1 << 30

@@ -103,6 +103,10 @@ class Control:
                 return self.residents.sleepers.asleep(event)
             case on.SleepFailed():
                 return self.residents.sleepers.failed(event)
+            case on.SuspendBegins():
+                return self.residents.suspension.begins(event)
+            case on.SuspendEnds():
+                return self.residents.suspension.ends(event)
             case on.SleepSeen():
                 if (model := self.models.get(event.model)) is not None:
                     model.sleep = event.sleep

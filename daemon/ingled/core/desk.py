@@ -80,6 +80,8 @@ class Desk:
         self.limits = limits
         self.models = models
         self._held, self._made, self._blot = held, made, blot
+        self.holds = False
+        """Nothing is begun: the machine is about to be suspended."""
         self.observed: Callable[[float, Record, Failed], list[do.Effect]] = lambda now, record, end: []
         """Tells observers of a request that fails."""
 
@@ -122,14 +124,18 @@ class Desk:
         model = self.models[record.model]
         turns = self.requests.turns[record.model]
         turns.asked(now, record)
-        return model.state is State.READY and not model.closed and turns.room(now, record.priority)
+        return self._open(model) and turns.room(now, record.priority)
+
+    def _open(self, model: Model) -> bool:
+        """Return whether requests may be given to a model."""
+        return model.state is State.READY and not model.closed and not self.holds
 
     def next(self, now: float) -> list[do.Effect]:
         """Run those that wait and for whom there is a place, each in its turn."""
         out: list[do.Effect] = []
         for name, model in self.models.items():
             turns = self.requests.turns[name]
-            while turns.waiting and model.state is State.READY and not model.closed:
+            while turns.waiting and self._open(model):
                 one = turns.next(now)
                 if one is None:
                     break
@@ -245,7 +251,7 @@ class Desk:
     def outcome(self, e: on.RunEnded) -> tuple[Record, Done | Failed] | None:
         """Return the request that the engine is done with, and how it ended."""
         record = self.requests.records.get(e.id)
-        if record is None or record.stage is not Stage.RUNNING:
+        if record is None or (record.stage is not Stage.RUNNING and not self._was_taken_back(record, e.finish)):
             return None
         finish = "content_filter" if record.stopped is not None else FINISHES.get(e.finish)
         usage = Usage(e.prompt, e.cached, e.completion)
@@ -316,6 +322,23 @@ class Desk:
         if record.conn is not None:
             out.append(do.Send(record.conn, self.progress(now, record, 0)))
         return out
+
+    def take_back(self, now: float, record: Record) -> list[do.Effect]:
+        """Take a running request back from its worker, which lives on: it will go on from its last token."""
+        assert record.worker is not None, "a running request has a worker"
+        out: list[do.Effect] = [do.AbortRequest(record.worker, record.id), do.ReleaseRequest(record.worker, record.id)]
+        record.worker, record.waited = None, True
+        self.requests.move(record, Stage.QUEUED)
+        return [*out, do.KeepWaiting(record), request_event(record)]
+
+    @staticmethod
+    def _was_taken_back(record: Record, finish: str) -> bool:
+        """Return whether the engine was done with a request before it heard that it is taken back."""
+        return record.stage is Stage.QUEUED and record.worker is None and bool(record.run_at) and finish in FINISHES
+
+    def let_go(self, name: str) -> list[do.Effect]:
+        """A worker has let go of a model's requests: all that it made of those that were taken back has come by now."""
+        return [do.KeepWaiting(record) for record in self.requests.waiting(name) if record.worker is None]
 
     def adopted(self, e: on.RequestAdopted) -> list[do.Effect]:
         """Take over a request; its client has as long to come back as it was given, and a little longer."""

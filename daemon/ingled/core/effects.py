@@ -219,6 +219,17 @@ class WakeWorker(Struct, frozen=True):
     worker: str
 
 
+class CheckWorker(Struct, frozen=True):
+    """Have a worker see that its engine answers as before; the shell reports `WorkerReady` or `EngineDied`."""
+
+    model: str
+    worker: str
+
+
+class AllowSuspend(Struct, frozen=True):
+    """Nothing here keeps the machine from being suspended any longer."""
+
+
 class SetTimer(Struct, frozen=True):
     """Report `TimerFired(key)` at this monotonic time; replaces an earlier timer of the key."""
 
@@ -295,6 +306,8 @@ Effect = (
     | StopWorker
     | SleepWorker
     | WakeWorker
+    | CheckWorker
+    | AllowSuspend
     | SetTimer
     | ClearTimer
     | Publish

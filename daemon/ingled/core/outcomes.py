@@ -61,6 +61,13 @@ def why_failed(model: Model) -> tuple[Code, str, str]:
     return "load_failed", f"model '{model.name}' cannot be loaded: {why}", f"see `ingle show {model.name}`"
 
 
+IN_WORDS = {
+    State.READY: "has no free place",
+    State.CHECKING: "is looked at, because the machine was suspended",
+}
+"""Why a model that is in such a state is waited for."""
+
+
 def told(model: Model, now: float) -> Progress:
     """Return what somebody who waits for a model is told."""
     left = model.left_s(now)
@@ -69,7 +76,7 @@ def told(model: Model, now: float) -> Progress:
         return Progress("loading", percent=model.percent, what=model.doing, eta_ms=eta)
     if model.state is State.WAKING:
         return Progress("waking", what=model.name, eta_ms=eta)
-    what = "has no free place" if model.state is State.READY else f"is {model.state.value}"
+    what = IN_WORDS.get(model.state, f"is {model.state.value}")
     phase, why = model.waits or ("queued", f"{model.name} {what}")
     return Progress(phase, what=why)
 

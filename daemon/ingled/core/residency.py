@@ -25,6 +25,8 @@ class State(Enum):
     """It falls asleep."""
     SLEEPING = "sleeping"
     WAKING = "waking"
+    CHECKING = "checking"
+    """It is seen whether it answers as before the machine was suspended."""
     STOPPING = "stopping"
     FAILED = "failed"
 
@@ -36,6 +38,7 @@ class Cause(Enum):
     READY = "worker ready"
     TO_SLEEP = "put to sleep"
     ASLEEP = "asleep"
+    CHECK = "to be looked at"
     SLEEP_FAILED = "cannot sleep"
     LOAD_FAILED = "load failed"
     GONE = "worker gone"
@@ -47,6 +50,12 @@ class Cause(Enum):
     BASE_FAILED = "base failed"
     GAVE_UP = "gave up"
 
+
+CHANGING = (State.LOADING, State.DOZING, State.WAKING)
+"""What it takes of its device changes: of one device, only one model does this at a time."""
+MOVING = (*CHANGING, State.CHECKING)
+"""It will be in another state by itself."""
+WITH_ENGINE = (State.DOZING, State.SLEEPING, State.WAKING, State.CHECKING)
 
 TRANSITIONS: dict[tuple[State, Cause], State] = {
     (State.COLD, Cause.WANTED): State.LOADING,
@@ -71,10 +80,12 @@ TRANSITIONS: dict[tuple[State, Cause], State] = {
     (State.SLEEPING, Cause.WANTED): State.WAKING,
     (State.SLEEPING, Cause.EVICTED): State.STOPPING,
     (State.WAKING, Cause.READY): State.READY,
-    **{(state, Cause.SLEEP_FAILED): State.STOPPING for state in (State.DOZING, State.WAKING, State.LOADING)},
-    **{(state, Cause.UNWANTED): State.STOPPING for state in (State.DOZING, State.SLEEPING, State.WAKING)},
-    **{(state, Cause.DYING): State.STOPPING for state in (State.DOZING, State.SLEEPING, State.WAKING)},
-    **{(state, Cause.GONE): State.COLD for state in (State.DOZING, State.SLEEPING, State.WAKING)},
+    (State.READY, Cause.CHECK): State.CHECKING,
+    (State.CHECKING, Cause.READY): State.READY,
+    **{(state, Cause.SLEEP_FAILED): State.STOPPING for state in MOVING},
+    **{(state, Cause.UNWANTED): State.STOPPING for state in WITH_ENGINE},
+    **{(state, Cause.DYING): State.STOPPING for state in WITH_ENGINE},
+    **{(state, Cause.GONE): State.COLD for state in WITH_ENGINE},
     (State.LOADING, Cause.BASE_LEFT): State.COLD,
     (State.READY, Cause.BASE_LEFT): State.COLD,
     (State.STOPPING, Cause.BASE_LEFT): State.COLD,
@@ -84,8 +95,6 @@ TRANSITIONS: dict[tuple[State, Cause], State] = {
 
 AWAY = (State.COLD, State.FAILED, State.SLEEPING)
 """It cannot answer, and does not change by itself: whoever wants it has to have it brought back."""
-MOVING = (State.LOADING, State.DOZING, State.WAKING)
-"""What it takes of its device changes: of one device, only one model does this at a time."""
 
 
 class IllegalTransition(AssertionError):
@@ -162,6 +171,8 @@ class Model:
     """At which it sleeps, or falls asleep, or from which it wakes; 0 otherwise."""
     asleep: bool = False
     """It takes only what it keeps asleep, also while it is being stopped."""
+    suspended: bool = False
+    """It slept while the machine was suspended: if it does not wake as it was, that says nothing of its sleep."""
     uses: Uses = field(default_factory=Uses)
     used_at: float = 0.0
     """When its last request came or ended."""
@@ -192,7 +203,7 @@ class Model:
         self.story.add(now, f"{self.state.value} -> failed (abandoned: {why})")
         self.state, self.why, self.since, self.retry_at = State.FAILED, why, now, now + RETRY_FIRST_S
         self.worker = self.pid = self.phase = self.ready_at = self.restart_at = None
-        self.dying = self.wanted_again = self.asleep = False
+        self.dying = self.wanted_again = self.asleep = self.suspended = False
         self.percent = self.base = self.level = 0
 
     def was_stable(self, now: float) -> bool:
@@ -208,6 +219,8 @@ class Model:
                 return self.sleep.back_s(self.level)
             case State.WAKING:
                 return max(0.0, self.sleep.back_s(self.level) - (now - self.since))
+            case State.CHECKING:
+                return None
             case State.LOADING if self.loads:
                 return max(0.0, self.terms.reload_s - (now - self.since))
         return self.terms.reload_s if self.loads else None
@@ -229,7 +242,7 @@ class Model:
             )
         if old is State.WAKING and new is State.READY:
             self.sleep = changed(self.sleep, wake_s={**self.sleep.wake_s, self.level: now - self.since})
-        elif new is State.READY:
+        elif old is State.LOADING and new is State.READY:
             self.loads += 1
             self.terms = changed(self.terms, reload_s=max(0.01, now - self.since))
         self.state = new
@@ -244,13 +257,14 @@ class Model:
             self.failures = 0
             self.why = None
             self.log = ()
-            self.ready_at = now
+            self.ready_at = self.ready_at if old is State.CHECKING else now
             self.level = 0
+            self.suspended = False
         if new is not State.READY:
             self.closed = False
         if new in (State.COLD, State.FAILED):
             self.settle()
             self.worker = self.pid = self.phase = self.ready_at = None
-            self.dying = self.wanted_again = False
+            self.dying = self.wanted_again = self.suspended = False
             self.percent = self.base = self.level = 0
         return old, new

@@ -17,6 +17,7 @@ from ingled.core.outcomes import refuse, unusable
 from ingled.core.placement import CheapestBack, Device, Evict, Fits, Never, Policy, Resident, Wait, cost
 from ingled.core.residency import AWAY, MOVING, Cause, Model, State
 from ingled.core.sleepers import Sleepers
+from ingled.core.suspension import Suspension
 from ingled.core.topology import Placed, place, share
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 PATIENCE_S = 30.0
 """Seconds that a model waits for busy ones before nothing more is given to them."""
 
-TIMERS = ("place", "ttl", "back")
+TIMERS = ("place", "ttl", "back", "suspend")
 """Kinds of timers that are for here."""
 
 PRESENT = (State.READY, State.SLEEPING, State.STOPPING, *MOVING)
@@ -55,6 +56,7 @@ class Residents:
         self.host: int | None = None
         """Bytes of the machine's memory that weights of sleeping models may take; None: not known."""
         self.sleepers = Sleepers(workers, self)
+        self.suspension = Suspension(workers, self)
 
     def busy(self, name: str) -> bool:
         """Return whether a model runs requests."""
@@ -124,7 +126,9 @@ class Residents:
 
     def place(self, now: float) -> list[do.Effect]:
         """Load what is wanted and fits, put out what has to go for it, and tell those who wait why they do."""
-        out = [*self._workers.adapters.place(now), *self.sleepers.next(now)]
+        if self.suspension.holds:
+            return [*self.suspension.next(now), *self.sleepers.next(now), *self.suspension.tell(now)]
+        out = [*self._workers.adapters.place(now), *self.suspension.next(now), *self.sleepers.next(now)]
         promised: list[Resident] = []
         closed: set[str] = set()
         ask_again: list[float] = []
@@ -201,14 +205,14 @@ class Residents:
         out: list[do.Effect] = []
         for name in victims:
             if name not in sleepers:
-                out += self._put_out(now, self.models[name], why)
+                out += self.put_out(now, self.models[name], why)
         for name in victims:  # one at a time: the others when this one sleeps, and what is needed is decided anew
             if name in sleepers:
                 asleep = self.sleepers.begin(now, self.models[name], levels[name], why)
                 return [*out, *asleep, *self._back_later(now, self.models[name])]
         return out
 
-    def _put_out(self, now: float, model: Model, why: str) -> list[do.Effect]:
+    def put_out(self, now: float, model: Model, why: str) -> list[do.Effect]:
         """Stop the worker of an idle model."""
         model.story.add(now, why)
         told = do.Log("info", f"model '{model.name}': {why}", model.name)
@@ -224,7 +228,7 @@ class Residents:
     def timer(self, e: on.TimerFired) -> list[do.Effect]:
         """A model was idle for long, or may come back; for `place` there is nothing to do but look for room."""
         kind, name = e.key
-        if kind == "place":
+        if kind in ("place", "suspend"):
             return []  # as after each event
         model = self.models.get(name)
         if model is None:
@@ -233,7 +237,7 @@ class Residents:
             left = model.ttl - model.idle(e.now)
             if self.busy(name) or model.pinned or left > 0:
                 return [do.SetTimer(e.key, e.now + (left if left > 0 else model.ttl))]
-            return self._put_out(e.now, model, f"was idle for {model.ttl:.0f} s")
+            return self.put_out(e.now, model, f"was idle for {model.ttl:.0f} s")
         if kind == "back" and model.state in (State.COLD, State.SLEEPING) and model.comes_back is not None:
             return self._back(e.now, model, model.comes_back)
         return []
@@ -342,7 +346,7 @@ class Residents:
             if freed < need and model.level == LIGHT:
                 freed += model.sleep.weights
                 gone.append(model.name)
-                out += self._put_out(now, model, why)
+                out += self.put_out(now, model, why)
         return out, gone, freed
 
     def _free(self, now: float, need: int | None, why: str) -> tuple[list[do.Effect], list[str], int]:
@@ -359,5 +363,5 @@ class Residents:
             if level:
                 self.sleepers.due[model.name] = (level, why)
             else:
-                out += self._put_out(now, model, why)
+                out += self.put_out(now, model, why)
         return out, gone, freed

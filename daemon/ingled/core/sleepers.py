@@ -109,16 +109,19 @@ class Sleepers:
         if model.ttl is not None:
             out.append(do.SetTimer(("ttl", model.name), e.now + max(0.0, model.ttl - model.idle(e.now))))
         self._residents.want(e.now, model, hint=again)
-        return out
+        family = self._workers.adapters.family(model.name)
+        return [*out, *(kept for name in family for kept in self._workers.desk.let_go(name))]
 
     def failed(self, e: on.SleepFailed) -> list[do.Effect]:
         """A model cannot sleep: it gave nothing back, or woke up another one. It is started anew if it is wanted."""
         model = self.models.get(e.model)
         if model is None or model.pid != e.pid or model.state not in MOVING:
             return []
-        model.sleep = replace(model.sleep, why_not=e.why)
+        text = f"model '{model.name}' did not outlive that the machine was suspended: {e.why}"
+        if not model.suspended:
+            model.sleep = replace(model.sleep, why_not=e.why)
+            text = f"model '{model.name}' cannot sleep, and will not be put to sleep again: {e.why}"
         model.wanted_again = model.wanted_again or model.state is not State.DOZING
-        text = f"model '{model.name}' cannot sleep, and will not be put to sleep again: {e.why}"
         out: list[do.Effect] = [do.Log("error", text, model.name)]
         stop = do.StopWorker(model.name, model.worker, model.pid)
         return [*out, *self._workers.move(e.now, model, Cause.SLEEP_FAILED), stop]

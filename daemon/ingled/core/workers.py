@@ -29,7 +29,7 @@ RESTART_S = (0.0, 1.0, 2.0, 4.0, 8.0)
 ASLEEP = (State.DOZING, State.SLEEPING)
 """If its worker ends, it is not replaced for that: nobody was using it."""
 
-SETTLED = (State.READY, State.WAKING, *ASLEEP)
+SETTLED = (State.READY, State.WAKING, State.CHECKING, *ASLEEP)
 """Its worker has been ready."""
 
 NURSERY_SHARE = 60
@@ -278,7 +278,8 @@ class Workers:
         model = self.models.get(e.model)
         if model is not None and model.state is State.DOZING and model.pid == e.pid:  # a link has lost the order
             return [do.SleepWorker(model.name, model.worker or "", model.level)]
-        if model is None or model.state not in (State.LOADING, State.WAKING) or model.pid != e.pid:
+        opens = (State.LOADING, State.WAKING, State.CHECKING)
+        if model is None or model.state not in opens or model.pid != e.pid:
             return []
         return self.opens(e.now, model, e.places)
 
@@ -342,7 +343,8 @@ class Workers:
             model.log = e.log
             model.crashes = 1 if model.was_stable(e.now) else model.crashes + 1
         else:
-            return [*out, *self._stopped(e.now, model)]
+            kept = [one for name in self.adapters.family(e.model) for one in self.desk.let_go(name)]
+            return [*out, *kept, *self._stopped(e.now, model)]
         out += self.move(e.now, model, Cause.GONE)
         for record in running:
             out += self.desk.resume_later(e.now, record, model)

@@ -88,6 +88,10 @@ class Wake(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="
     """Let the engine wake. The answer is `Ready`, or `SleepFailed`."""
 
 
+class Check(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="check"):
+    """See that the engine answers a fixed prompt as before. The answer is `Ready`, or `EngineDied`."""
+
+
 class AddAdapter(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="add_adapter"):
     """Load an adapter, one that is there already anew; answered by `AdapterReady` or `AdapterFailed`."""
 
@@ -142,6 +146,7 @@ ToPeers = (
     | Measure
     | Sleep
     | Wake
+    | Check
     | AddAdapter
     | DropAdapter
     | Start

@@ -65,8 +65,8 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
     """What it says that it takes; it takes nothing."""
     gpu: Gpu | None = None
     """The GPU on which it says it is."""
-    sleep: Literal["", "works", "raises", "keeps", "changes"] = ""
-    """Whether it can sleep; or it fails at that, keeps its memory, or answers differently when it wakes."""
+    sleep: Literal["", "works", "raises", "keeps", "changes", "forgets"] = ""
+    """Whether it can sleep; or it fails at that, keeps its memory, or answers differently when it wakes, or always."""
     gpu_file: str = ""
     """File in which stands how it is with the GPU that there is not: JSON, as `ingled.link.Gpu`."""
     sleep_ms: float = 0.0
@@ -152,7 +152,7 @@ class EchoEngine:
         self._seen: dict[str, deque[list[str]]] = {}
         self._totals = [0, 0, 0]
         self._measures = False
-        self._sleeper: Sleeper
+        self._sleeper: Sleeper | None = None
         self._adapters: dict[str, AddAdapter] = {}
 
     async def load(self, report: Report) -> Info:
@@ -300,10 +300,17 @@ class EchoEngine:
 
     async def sleep(self, level: int) -> Slept:
         """Do as the options say."""
+        assert self._sleeper is not None, "the broker was told that it cannot sleep"
         return await self._sleeper.sleep(level)
+
+    async def check(self) -> None:
+        """Do as the options say."""
+        if self._sleeper is not None:
+            await self._sleeper.check()
 
     async def wake(self) -> int:
         """Do as the options say."""
+        assert self._sleeper is not None, "it sleeps"
         return await self._sleeper.wake()
 
     async def shutdown(self) -> None:

@@ -16,7 +16,7 @@ class EchoBed:
         """`how` is `Options.sleep`; going to sleep takes as long as waking."""
         self._how, self._memory, self._seconds = how, memory, seconds
         self._asleep = False
-        self._woken = 0
+        self._woken = self._asked = 0
 
     async def device_memory(self) -> DeviceMemory:
         """Return what it says that it takes, less weights and KV cache while it sleeps."""
@@ -27,8 +27,9 @@ class EchoBed:
         return DeviceMemory(own, DEVICE - own)
 
     async def sample(self) -> list[int]:
-        """Return some tokens; others after it woke, if it was told to."""
-        return [self._woken if self._how == "changes" else 0]
+        """Return some tokens; others after it woke, or each time, if it was told to."""
+        self._asked += 1
+        return [{"changes": self._woken, "forgets": self._asked}.get(self._how, 0)]
 
     async def suspend(self, level: int) -> None:
         """Sleep, or fail."""

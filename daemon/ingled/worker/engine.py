@@ -190,6 +190,10 @@ class Engine(Protocol):
         """Give weights and KV cache back, when all requests have ended. Raises SleepError."""
         ...
 
+    async def check(self) -> None:
+        """Answer a fixed prompt, as before if it was answered before. Raises SleepError."""
+        ...
+
     async def wake(self) -> int:
         """Be as before; returns the bytes that it has of its devices. Raises SleepError."""
         ...

@@ -64,6 +64,8 @@ class Worker:
         self._asleep: link.Asleep | None = None
         self._moving = ""  # that the engine falls asleep, or wakes
         self._streams: dict[str, Stream] = {}
+        self._aborted: dict[str, Stream] = {}
+        """Streams that have been told to end, and have not yet."""
         self._open = 0
         """Requests that the engine has and that have not ended."""
         self._tasks: set[asyncio.Task[None]] = set()
@@ -273,17 +275,22 @@ class Worker:
                     aborted = self._drop(request_id)
                     if aborted is not None and aborted.answer is not None and aborted.end is None:
                         aborted.abort()
+                        self._aborted[request_id] = aborted
                         aborted.answer.abort()
                         self._advance(aborted)
             case link.Release():
                 for request_id in message.ids:
                     self._drop(request_id)
+                    if (taken_back := self._aborted.pop(request_id, None)) is not None:
+                        taken_back.muted = True
             case link.Measure():
                 self._uplink.send(link.Measured(message.ref, self._engine.families()))
             case link.Sleep():
                 self._spawn(self._sleep(message.level))
             case link.Wake():
                 self._spawn(self._wake())
+            case link.Check():
+                self._spawn(self._check())
             case link.AddAdapter() | link.DropAdapter():
                 self._changes.put_nowait(message)
             case link.Stop():
@@ -362,6 +369,21 @@ class Worker:
             log.info("awake from level %d after %.1f s", woke.level, woke.seconds)
         self._uplink.send(link.Ready(self._info, woke))
 
+    async def _check(self) -> None:
+        if self._info is None or self._moving:
+            return
+        if self._asleep is None:
+            self._moving = "is looked at"
+            try:
+                await self._engine.check()
+            except SleepError as error:
+                log.error("%s", error, exc_info=error.__cause__)
+                self._die(f"after the machine was suspended {error}")
+                return
+            finally:
+                self._moving = ""
+        self._uplink.send(self._state())
+
     def _fail_sleep(self, error: SleepError) -> None:
         log.error("%s", error, exc_info=error.__cause__)
         self._uplink.send(link.SleepFailed(str(error)))
@@ -410,7 +432,9 @@ class Worker:
         stream.end = end
         if stream.answer is not None:
             self._open -= 1
-        self._uplink.after(end)
+        if not stream.muted:
+            self._aborted.pop(stream.id, None)
+            self._uplink.after(end)
         if self._worked and not self._busy and not self._leave.done():
             self._worked = False
             self._uplink.after(self._stats())  # that it idles is told at once

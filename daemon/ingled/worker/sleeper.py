@@ -15,6 +15,8 @@ FREED_PART = 0.9
 """Part of weights and KV cache together that must have come back."""
 DEADLINE_S = 600.0
 """Seconds that an engine may take to sleep or to wake: level 1 copies all weights."""
+CHECK_S = 60.0
+"""Seconds that it may take to answer a short prompt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,18 @@ class Sleeper:
             raise SleepError(f"asleep at level {level} it gave back {_mib(freed)} of {_mib(self._held)}")
         return Slept(self._taken - freed if after.own is None else after.own, freed)
 
+    async def check(self) -> None:
+        """See that it answers as it has answered before, if it has. Raises SleepError."""
+        try:
+            async with asyncio.timeout(CHECK_S):
+                answer = await self._bed.sample()
+        except Exception as error:
+            raise _failure("answer a short prompt", error, CHECK_S) from error
+        if self._answer is None:
+            self._answer = answer
+        elif answer != self._answer:
+            raise SleepError("it answered the same prompt differently than before")
+
     async def wake(self) -> int:
         """Wake, and compare what it answers with what it answered before; returns what it has of its devices now.
 
@@ -92,9 +106,9 @@ class Sleeper:
         return self._taken if memory.own is None else memory.own
 
 
-def _failure(what: str, error: Exception) -> SleepError:
+def _failure(what: str, error: Exception, deadline: float = DEADLINE_S) -> SleepError:
     if isinstance(error, TimeoutError):
-        return SleepError(f"it did not {what} within {DEADLINE_S:.0f} s")
+        return SleepError(f"it did not {what} within {deadline:.0f} s")
     text = " ".join(str(error).split())
     return SleepError(f"it could not {what}: {text or type(error).__name__}")
 

@@ -27,7 +27,8 @@ class Stream:
     def __init__(self, run: Run) -> None:
         self.id = run.id
         self.credit = run.credit
-        self.aborted = False
+        self.aborted = self.muted = False
+        """`muted`: nobody is told its end; the request may run here once more."""
         self.request: Request | None = None
         """What the engine is to be asked, as long as that has to wait."""
         self.answer: Answer | None = None

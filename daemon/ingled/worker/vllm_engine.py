@@ -312,6 +312,10 @@ class VllmEngine:
         """Let EngineCore sleep, and see that it gave weights and KV cache back."""
         return await self._sleeper.sleep(level)
 
+    async def check(self) -> None:
+        """See that it answers as before."""
+        await self._sleeper.check()
+
     async def wake(self) -> int:
         """Wake EngineCore, and see that it answers as before."""
         return await self._sleeper.wake()

@@ -1,6 +1,7 @@
 """What changed for the daemon as a whole: memory, time, its configuration, its end."""
 
 from collections.abc import Mapping
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from ingled.core.ladder import Sleep
@@ -56,6 +57,29 @@ class SleepSeen(Struct, frozen=True):
     sleep: Sleep
 
 
+class Survival(Enum):
+    """What becomes of the memory in which models are while the machine is suspended."""
+
+    STAYS = "stays"
+    """It is RAM."""
+    SAVED = "is saved by the driver"
+    LOST = "is lost"
+
+
+class SuspendBegins(Struct, frozen=True):
+    """The machine is about to be suspended, in so many seconds at the latest."""
+
+    now: float
+    memory: Survival
+    within_s: float
+
+
+class SuspendEnds(Struct, frozen=True):
+    """The machine is back, or will not be suspended after all."""
+
+    now: float
+
+
 class TimerFired(Struct, frozen=True):
     """A timer that the core had set has run out."""
 
@@ -100,6 +124,8 @@ OfDaemon = (
     | MemoryShort
     | NeedSeen
     | SleepSeen
+    | SuspendBegins
+    | SuspendEnds
     | TimerFired
     | ModelsChanged
     | SettingsChanged
