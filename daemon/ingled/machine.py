@@ -32,6 +32,11 @@ class Memory:
         room = self.free + ours - (self.head_room if head_room is None else head_room)
         return max(0, room if most is None else min(room, most))
 
+    def most(self, most: int | None, head_room: int | None) -> int:
+        """Return what models might take together at best, if others took no more than what they are left."""
+        room = max(0, self.total - (self.head_room if head_room is None else head_room))
+        return room if most is None else min(room, most)
+
     def missing(self, head_room: int | None) -> int:
         """Return by how many bytes others are left less than they should be; 0 or less when they are not."""
         return (self.head_room if head_room is None else head_room) - self.free

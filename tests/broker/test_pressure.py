@@ -26,6 +26,23 @@ def test_one_look_is_not_enough_and_each_memory_is_looked_at_by_itself() -> None
     assert len(told) == 3
 
 
+def test_each_device_is_looked_at_by_itself() -> None:
+    told: list[on.Event] = []
+    pressure = Pressure(told.append)
+    pressure.seen(0, 5, device=0)
+    pressure.seen(0, 7, device=1)
+    pressure.seen(5, -1, device=0)
+    pressure.seen(5, 6, device=1)
+    assert told == [on.MemoryShort(5, 6, device=1)]
+
+
+def test_what_might_be_free_at_best_is_what_others_are_not_to_have() -> None:
+    memory = Memory(40 * GIB, 3 * GIB)
+    assert memory.most(None, 4 * GIB) == 36 * GIB
+    assert memory.most(30 * GIB, 4 * GIB) == 30 * GIB
+    assert memory.budget(10 * GIB, None, 4 * GIB) == 9 * GIB, "now"
+
+
 def test_what_is_missing_is_what_others_are_to_have_and_have_not() -> None:
     memory = Memory(40 * GIB, 3 * GIB)
     assert memory.missing(4 * GIB) == GIB

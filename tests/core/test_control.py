@@ -89,7 +89,7 @@ def test_settings_that_changed_hold_for_what_comes_next() -> None:
     core = control(queue=1)
     core.handle(request("r1"))
     assert refusals(core.handle(request("r2"))) == ["queue_full"]
-    assert core.handle(on.SettingsChanged(2.0, Limits(queue=2, keep_s=7.0), {}, 5.0)) == []
+    assert core.handle(on.SettingsChanged(2.0, Limits(queue=2, keep_s=7.0), {}, 5.0, 9.0)) == []
     assert refusals(core.handle(request("r3"))) == []
     assert refusals(core.handle(request("r4"))) == ["queue_full"]
     assert core.desk.limits.keep_s == 7.0

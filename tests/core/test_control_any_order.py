@@ -329,7 +329,8 @@ class Core(RuleBasedStateMachine):
     @rule(model=models, gib=st.integers(30, 49), load_s=st.none() | st.just(2.0), budget=st.sampled_from([40, 80, 100]))
     def memory_is_seen(self, model: str, gib: int, load_s: float | None, budget: int) -> None:
         self.give(on.NeedSeen(self.tick(), model, gib * GIB, load_s))
-        self.give(on.DeviceSeen(self.tick(), Device("gpu", budget * GIB)))
+        most = None if load_s is None else 100 * GIB  # what is less than that, others hold
+        self.give(on.DeviceSeen(self.tick(), Device("gpu", budget * GIB, most)))
 
     @rule(pause=st.sampled_from([1.0, 5.0, 30.0]))
     def time_passes(self, pause: float) -> None:

@@ -232,3 +232,80 @@ def test_under_pressure_models_sleep_where_they_can_and_go_out_when_the_machine_
     assert [stop.model for stop in only(effects, do.StopWorker)] == ["b"], "its weights were in the machine's memory"
     gone(two, "b", 25)
     assert only(two.handle(on.MemoryShort(26, 5, host=True)), do.StopWorker) == [], "the other one is not there"
+
+
+def two_gpus(**models: dict[str, Any]) -> Control:
+    """Models of 40 bytes on two devices of 50; `wide` is spread over both."""
+    made = [Model(name, terms=Terms(40, devices=2 if name == "wide" else 1), **more) for name, more in models.items()]
+    return Control(made, "a", device=[Device("gpu 0", 50), Device("gpu 1", 50)])
+
+
+def test_each_gpu_is_relieved_by_the_models_that_are_on_it() -> None:
+    two = two_gpus(a={}, b={})
+    two_ready(two)
+    on_first = next(model.name for model in two.models.values() if model.on == (0,))
+    on_second = next(model.name for model in two.models.values() if model.on == (1,))
+    effects = two.handle(on.MemoryShort(20, 10, device=1))
+    assert [stop.model for stop in only(effects, do.StopWorker)] == [on_second]
+    (line,) = [one.text for one in only(effects, do.Log) if one.level == "warning"]
+    assert line.startswith("device 'gpu 1' has 10 B less")
+    assert two.handle(on.MemoryShort(21, 10, device=1)) == [], "it comes already"
+    other = two.handle(on.MemoryShort(21, 10, device=0))
+    assert [stop.model for stop in only(other, do.StopWorker)] == [on_first], "what the other gives is no use here"
+
+
+def test_a_model_that_is_spread_gives_each_gpu_its_share() -> None:
+    one = two_gpus(wide={})
+    one.handle(on.LoadAsked(1, ROOT, 0, "wide", False))
+    make_ready(one, "wide", 2, 50)
+    effects = one.handle(on.MemoryShort(20, 10, device=1))
+    assert [stop.model for stop in only(effects, do.StopWorker)] == ["wide"]
+    assert "wide give back 20 B" in only(effects, do.Log)[0].text
+
+
+def held_by_others() -> Control:
+    """Of 100 bytes others hold 70."""
+    one = core(a={}, small={"need": 20})
+    one.residents.memory_wait_s = 60.0
+    one.handle(on.DeviceSeen(0, Device("gpu", 30, 100)))
+    return one
+
+
+def test_a_model_waits_for_memory_that_others_hold_and_says_so() -> None:
+    one = held_by_others()
+    effects = one.handle(request("r1", model="a", now=1))
+    why = "a: other programs hold memory of gpu: it needs 40 B, and 30 B are left"
+    assert (news(effects)[-1], ends(effects)) == (("queued", why), [])
+    assert do.SetTimer(("place", ""), 61.0) in effects
+    small = one.handle(request("r2", model="small", now=2))
+    assert only(small, do.StartWorker) == [do.StartWorker("small")], "it does not stand in the way of others"
+    make_ready(one, "small", 3, 51)
+    one.handle(ended("r2", 4))
+    effects = one.handle(on.DeviceSeen(10, Device("gpu", 50, 100)))
+    assert [stop.model for stop in only(effects, do.StopWorker)] == ["small"], "now it fits if the other one goes"
+    assert only(gone(one, "small", 11), do.StartWorker) == [do.StartWorker("a")]
+
+
+def test_it_waits_no_longer_than_is_configured() -> None:
+    one = held_by_others()
+    one.handle(request("r1", model="a", now=1))
+    one.handle(on.LoadAsked(2, ROOT, 5, "a", True))
+    assert ends(one.handle(on.TimerFired(60, ("place", "")))) == []
+    effects = one.handle(on.TimerFired(61, ("place", "")))
+    assert ends(effects) == [("r1", "does_not_fit")] and refusals(effects) == ["does_not_fit"]
+    assert "has waited for 60 s: other programs hold memory of gpu" in str(only(effects, do.CloseStream)[0].end)
+    assert ends(one.handle(request("r2", model="a", now=62))) == [], "who asks again waits again"
+    assert ends(one.handle(on.SettingsChanged(63, one.limits, {}, 30.0, 0.0))) == [("r2", "does_not_fit")]
+
+
+def test_what_would_not_fit_without_others_either_is_refused_at_once() -> None:
+    one = core(a={}, big={"need": 101})
+    one.handle(on.DeviceSeen(0, Device("gpu", 30, 100)))
+    effects = one.handle(request("r1", model="big", now=1))
+    assert ends(effects) == [("r1", "does_not_fit")] and "gpu has 100 B" in str(only(effects, do.CloseStream)[0].end)
+    one.handle(on.DeviceSeen(2, Device("gpu", 100, 100)))
+    one.handle(on.LoadAsked(3, ROOT, 0, "a", False))
+    make_ready(one, "a", 4)
+    one.handle(on.PinAsked(5, ROOT, 0, "a", True))
+    one.models["big"].terms = Terms(70)
+    assert ends(one.handle(request("r2", model="big", now=6))) == [("r2", "does_not_fit")], "what is pinned stays"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from ingled.testing import DaemonFixture, Wire
-from ingled.testing_link import wait_until
+from ingled.testing_link import start_nursery, wait_until
 
 MIB = 1 << 20
 CONFIG = """
@@ -123,3 +123,33 @@ def test_without_a_bound_the_free_memory_is_it() -> None:
         with Wire(daemon.socket) as client:
             device = client.call("plan", model="a")["device"]
             assert device["name"] == "memory" and device["budget_bytes"] > 64 * MIB
+
+
+class WithoutEngine(DaemonFixture):
+    """A daemon whose nursery somebody else starts."""
+
+    @property
+    def command(self) -> list[str]:
+        return [*super().command, "--nursery", "unit"]
+
+
+def test_a_plan_waits_for_the_engine_to_start() -> None:
+    config = '[models.a]\nsource = "/a"\necho = {memory = {weights = 62914560, token_bytes = 1, context = 16}}\n'
+    with WithoutEngine(config) as daemon, Wire(daemon.socket) as client:
+        client.send({"t": "call", "ref": 900, "verb": "plan", "args": {"model": "a"}})
+        progress = client.until("progress", "result")[-1]
+        assert {key: progress.get(key) for key in ("t", "ref", "phase", "what", "percent")} == {
+            "t": "progress",
+            "ref": 900,
+            "phase": "loading",
+            "what": "starting the engine",
+            "percent": 0,
+        }
+        nursery = start_nursery(Path(f"{daemon.socket}.d"), "echo")
+        try:
+            result = client.until("result")[-1]
+            assert result["ref"] == 900 and result["value"]["note"] is None
+            assert (result["value"]["need"]["source"], result["value"]["decision"]) == ("estimated", "fits")
+        finally:
+            nursery.terminate()
+            nursery.wait(60)

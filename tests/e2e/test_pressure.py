@@ -44,9 +44,24 @@ def test_an_idle_model_gives_memory_back_when_something_else_needs_it(tmp_path: 
             daemon.log.read_text()
         )
         free(file, 1_600 * MB)  # with what it has given back
-        text, end = client.read(client.ask("good evening", model="a"))
-        assert (end["t"], end["code"]) == ("failed", "does_not_fit"), "the others have it still"
+        wait_until(lambda: client.call("plan", model="a")["device"]["budget_bytes"] < 1_000 * MB, 60)
+        id = client.ask("good evening", model="a")
+        progress = client.until("progress")[-1]
+        assert (
+            progress["phase"] == "queued"
+            and "other programs hold memory of played: it needs 954 MiB" in (progress["what"])
+        )
+        assert client.call("plan", model="a")["decision"] == "wait"
         free(file, 8_000 * MB)
-        wait_until(lambda: client.call("plan", model="a")["device"]["budget_bytes"] > 1_000 * MB, 60)
-        text, end = client.read(client.ask("good evening", model="a"))
-        assert (text, end["t"]) == ("good evening", "done"), "it comes back when it is asked"
+        text, end = client.read(id)
+        assert (text, end["t"]) == ("good evening", "done"), "it comes back when there is room"
+
+
+def test_who_waits_for_what_others_hold_is_refused_in_the_end(tmp_path: Path) -> None:
+    gpu = '{name = "played", total = 10000000000, free = 1500000000, driver = "1"}'
+    config = '[daemon]\nhead_room = "1GB"\nmemory_wait = 0.5\n[models.a]\nsource = "/a"\nmemory = "1GB"\n'
+    with DaemonFixture(f"{config}echo = {{gpu = {gpu}}}\n") as daemon, Wire(daemon.socket) as client:
+        wait_until(lambda: client.call("plan", model="a")["device"]["name"] == "played", 60)
+        _, end = client.read(client.ask("good evening", model="a"))
+        assert (end["code"], end["fault"]) == ("does_not_fit", "model")
+        assert "has waited for 0.5 s: other programs hold memory of played" in end["message"]

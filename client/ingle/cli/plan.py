@@ -3,8 +3,9 @@
 from typing import Any
 
 from ingle.bytesize import parse, spell
+from ingle.cli.follow import waiting_for
 from ingle.cli.grammar import JSON, Given, Option, Verb
-from ingle.cli.output import duration, print_json, put, visible
+from ingle.cli.output import StatusLine, duration, print_json, put, visible
 from ingle.line import Line
 
 SOURCES = {
@@ -33,8 +34,12 @@ def run(given: Given) -> int:
     for key in ("context", "dtype", "quantization", "kv-cache", "concurrency"):
         if given.value(key) is not None:
             args[key.replace("-", "_")] = given.value(key)
+    status = StatusLine()
     with Line(given.value("socket")) as line:
-        plan = line.call("plan", args, forever=True)
+        try:
+            plan = line.call("plan", args, forever=True, on_progress=lambda m: status.show(waiting_for(m)))
+        finally:
+            status.clear()
     if given.switch("json"):
         print_json(plan)
     else:
@@ -97,7 +102,8 @@ VERB = Verb(
     Says whether MODEL fits where models are, what it takes part by part and how that is known, which models
     would be put out for it, how long its last load took, and, when it does not fit, what would: a shorter
     context, another dtype, a quantized variant, other models not being there. With options it says so of the
-    model as it would be with these; what it really runs with is in the daemon's configuration.
+    model as it would be with these; what it really runs with is in the daemon's configuration. While the
+    engine still starts it waits for that, two minutes at most; then it says what the headers of the weights tell.
     """,
     "MODEL",
     least=1,

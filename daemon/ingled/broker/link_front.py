@@ -107,8 +107,9 @@ class LinkFront:
         self._refs = count()
         self.on_nursery_ready: Callable[[], None] = lambda: None
         """Is called when models can be planned."""
+        self.on_nursery_loading: Callable[[int], None] = lambda percent: None
         self.on_ready: Callable[[Worker, link.Woke | None], None] = lambda worker, woke: None
-        self.on_room: Callable[[Worker, link.Gpu], None] = lambda worker, gpu: None
+        self.on_room: Callable[[Worker, list[link.Gpu]], None] = lambda worker, gpus: None
         self.on_asleep: Callable[[Worker], None] = lambda worker: None
         self.on_sleep_failed: Callable[[Worker, str], None] = lambda worker, reason: None
         self.on_stats: Callable[[Worker], None] = lambda worker: None
@@ -308,6 +309,7 @@ class LinkFront:
                         self.nursery_was_ready = True
                         self.on_nursery_ready()
                     else:
+                        self.on_nursery_loading(message.percent)
                         self._dispatch(on.NurseryLoading(now, message.percent))
                 else:
                     worker.settled = True
@@ -320,7 +322,7 @@ class LinkFront:
                     self._dispatch(on.WorkerReady(now, worker.model, worker.pid, message.info.max_running))
             case link.Room():
                 if worker is not None:
-                    self.on_room(worker, message.gpu)
+                    self.on_room(worker, message.gpus)
             case link.Asleep():
                 if worker is not None:
                     worker.info, worker.asleep, worker.settled = message.info, message, True

@@ -6,12 +6,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
-
-import msgspec
 
 from ingled import link, machine
 from ingled.broker import ledger
+from ingled.broker.asking import Asking, Tell
 from ingled.broker.ledger import Ledger
 from ingled.broker.link_front import LinkFront, Worker
 from ingled.broker.pressure import Pressure
@@ -67,7 +65,8 @@ class Needs:
         self._gpu_unsure = False
         """The memory of the GPU was read while a model was on its way."""
         self._told: dict[str, tuple[int, float | None]] = {}
-        workers.on_nursery_ready = self._plan_all
+        self.asking = Asking(loop, workers)
+        workers.on_nursery_ready = self._nursery_ready
         workers.on_ready = self._ready
         workers.on_stats = self._stats
         workers.on_asleep = self._asleep
@@ -174,14 +173,17 @@ class Needs:
         width = found.architecture.width(dtype)
         return Need(parts.total, "bound", parts, token, context, least, width, quantized)
 
-    def plan(self, name: str, spec: link.Spec, answer: Planned) -> None:
-        """Say what a model takes with these options; the engine is asked, if it can be."""
+    def plan(self, name: str, spec: link.Spec, answer: Planned, tell: Tell) -> None:
+        """Say what a model takes with these options: the engine is asked once it has started, and till then `tell`."""
 
         def planned(found: link.Planned) -> None:
             answer(known(self._planned(name, spec, found.estimate), self.measured(name, spec)), found)
 
-        if not self._workers.plan(spec, planned):
-            planned(link.Planned(0, note="the engine has not started yet: this is the least that its headers tell"))
+        self.asking.ask(spec, planned, tell)
+
+    def _nursery_ready(self) -> None:
+        self._plan_all()
+        self.asking.ready()
 
     def _plan_all(self, names: Iterable[str] | None = None) -> None:
         for name in self._specs if names is None else names:
@@ -296,19 +298,20 @@ class Needs:
             return
         if not self._on_gpus:
             room = memory.budget(self.taken, self._config.budget, self._config.head_room)
+            best = memory.most(self._config.budget, self._config.head_room)
             said = [device.budget for device in self._config.devices]
             whole = sum(one or 0 for one in said) or 1
             self._none_behind(len(said))
             for index, device in enumerate(self._config.devices):  # where less is free, each has its part of that
-                part = room if None in said else room * (said[index] or 0) // whole
-                self._budget(index, replace(device, budget=part))
+                part, most = (one if None in said else one * (said[index] or 0) // whole for one in (room, best))
+                self._budget(index, replace(device, budget=part, most=most))
             self._pressure.seen(self._loop.time(), memory.missing(self._config.head_room))
             return
         self._dispatch(on.HostSeen(self._loop.time(), max(0, memory.free - memory.head_room)))
         self._pressure.seen(self._loop.time(), memory.missing(None), host=True)
-        if self._rooms and self.taken:
-            missing = max(room.missing(self._config.head_room) for room in self._rooms.values())
-            self._pressure.seen(self._loop.time(), missing)
+        for index, gpu in self._rooms.items():
+            missing = gpu.missing(self._config.head_room) if self._taken_on(index) else 0
+            self._pressure.seen(self._loop.time(), missing, device=index)
         if self._gpu_unsure:
             self._gpu_unsure = False
             self._plan_all(list(self._specs)[:1])  # the answer tells of the GPUs too
@@ -318,14 +321,15 @@ class Needs:
         """Return whether a model takes or gives back memory now: what is free then counts part of it."""
         return any(model.state in (*MOVING, State.STOPPING) for model in self._models.values())
 
-    def _room(self, worker: Worker, gpu: link.Gpu) -> None:
-        """A worker tells how it is with the first of its GPUs now."""
+    def _room(self, worker: Worker, gpus: Sequence[link.Gpu]) -> None:
+        """A worker tells how it is with its GPUs now."""
         model = self._models.get(worker.model)
-        index = model.on[0] if model is not None and self.several_gpus else 0
-        self._rooms[index] = machine.Memory(gpu.total, gpu.free)
+        indices = model.on if model is not None and self.several_gpus else range(len(gpus))
         self._on_gpus = True
-        if not self._moving:
-            self._gpu(index, gpu)
+        for index, gpu in zip(indices, gpus, strict=False):
+            self._rooms[index] = machine.Memory(gpu.total, gpu.free)
+            if not self._moving:
+                self._gpu(index, gpu)
 
     def _gpus(self, gpus: Sequence[link.Gpu]) -> None:
         """Models are on GPUs: their memory counts, as it is when nothing is being loaded."""
@@ -340,13 +344,15 @@ class Needs:
     def _gpu(self, index: int, gpu: link.Gpu) -> None:
         said = [device.budget for device in self._config.devices]
         most = said[index] if index < len(said) else said[0] if len(said) == 1 else 0  # one size is for each
-        budget = machine.Memory(gpu.total, gpu.free).budget(self._taken_on(index), most, self._config.head_room)
-        self._budget(index, Device(f"{gpu.name} {index}" if self._count > 1 else gpu.name, budget))
+        memory = machine.Memory(gpu.total, gpu.free)
+        budget = memory.budget(self._taken_on(index), most, self._config.head_room)
+        name, best = f"{gpu.name} {index}" if self._count > 1 else gpu.name, memory.most(most, self._config.head_room)
+        self._budget(index, Device(name, budget, best))
 
     def _none_behind(self, count: int) -> None:
         """There are no more devices than so many: on what was said to be there beside, nothing is placed."""
         for index in range(count, len(self.devices)):
-            self._budget(index, replace(self.devices[index], budget=0))
+            self._budget(index, replace(self.devices[index], budget=0, most=0))
 
     def _taken_on(self, index: int) -> int:
         """Return what the workers that are ready have now of one device."""
@@ -360,7 +366,8 @@ class Needs:
     def _budget(self, index: int, device: Device) -> None:
         known = self.devices[index] if index < len(self.devices) else None
         before, now = known.budget if known else None, device.budget or 0
-        if known and device.name == known.name and before is not None and abs(now - before) <= before * NEWS:
+        same = known is not None and (device.name, device.most) == (known.name, known.most)
+        if same and before is not None and abs(now - before) <= before * NEWS:
             return
         self.devices[index:] = [device, *self.devices[index + 1 :]]
         self._dispatch(on.DeviceSeen(self._loop.time(), device, index))
@@ -368,12 +375,6 @@ class Needs:
     async def close(self) -> None:
         """Return when all that was learned is written."""
         await self.ledger.close()
-
-
-def with_changes(spec: link.Spec, changes: Mapping[str, Any]) -> link.Spec:
-    """Return a spec with other launch options, by their names in `AsyncEngineArgs`; None leaves one as it is."""
-    options = {**spec.options, **{key: value for key, value in changes.items() if value is not None}}
-    return msgspec.structs.replace(spec, options=options)
 
 
 def _read_all(sources: Mapping[str, Path]) -> dict[str, Folder | str]:

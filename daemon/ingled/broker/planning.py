@@ -1,15 +1,15 @@
 """The verb `plan`: whether a model fits, what it takes, who would go for it, and what would fit instead."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
-from ingle.wire.schema import Result
+from ingle.wire.schema import Progress, Result
 from msgspec import Meta, Struct
 
 from ingled import link
 from ingled.broker.front import Connection
-from ingled.broker.needs import with_changes
 from ingled.core.accounts import Rights, visible
 from ingled.core.naming import SOMEBODY
 from ingled.core.need import Need, changes
@@ -43,7 +43,7 @@ class PlanArgs(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def plan(shell: "Shell", connection: Connection, ref: int, args: PlanArgs) -> None:
-    """Answer when the engine has said what the model would take; nothing is done."""
+    """Answer when the engine has said what the model would take, once it has started; nothing is done."""
     name = shell.usable(connection, ref, args.model)
     if name is None:
         return
@@ -65,7 +65,16 @@ def plan(shell: "Shell", connection: Connection, ref: int, args: PlanArgs) -> No
         value["base"] = None if asked.adapts is None else shell.control.names.blot(asked.adapts, rights)
         shell.front.send(number, Result(ref, value))
 
-    shell.needs.plan(home, spec, planned)
+    def tell(percent: int) -> None:
+        shell.front.send(number, Progress("loading", ref=ref, percent=percent, what="starting the engine"))
+
+    shell.needs.plan(home, spec, planned, tell)
+
+
+def with_changes(spec: link.Spec, changes: Mapping[str, Any]) -> link.Spec:
+    """Return a spec with other launch options, by their names in `AsyncEngineArgs`; None leaves one as it is."""
+    options = {**spec.options, **{key: value for key, value in changes.items() if value is not None}}
+    return msgspec.structs.replace(spec, options=options)
 
 
 def _value(

@@ -114,7 +114,7 @@ def _apply(shell: "Shell", new: Config, found: Changes) -> None:
     shell.people.decide_by(Accounts(shell.owners, shell.config.access))
     rules = {name: Rule(hook.account, hook.order, hook.scope_all) for name, hook in new.hooks.items()}
     limits = Limits(queue=daemon.queue, keep_s=daemon.keep, keep_bytes=daemon.keep_bytes)
-    shell.dispatch(on.SettingsChanged(shell.loop.time(), limits, rules, daemon.patience))
+    shell.dispatch(on.SettingsChanged(shell.loop.time(), limits, rules, daemon.patience, daemon.memory_wait))
     shell.workers.live_by(lease(shell.config))
     shell.suspend.use(daemon.suspend)
     _apply_models(shell, old, found)

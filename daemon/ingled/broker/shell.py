@@ -106,6 +106,7 @@ class Shell:
             awaited,
             config.devices,
             daemon.patience,
+            daemon.memory_wait,
         )
         self.timers = Timers(loop, self._timer)
         self.tasks = Tasks()
@@ -374,6 +375,7 @@ class Shell:
         return ready
 
     def _nursery_failed(self, why: str, lines: tuple[str, ...]) -> None:
+        self.needs.asking.failed(why)
         self.dispatch(on.NurseryFailed(self.loop.time(), why, lines))
 
 

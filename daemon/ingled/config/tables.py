@@ -49,6 +49,8 @@ class Daemon(Struct, frozen=True, forbid_unknown_fields=True):
     """
     head_room: int | str | None = None
     """Bytes that are left to others; without it a twentieth of the memory, and at least 512 MiB."""
+    memory_wait: Annotated[float, Meta(ge=0, le=86400)] = 60.0
+    """Seconds that a model waits for memory that other programs hold, before it is refused."""
     patience: Annotated[float, Meta(ge=0, le=86400)] = 30.0
     """Seconds that a model waits for busy ones before these are given nothing more."""
     metrics: str | None = None

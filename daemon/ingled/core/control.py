@@ -24,7 +24,7 @@ from ingled.core.pipeline import Pipeline, Rule
 from ingled.core.placement import Device
 from ingled.core.requests import Record, Stage
 from ingled.core.residency import AWAY, Model, State
-from ingled.core.residents import PATIENCE_S, TIMERS
+from ingled.core.residents import MEMORY_WAIT_S, PATIENCE_S, TIMERS
 from ingled.core.workers import Workers
 
 
@@ -42,6 +42,7 @@ class Control:
         awaited: Iterable[str] = (),
         device: Device | Sequence[Device] | None = None,
         patience_s: float = PATIENCE_S,
+        memory_wait_s: float = MEMORY_WAIT_S,
     ) -> None:
         """`held` tells how many bytes are held of a request's answer, `made` how many tokens it has (`Flow`).
 
@@ -56,7 +57,7 @@ class Control:
         self.admission = Admission(self.models, self.names, self.limits, self.requests, self.desk.quotas)
         self.passage = Passage(self.pipeline, self.desk, self.names, self.admission.model, self._give)
         devices = [device] if isinstance(device, Device) else device or [Device(whole=True)]
-        self.workers = Workers(self.models, self.names, self.desk, self.pipeline, devices, patience_s)
+        self.workers = Workers(self.models, self.names, self.desk, self.pipeline, devices, patience_s, memory_wait_s)
         self.residents = self.workers.residents
         self.catalog = Catalog(self.workers)
 
@@ -192,7 +193,7 @@ class Control:
             case on.SettingsChanged():
                 self.limits = self.desk.limits = self.admission.limits = event.limits
                 self.pipeline.rules = event.hooks
-                self.residents.patience_s = event.patience_s
+                self.residents.patience_s, self.residents.memory_wait_s = event.patience_s, event.memory_wait_s
                 return []
             case on.ModelsChanged():
                 return self.catalog.changed(event)

@@ -26,6 +26,8 @@ class Device:
     name: str = "cpu"
     budget: int | None = None
     """Bytes that models may take in all; None: no bound is known."""
+    most: int | None = None
+    """Bytes that they might take if others than models gave theirs back; None: it is not known, `budget` counts."""
     whole: bool = False
     """It is the only place: a model that is spread has all of its shares there."""
 
@@ -116,6 +118,8 @@ class Wait:
     """Seconds after which it is worth asking again, though nothing else happens."""
     blockers: tuple[str, ...] = ()
     """Busy models that would have to go; who has waited too long has them closed."""
+    others: bool = False
+    """For memory that others than models hold: nobody here can do anything for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +151,8 @@ class CheapestBack:
         never = self._never(name, terms, residents, device)
         if never is not None:
             return never
+        if (elsewhere := _held_elsewhere(name, terms, residents, device)) is not None:
+            return elsewhere
         moving = next((one for one in residents if one.moving), None)
         if moving is not None:  # one at a time: each measures the memory that all share
             return Wait(f"model '{moving.name}' {moving.moving}")
@@ -173,14 +179,15 @@ class CheapestBack:
             return Never(f"model '{name}' cannot be there beside '{fixed}', which is pinned", f"`ingle unpin {fixed}`")
         if device.budget is None:
             return None
-        if terms.need > device.budget:
-            have = f"{device.name} has {spell(device.budget)} for models"
+        most = _most(device.budget, device)
+        if terms.need > most:
+            have = f"{device.name} has {spell(most)} for models"
             return Never(f"model '{name}' needs {spell(terms.need)}, and {have}", "a shorter context takes less memory")
         pinned = [one for one in residents if one.pinned and not one.leaving]
         held = sum(one.terms.need for one in pinned)
-        if terms.need > device.budget - held:
+        if terms.need > most - held:
             names = ", ".join(one.name for one in pinned)
-            left = f"pinned models ({names}) leave {spell(device.budget - held)} of {spell(device.budget)}"
+            left = f"pinned models ({names}) leave {spell(most - held)} of {spell(most)}"
             return Never(f"model '{name}' needs {spell(terms.need)}, and {left}", "`ingle unpin` one of them")
         return None
 
@@ -197,6 +204,24 @@ class CheapestBack:
         words = [f"'{one.name}' {_why_held(one)}" for one in blockers]
         busy = tuple(one.name for one in blockers if one.busy and not one.pinned)
         return Wait(f"model {' and '.join(words)}" if words else "memory", min(pauses, default=None), busy)
+
+
+def _most(budget: int, device: Device) -> int:
+    """Return the bytes that models may take at best."""
+    return budget if device.most is None else max(budget, device.most)
+
+
+def _held_elsewhere(name: str, terms: Terms, residents: Sequence[Resident], device: Device) -> Wait | None:
+    """Return that a model waits for memory of others than models: it would not fit if all went that can go."""
+    if device.budget is None:
+        return None
+    left = device.budget - sum(one.terms.need for one in residents if one.pinned and not one.leaving)
+    if terms.need <= left:
+        return None
+    text = (
+        f"other programs hold memory of {device.name}: it needs {spell(terms.need)}, and {spell(max(0, left))} are left"
+    )
+    return Wait(text, others=True)
 
 
 def _excludes(new: Terms, one: Resident) -> bool:

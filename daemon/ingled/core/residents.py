@@ -14,7 +14,7 @@ from ingled.core.adapters import base_of
 from ingled.core.ladder import LIGHT, level_for, who_may_sleep
 from ingled.core.naming import Unusable
 from ingled.core.outcomes import refuse, unusable
-from ingled.core.placement import CheapestBack, Device, Evict, Fits, Never, Policy, Resident, Wait, cost
+from ingled.core.placement import CheapestBack, Decision, Device, Evict, Fits, Never, Policy, Resident, Wait, cost
 from ingled.core.residency import AWAY, MOVING, Cause, Model, State
 from ingled.core.sleepers import Sleepers
 from ingled.core.suspension import Suspension
@@ -23,6 +23,8 @@ from ingled.core.topology import Placed, place, share
 if TYPE_CHECKING:
     from ingled.core.workers import Workers
 
+MEMORY_WAIT_S = 60.0
+"""Seconds that a model waits for memory that others than models hold, before it is refused."""
 PATIENCE_S = 30.0
 """Seconds that a model waits for busy ones before nothing more is given to them."""
 
@@ -42,17 +44,21 @@ class Residents:
         devices: Sequence[Device],
         policy: Policy | None = None,
         patience_s: float = PATIENCE_S,
+        memory_wait_s: float = MEMORY_WAIT_S,
     ) -> None:
         """`workers` start and stop, and know who waits."""
         self._workers = workers
         self.models, self.requests = workers.models, workers.requests
-        self.devices, self.policy, self.patience_s = list(devices), policy or CheapestBack(), patience_s
+        self.devices, self.policy = list(devices), policy or CheapestBack()
+        self.patience_s, self.memory_wait_s = patience_s, memory_wait_s
         self.wanted: dict[str, float] = {}
         """Models that are to be loaded, and since when; the first has waited longest."""
+        self._elsewhere: dict[str, float] = {}
+        """Those of them that wait for memory of others than models, and since when."""
         self.hints: set[str] = set()
         """Those of them that are wanted though no request waits."""
-        self._helpless = False
-        """Memory is short, and it has been told that nobody is idle."""
+        self._helpless: set[int | None] = set()
+        """Devices whose memory is short, of which it has been told that nobody is idle; None: all of them."""
         self.host: int | None = None
         """Bytes of the machine's memory that weights of sleeping models may take; None: not known."""
         self.sleepers = Sleepers(workers, self)
@@ -113,6 +119,7 @@ class Residents:
     def forget(self, name: str) -> None:
         """It is no longer wanted."""
         self.wanted.pop(name, None)
+        self._elsewhere.pop(name, None)
         self.hints.discard(name)
 
     def want(self, now: float, model: Model, *, hint: bool = False) -> None:
@@ -140,7 +147,7 @@ class Residents:
             if model.restart_at is not None:
                 continue  # a pause after a death, at the end of which its timer fires
             placed = self.decide(now, model, promised)
-            match decision := placed.decision:
+            match decision := self._bounded(now, name, placed.decision):
                 case Fits():
                     asleep = model.state is State.SLEEPING
                     out += self._workers.wake(now, model) if asleep else self._workers.start(now, model, placed.on)
@@ -156,7 +163,7 @@ class Residents:
                         ask_again.append(patience)
                     if decision.until is not None:
                         ask_again.append(now + decision.until)
-                    if not decision.blockers:
+                    if not decision.blockers and not decision.others:
                         promised.append(Resident(name, model.terms, placed.on, busy=True))
                     out += self._waits(now, model, "queued", f"{name}: {decision.why}")
                 case Never():
@@ -165,6 +172,17 @@ class Residents:
         if ask_again:
             out.append(do.SetTimer(("place", ""), min(ask_again)))
         return [*out, *self._close(now, closed)]
+
+    def _bounded(self, now: float, name: str, decision: Decision) -> Decision:
+        """Return a decision, or that it is refused: it has waited long enough for what others hold."""
+        if not isinstance(decision, Wait) or not decision.others:
+            self._elsewhere.pop(name, None)
+            return decision
+        left = self._elsewhere.setdefault(name, now) + self.memory_wait_s - now
+        if left > 0:
+            return replace(decision, until=left if decision.until is None else min(left, decision.until))
+        why = f"model '{name}' has waited for {self.memory_wait_s:g} s: {decision.why}"
+        return Never(why, "end what takes it, or ask again when it has ended")
 
     def _wanted(self, name: str) -> bool:
         """Return whether a model is to be loaded still."""
@@ -322,18 +340,20 @@ class Residents:
 
     def short(self, e: on.MemoryShort) -> list[do.Effect]:
         """Others need memory: idle models give it back, those first that it costs least to bring back."""
-        coming = any(model.state in (State.STOPPING, State.DOZING) for model in self.models.values())
-        if coming or self.sleepers.due:
-            return []
+        there = [one for one in self.models.values() if e.device is None or e.device in one.on]
+        if any(one.state in (State.STOPPING, State.DOZING) or one.name in self.sleepers.due for one in there):
+            return []  # it comes already
         why = "gives memory back that others need"
-        out, names, freed = self._free_host(e.now, e.bytes, why) if e.host else self._free(e.now, e.bytes, why)
-        devices = ", ".join(f"'{one.name}'" for one in self.devices)
+        freed_by = self._free_host(e.now, e.bytes, why) if e.host else self._free(e.now, e.bytes, why, e.device)
+        out, names, freed = freed_by
+        devices = ", ".join(f"'{one.name}'" for index, one in enumerate(self.devices) if e.device in (None, index))
         where = "the machine" if e.host else f"device {devices}"
         text = f"{where} has {spell(e.bytes)} less for others than they are to have"
         if not names:
-            told, self._helpless = self._helpless, True
+            told = e.device in self._helpless
+            self._helpless.add(e.device)
             return [] if told else [do.Log("warning", f"{text}, and no model is idle that could give some back")]
-        self._helpless = False
+        self._helpless.discard(e.device)
         told_to = do.Publish("daemon", {"what": "pressure", "bytes": e.bytes})
         return [do.Log("warning", f"{text}: {', '.join(names)} give back {spell(freed)}"), told_to, *out]
 
@@ -349,16 +369,24 @@ class Residents:
                 out += self.put_out(now, model, why)
         return out, gone, freed
 
-    def _free(self, now: float, need: int | None, why: str) -> tuple[list[do.Effect], list[str], int]:
-        """Have idle models give back so many bytes (None: all that sleep can free); those that sleep go last."""
+    def _free(
+        self, now: float, need: int | None, why: str, device: int | None = None
+    ) -> tuple[list[do.Effect], list[str], int]:
+        """Have idle models give back so many bytes (None: all that sleep can free); those that sleep go last.
+
+        `device`: only those that are on it, and what they have there.
+        """
         out: list[do.Effect] = []
         gone: list[str] = []
         freed = 0
         for model in [*self.idle(now), *(() if need is None else self.idle(now, State.SLEEPING))]:
             if need is not None and freed >= need:
                 break
+            if device is not None and device not in model.on:
+                continue
             asleep, level = model.state is State.SLEEPING, self._level(now, model)
-            freed += model.sleep.left if asleep else model.terms.need - (model.sleep.left if level else 0)
+            gives = model.sleep.left if asleep else model.terms.need - (model.sleep.left if level else 0)
+            freed += gives if device is None else share(gives, len(model.on))
             gone.append(model.name)
             if level:
                 self.sleepers.due[model.name] = (level, why)

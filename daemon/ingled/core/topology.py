@@ -62,7 +62,7 @@ def place(
 
 def _load(index: int, residents: Sequence[Resident], devices: Sequence[Device]) -> tuple[object, ...]:
     """Return what tells a device from others, as far as a decision is concerned."""
-    return devices[index].budget, tuple(sorted(one.name for one in residents if index in one.on))
+    return devices[index].budget, devices[index].most, tuple(sorted(one.name for one in residents if index in one.on))
 
 
 def _decide(
@@ -93,7 +93,8 @@ def _decide(
     if waits:
         until = [wait.until for wait in waits if wait.until is not None]
         blockers = dict.fromkeys(blocker for wait in waits for blocker in wait.blockers)
-        return Wait(waits[0].why, max(until, default=None), tuple(blockers))
+        others = any(wait.others for wait in waits)
+        return Wait(waits[0].why, max(until, default=None), tuple(blockers), others)
     return Evict(tuple(victims)) if victims else Fits()
 
 
@@ -122,5 +123,5 @@ def _worth(placed: Placed, terms: Terms, residents: Sequence[Resident], devices:
         case Evict():
             return rank, sum(cost(one) for one in residents if one.name in decision.models), len(decision.models)
         case Wait():
-            return rank, inf if decision.until is None else decision.until, len(decision.blockers)
+            return rank, decision.others, inf if decision.until is None else decision.until, len(decision.blockers)
     return (rank,)

@@ -21,7 +21,7 @@ from ingled.core.pipeline import Pipeline
 from ingled.core.placement import Device, Never
 from ingled.core.requests import Record, Stage
 from ingled.core.residency import AWAY, CRASHES, MOVING, Cause, Model, State
-from ingled.core.residents import PATIENCE_S, Residents
+from ingled.core.residents import MEMORY_WAIT_S, PATIENCE_S, Residents
 
 RESTART_S = (0.0, 1.0, 2.0, 4.0, 8.0)
 """Pauses before a worker that died is replaced, by its deaths in a row."""
@@ -56,6 +56,7 @@ class Workers:
         pipeline: Pipeline,
         devices: Sequence[Device],
         patience_s: float = PATIENCE_S,
+        memory_wait_s: float = MEMORY_WAIT_S,
     ) -> None:
         self.models = models
         self.names = names
@@ -63,7 +64,7 @@ class Workers:
         self.requests = desk.requests
         self.pipeline = pipeline
         self.adapters = Adapters(self)
-        self.residents = Residents(self, devices, patience_s=patience_s)
+        self.residents = Residents(self, devices, patience_s=patience_s, memory_wait_s=memory_wait_s)
         self.draining = False
         """The daemon shuts down: no worker is started but for requests that wait."""
         self._loads: list[Loading] = []

@@ -88,9 +88,9 @@ class Asleep(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag
 
 
 class Room(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="room"):
-    """How it is with the GPU of a worker: sent when that has changed."""
+    """How it is with the GPUs of a worker, in the order of its devices: sent when that has changed."""
 
-    gpu: Gpu
+    gpus: list[Gpu]
 
 
 class SleepFailed(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="sleep_failed"):

@@ -293,10 +293,10 @@ class EchoEngine:
     async def health(self, deadline: float) -> None:
         """Return at once: there is no engine to hang."""
 
-    def gpu(self) -> Gpu | None:
+    def gpus(self) -> list[Gpu]:
         """Return what the file of the options says."""
         file = self._options.gpu_file
-        return msgspec.json.decode(Path(file).read_bytes(), type=Gpu) if file else None
+        return [msgspec.json.decode(Path(file).read_bytes(), type=Gpu)] if file else []
 
     async def sleep(self, level: int) -> Slept:
         """Do as the options say."""

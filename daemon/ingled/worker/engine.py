@@ -182,8 +182,8 @@ class Engine(Protocol):
         """Return when the engine has answered. Raises EngineDead, after `deadline` seconds at the latest."""
         ...
 
-    def gpu(self) -> Gpu | None:
-        """Return how it is with its GPU; None when it is on none, or the driver does not tell. It may take a moment."""
+    def gpus(self) -> list[Gpu]:
+        """Return how it is with its GPUs; none on a CPU, or where the driver does not tell. It may take a moment."""
         ...
 
     async def sleep(self, level: int) -> Slept:

@@ -190,15 +190,16 @@ class Worker:
             self._uplink.send(self._stats())
 
     async def _look_at_device(self) -> None:
-        told: link.Gpu | None = None
+        told: list[link.Gpu] = []
         while True:
             await asyncio.sleep(ROOM_S)
             if self._info is None or not self._on_device or self._moving:
                 continue
-            gpu = await asyncio.to_thread(self._engine.gpu)
-            if gpu is not None and (told is None or abs(gpu.free - told.free) > gpu.total * ROOM_NEWS):
-                told = gpu
-                self._uplink.send(link.Room(gpu))
+            gpus = await asyncio.to_thread(self._engine.gpus)
+            pairs = zip(gpus, told, strict=False)
+            if len(gpus) != len(told) or any(abs(now.free - was.free) > now.total * ROOM_NEWS for now, was in pairs):
+                told = gpus
+                self._uplink.send(link.Room(gpus))
 
     def _stats(self) -> link.Stats:
         now = self._engine.load_now()

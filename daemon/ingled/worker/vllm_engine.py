@@ -320,9 +320,9 @@ class VllmEngine:
         """Wake EngineCore, and see that it answers as before."""
         return await self._sleeper.wake()
 
-    def gpu(self) -> Gpu | None:
+    def gpus(self) -> list[Gpu]:
         """Ask the driver."""
-        return vllm_gpu.seen()
+        return vllm_gpu.all_seen(self._spec.options.get("tensor_parallel_size") or 1)
 
     async def device_memory(self) -> DeviceMemory:
         """Return what EngineCore has of its devices, and what is free there."""

@@ -11,11 +11,6 @@ from ingled.worker.vllm_errors import one_line
 log = logging.getLogger(__name__)
 
 
-def seen() -> Gpu | None:
-    """Return the first GPU of this process, as the driver tells; None on a CPU, and where it tells nothing."""
-    return next(iter(all_seen(1)), None)
-
-
 def all_seen(most: int | None = None) -> list[Gpu]:
     """Return the GPUs that models may be on, as the driver tells; none on a CPU, and where it tells nothing."""
     if not current_platform.is_cuda():

@@ -31,13 +31,15 @@ class HostSeen(Struct, frozen=True):
 
 
 class MemoryShort(Struct, frozen=True):
-    """Others are left so many bytes less than they should be, for a while now; `host`: not of the device of models,
-    but of the machine.
+    """Others are left so many bytes less than they should be, for a while now; `host`: not where models are, but of the
+    machine beside.
     """
 
     now: float
     bytes: int
     host: bool = False
+    device: int | None = None
+    """Index of the device of which they are; None: all are one memory."""
 
 
 class NeedSeen(Struct, frozen=True):
@@ -104,6 +106,7 @@ class SettingsChanged(Struct, frozen=True):
     limits: "Limits"
     hooks: "Mapping[str, Rule]"
     patience_s: float
+    memory_wait_s: float
 
 
 class DrainAsked(Struct, frozen=True):
