@@ -77,7 +77,6 @@ COLUMNS = (
     ("broker us/token", "broker_us", 1),
     ("broker us/request", "broker_request_us", 0),
     ("hosts us/request", "hosts_request_us", 0),
-    ("broker RSS MB", "broker_mb", 0),
 )
 
 
@@ -243,7 +242,6 @@ def figures(got: Outcome, requests: int) -> dict[str, float]:
         "broker_us": got.cpu_s["broker"] / got.tokens * 1e6,
         "broker_request_us": got.cpu_s["broker"] / requests * 1e6,
         "hosts_request_us": got.cpu_s["hosts"] / requests * 1e6,
-        "broker_mb": got.rss_bytes["broker"] / 1e6,
     }
 
 
