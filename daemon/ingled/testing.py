@@ -17,7 +17,7 @@ from typing import Any, Self
 from ingle.wire.codec import pack, unpack
 from ingle.zmtp import Dealer
 
-READY_S = 20.0
+READY_S = 60.0
 DEADLINE_S = 60.0
 STOP_S = 60.0
 LOG_LINES = 40

@@ -261,17 +261,25 @@ class HostBench:
 
 def group_members(group: int) -> list[int]:
     """Return the living processes of a process group."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):
-                state, _, pgrp = (entry / "stat").read_text().rpartition(")")[2].split()[:3]
-                if int(pgrp) == group and state not in "ZX":
-                    found.append(int(entry.name))
-    return found
+    pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    return [pid for pid in pids if _group(pid) == group]
 
 
-def wait_until(true: Callable[[], object], timeout: float = 30.0) -> None:
+def lives(pid: int) -> bool:
+    """Return whether a process has not ended; one whose parent has not asked how it ended has ended too."""
+    return _group(pid) is not None
+
+
+def _group(pid: int) -> int | None:
+    """Return the process group of a living process."""
+    try:
+        state, _, group = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:3]
+    except OSError:
+        return None
+    return None if state in "ZX" else int(group)
+
+
+def wait_until(true: Callable[[], object], timeout: float = 90.0) -> None:
     """Return when the condition holds; for what no descriptor tells, such as a process of somebody else's."""
     until = time.monotonic() + timeout
     while not true():

@@ -10,7 +10,7 @@ CHAT = {"t": "request", "op": "chat", "body": {"messages": [{"role": "user", "co
 
 def until(fd: int, wanted: bytes) -> bytes:
     """Read until the text has come."""
-    seen, end = b"", monotonic() + 10
+    seen, end = b"", monotonic() + 60
     while wanted not in seen:
         assert select.select([fd], [], [], max(0.0, end - monotonic()))[0], seen
         data = os.read(fd, 4096)

@@ -22,7 +22,7 @@ from ingle.wire.schema import FromClient
 
 PIECES = ["Once ", "upon ", "a ", "tïme ", "there ", "was ", "a ", "fire."] * 6
 TEXT = "".join(PIECES)
-DEADLINE = 10.0
+DEADLINE = 60.0
 
 WHO = {"account": "uid:7", "user": "ann", "groups": ["staff"], "rule": "rules[0]", "models": ["tiny"]}
 WHO |= {"may": ["hook"], "priority": "batch", "limits": {"waiting": 4, "open_requests": None}, "open_requests": 1}
@@ -167,7 +167,7 @@ class FakeDaemon:
         number = next(self._calls) if wait else 0  # its own, as several may wait at once
         message = {"t": "hook_call", "call": number, "point": point, "hooks": names, "id": "r1"}
         about = {"account": "uid:0", "model": "tiny", "op": "chat", "stream": True, "client": "t", "tags": ["shell"]}
-        message |= {"value": {"call": about | {"context": []}} | value, "deadline_ms": 9000} | fields
+        message |= {"value": {"call": about | {"context": []}} | value, "deadline_ms": 50_000} | fields
         self.do(lambda: self._send(self.offers[names[0]]["peer"], message))
         return self.wait_for("hook_reply", call=number) if wait else {}
 
@@ -478,7 +478,7 @@ class Command:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=100,
             **stdin,
         )
 

@@ -17,7 +17,7 @@ from tests.client.answers import TEXT
 
 def run(daemon: Any, scene: Callable[[Client], Awaitable[None]], **options: Any) -> None:
     async def main() -> None:
-        async with asyncio.timeout(20), Client(daemon.path, **options) as client:
+        async with asyncio.timeout(100), Client(daemon.path, **options) as client:
             await scene(client)
 
     asyncio.run(main(), debug=True)
@@ -131,17 +131,25 @@ def test_a_restart(daemon: Any, forget: bool) -> None:
     run(daemon, scene)
 
 
+def hurry(client: Client) -> None:
+    """Let a client that is connected wait no longer than a moment from now on."""
+    line = client._line
+    assert line is not None
+    line.timeout = line.session.patience = 0.2
+
+
 def test_patience_ends(daemon: Any) -> None:
     async def scene(client: Client) -> None:
         stream = client.chat("forever", stream=True)
         await anext(stream)
+        hurry(client)
         await asyncio.to_thread(daemon.down)
         with pytest.raises(Unreachable) as caught:
             await stream.read()
         assert caught.value.reason == "lost"
         daemon.up()
 
-    run(daemon, scene, timeout=0.2)
+    run(daemon, scene)
 
 
 def test_a_daemon_that_is_just_coming_back_is_waited_for(daemon: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,13 +176,14 @@ def test_a_daemon_that_is_just_coming_back_is_waited_for(daemon: Any, monkeypatc
 def test_silence_and_nonsense(daemon: Any, folder: Path) -> None:
     async def scene(client: Client) -> None:
         daemon.silent.add("call")
+        hurry(client)
         with pytest.raises(Unreachable, match="does not answer"):
             await client.status()
         daemon.raw(b"\xc1")
         with pytest.raises(ProtocolError):
             await client.chat("forever")
 
-    run(daemon, scene, timeout=0.3)
+    run(daemon, scene)
     daemon.silent.add("hello")
 
     async def never(client: Client) -> None:

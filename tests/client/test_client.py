@@ -119,10 +119,16 @@ def test_a_request_that_the_daemon_forgot_fails(client: Client, daemon: Any) -> 
         stream.read()
 
 
+def hurry(client: Client) -> None:
+    """Let a client that is connected wait no longer than a moment from now on."""
+    client._line.timeout = client._line.session.patience = 0.2
+
+
 def test_patience_ends(daemon: Any) -> None:
-    with Client(daemon.path, timeout=0.2) as client:
+    with Client(daemon.path) as client:
         stream = client.chat("forever", stream=True)
         next(stream)
+        hurry(client)
         daemon.down()
         with pytest.raises(Unreachable, match="gone") as caught:
             stream.read()
@@ -131,7 +137,8 @@ def test_patience_ends(daemon: Any) -> None:
 
 
 def test_a_silent_daemon_is_unreachable(daemon: Any) -> None:
-    with Client(daemon.path, timeout=0.2) as client:
+    with Client(daemon.path) as client:
+        hurry(client)
         daemon.silent.add("call")
         with pytest.raises(Unreachable) as caught:
             client.status()

@@ -47,7 +47,7 @@ def complete_in_bash(line: str, environment: dict[str, str], script: str) -> lis
     printf '%s\\n' "${{COMPREPLY[@]}}"
     """
     ran = subprocess.run(
-        [bash, "--norc", "-u", "-c", lines, "bash", line], env=environment, capture_output=True, text=True, timeout=30
+        [bash, "--norc", "-u", "-c", lines, "bash", line], env=environment, capture_output=True, text=True, timeout=100
     )
     assert ran.stderr == ""
     return ran.stdout.splitlines()
@@ -100,7 +100,7 @@ def test_fish_runs_nothing(ingle: Any, bin: dict[str, str]) -> None:
 
     def complete(line: str) -> list[str]:
         script = ingle("completion", "fish").stdout + "\ncomplete -C $argv[1]"
-        ran = subprocess.run([fish, "-N", "-c", script, line], env=bin, capture_output=True, text=True, timeout=30)
+        ran = subprocess.run([fish, "-N", "-c", script, line], env=bin, capture_output=True, text=True, timeout=100)
         assert ran.stderr == ""
         return [found.partition("\t")[0] for found in ran.stdout.splitlines()]
 
@@ -120,7 +120,7 @@ def typed_in_zsh(zsh: str, environment: dict[str, str], script: Path, keys: str,
         os.execve(zsh, [zsh, "-f", "-i"], environment | {"TERM": "xterm"})
     try:
         os.write(terminal, f"PS1='>'; unsetopt beep; source {script} && print rea''dy\n".encode())
-        raw, seen, end, asked = "", "", monotonic() + 20, False
+        raw, seen, end, asked = "", "", monotonic() + 100, False
         while wanted not in seen:
             assert select.select([terminal], [], [], max(0.0, end - monotonic()))[0], seen
             raw += os.read(terminal, 4096).decode(errors="replace")

@@ -38,7 +38,7 @@ def start(ingle: Any, daemon: Any, folder: Path) -> Iterator[Start]:
     yield run
     for process in started:
         process.kill()
-        process.wait(10)
+        process.wait(60)
 
 
 def test_today(start: Start, daemon: Any) -> None:
@@ -83,7 +83,7 @@ def test_context(start: Start, daemon: Any) -> None:
     daemon.restart()
     daemon.wait_for("hook_offer", 2)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
     assert daemon.wait_for("hook_withdraw")["name"] == "show-context"
 
 

@@ -16,7 +16,7 @@ def redirected(ingle: Any, redirect: str, *argv: str) -> "subprocess.CompletedPr
     line = f'exec "$0" -m ingle "$@" {redirect}'
     return subprocess.run(
         ["sh", "-c", line, sys.executable, *argv],
-        env=ingle.environment, capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL,
+        env=ingle.environment, capture_output=True, text=True, timeout=100, stdin=subprocess.DEVNULL,
     )  # fmt: skip
 
 
@@ -92,7 +92,7 @@ def test_a_failure_in_the_middle_is_the_last_line(ingle: Any, daemon: Any) -> No
     process = ingle.start("ask", "--json", "forever")
     said = until(process.stdout.fileno(), b'"chunk"')
     ingle("cancel", "r1")
-    rest, error = process.communicate(timeout=10)
+    rest, error = process.communicate(timeout=60)
     lines = [json.loads(line) for line in (said + rest).splitlines()]
     assert [line["t"] for line in lines].count("failed") == 1
     assert (lines[-1]["t"], lines[-1]["code"], lines[-1]["id"]) == ("failed", "cancelled", "r1")

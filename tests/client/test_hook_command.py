@@ -46,7 +46,7 @@ def result(reply: dict[str, Any]) -> dict[str, Any]:
 
 def ended(process: "subprocess.Popen[bytes]", signal_: int = signal.SIGINT) -> tuple[int, str]:
     process.send_signal(signal_)
-    _, stderr = process.communicate(timeout=20)
+    _, stderr = process.communicate(timeout=60)
     return process.returncode, stderr.decode()
 
 
@@ -123,11 +123,13 @@ def test_a_large_input_that_is_not_read_and_one_that_is(start: Start, daemon: An
 
 def test_beyond_the_deadline_it_is_killed_with_all_that_it_started(start: Start, daemon: Any, folder: Path) -> None:
     process = start(f"#!/bin/sh\nsleep 61 & echo $! > {folder}/pid; sleep 61\n")
-    before = monotonic()
-    reply = daemon.hook_call("prompt", HI, deadline_ms=500)
-    assert 0.4 < monotonic() - before < 5
-    assert result(reply) == {"verdict": "error", "reason": "it was not done in time, and has been killed"}
-    assert gone(int((folder / "pid").read_text()))
+    pid, deadline_ms = "", 500
+    while not pid:  # a program that has not even begun by then is killed, too
+        reply = daemon.hook_call("prompt", HI, deadline_ms=deadline_ms)
+        assert result(reply) == {"verdict": "error", "reason": "it was not done in time, and has been killed"}
+        pid = (folder / "pid").read_text() if (folder / "pid").exists() else ""
+        deadline_ms *= 4
+    assert gone(int(pid))
     assert "hook my-script0: it was not done in time" in ended(process)[1]
 
 
@@ -135,7 +137,7 @@ def test_what_runs_ends_with_the_command(start: Start, daemon: Any, folder: Path
     process = start(f"#!/bin/sh\nsleep 61 & echo $! > {folder}/pid; sleep 61\n")
     daemon.hook_call("observe", {"answer": {}}, wait=False)
     daemon.hook_call("prompt", HI, wait=False)
-    until = monotonic() + 10
+    until = monotonic() + 60
     while not (folder / "pid").exists() or not (folder / "pid").read_text():
         assert monotonic() < until
         sleep(0.01)
@@ -144,7 +146,7 @@ def test_what_runs_ends_with_the_command(start: Start, daemon: Any, folder: Path
 
 
 def gone(pid: int) -> bool:
-    until = monotonic() + 5
+    until = monotonic() + 60
     while monotonic() < until:
         try:
             with open(f"/proc/{pid}/stat") as file:
@@ -205,7 +207,7 @@ def test_one_program_stays(start: Start, daemon: Any) -> None:
 
     def again() -> int:
         """It is started again, though not at once when it has just been started."""
-        until = monotonic() + 10
+        until = monotonic() + 60
         while "note" not in (said := ask("hi")):
             assert said["reason"] == "it has ended, and is started again in a moment"
             assert monotonic() < until
@@ -229,10 +231,10 @@ def test_a_program_that_ends_is_not_started_again_and_again(monkeypatch: pytest.
     program = programs.Persistent(["true"])
     for why in ("ended with exit status 0", "started again in a moment", "started again in a moment"):
         with pytest.raises(Failure, match=why):
-            program.ask({}, monotonic() + 5)
+            program.ask({}, monotonic() + 60)
     program.close()
     with pytest.raises(Failure, match="is being closed"):
-        program.ask({}, monotonic() + 5)
+        program.ask({}, monotonic() + 60)
 
 
 def test_a_hook_comes_back_with_the_daemon(start: Start, daemon: Any) -> None:
@@ -248,7 +250,7 @@ def test_text_of_answers_and_the_output_of_observers(start: Start, daemon: Any, 
     assert result(daemon.hook_call("answer", {"answer": {"text": "x"}})) == {}
     start(f"#!/bin/sh\ncat > {folder}/seen; mv {folder}/seen {folder}/all; echo x\n", "--name", "o", point="observe")
     daemon.hook_call("observe", {"answer": {"text": "whole"}}, "o", wait=False)
-    until = monotonic() + 10
+    until = monotonic() + 60
     while not (folder / "all").exists():
         assert monotonic() < until
         sleep(0.01)

@@ -162,7 +162,7 @@ def test_hooks_through_rpc(ingle: Any, daemon: Any) -> None:
         say(bad | {"results": [{"hook": "mine", "state": "AP8="}]})
         assert daemon.wait_for("hook_reply")["results"] == [{"hook": "mine", "state": b"\x00\xff"}]
         bridge.stdin.close()
-        assert bridge.wait(10) == 0
+        assert bridge.wait(60) == 0
         assert daemon.wait_for("hook_withdraw")["name"] == "mine"
         assert bridge.stdout.read() == b""
     finally:

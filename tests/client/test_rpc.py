@@ -39,7 +39,7 @@ def test_rpc_comes_back_after_a_restart(ingle: Any, daemon: Any) -> None:
     process.stdin.flush()
     until(process.stdout.fileno(), b"cold-one")
     process.stdin.close()
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
     process.stdout.close()
     process.stderr.close()
 
@@ -53,7 +53,7 @@ def test_rpc_may_linger(ingle: Any, daemon: Any) -> None:
         daemon.emit("model", {"model": "tiny"})
         until(process.stdout.fileno(), b"event")
     process.terminate()
-    process.wait(10)
+    process.wait(60)
     process.stdout.close()
     process.stderr.close()
 

@@ -8,12 +8,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from ingle import Client
 from ingled.broker.waiting_room import WaitingRoom
 from ingled.testing import DaemonFixture, Wire
-from ingled.testing_link import group_members
+from ingled.testing_link import group_members, lives
 
 CONFIG = """
 [daemon]
@@ -183,7 +182,7 @@ def test_without_a_new_broker_everything_ends_and_leaves_nothing(daemon: DaemonF
     runtime = Path(f"{daemon.socket}.d")
     waiting = (runtime / "waiting").resolve(strict=True)  # elsewhere, if the folder is on a disk
     kill_broker(daemon)
-    wait_for(lambda: not any(psutil.pid_exists(pid) for pid in pids), 60)
+    wait_for(lambda: not any(lives(pid) for pid in pids))
     assert list((runtime / "workers").iterdir()) == []
     assert {path.name for path in runtime.iterdir()} == {"ingled.lock", "logs", "workers", "hosts"}
     assert not waiting.exists()
@@ -198,7 +197,7 @@ LATE = """
 adopt_grace = 5
 [models.late]
 source = "builtin:ember"
-echo = {load_ms = 2000, delay_ms = 1}
+echo = {load_ms = 4000, delay_ms = 1}
 """
 
 

@@ -320,10 +320,10 @@ def test_a_plugin_with_a_host_of_its_own_is_met_after_both_died_with_the_daemon(
 
 def test_a_request_that_ends_while_a_hook_is_at_work_says_so(tmp_path: Path) -> None:
     slow = "HOOK = Hook(deadline_ms=60000)\n@hookimpl\ndef ingled_prompt(messages):\n"
-    slow += "    if messages[-1]['content'] == 'x':\n        time.sleep(2)\n"
+    slow += "    if messages[-1]['content'] == 'x':\n        time.sleep(60)\n"
     with daemon_with(tmp_path, slow=slow) as daemon, Wire(daemon.socket) as client:
         client.read(client.ask("warm"))
-        end = client.read(client.ask("x", deadline_ms=300))[1]
+        end = client.read(client.ask("x", deadline_ms=1500))[1]
         assert end["code"] == "deadline"
         assert told(end, "slow")["why"] == "the request ended before it had answered"
 
@@ -482,7 +482,7 @@ def test_an_observer_that_hangs_delays_nobody_and_meets_its_deadline(tmp_path: P
     with daemon_with(folder, **plugins) as daemon, Wire(daemon.socket) as client:
         assert client.read(client.ask("hang"))[1]["t"] == "done"
         assert client.read(client.ask("go on"))[1]["t"] == "done"
-        wait_until(lambda: hooks(client)["hangs"]["failures"] == 1)
+        wait_until(lambda: hooks(client)["hangs"]["failures"] >= 1)
         assert "no answer within 200 ms" in hooks(client)["hangs"]["last_failure"]
         wait_until(lambda: file.exists() and len(file.read_text().splitlines()) == 2)
 

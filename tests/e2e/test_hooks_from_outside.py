@@ -160,7 +160,7 @@ def test_a_program_on_the_command_line(daemon: DaemonFixture, client: Client) ->
     finally:
         process.kill()
         process.communicate()
-    until = monotonic() + 2
+    until = monotonic() + 60
     while client.call("hooks")["hooks"]:
         assert monotonic() < until
 

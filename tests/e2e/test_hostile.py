@@ -21,7 +21,7 @@ GREETING = b"\xff\0\0\0\0\0\0\0\1\x7f\3\0" + b"NULL".ljust(20, b"\0") + b"\0" * 
 READY = b"\4\x1c\5READY\x0bSocket-Type\0\0\0\6DEALER"
 
 
-def wait_for(check: Callable[[], Any], seconds: float = 30.0) -> None:
+def wait_for(check: Callable[[], Any], seconds: float = 90.0) -> None:
     begin = time.monotonic()
     while not check():
         assert time.monotonic() - begin < seconds, "it did not come true"
@@ -38,7 +38,7 @@ def daemon() -> Iterator[DaemonFixture]:
 def connect(daemon: DaemonFixture) -> socket.socket:
     one = socket.socket(socket.AF_UNIX)
     one.connect(str(daemon.socket))
-    one.settimeout(20)
+    one.settimeout(90)
     return one
 
 

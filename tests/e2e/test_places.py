@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pytest
 from ingled.testing import DaemonFixture, Wire
@@ -34,6 +34,12 @@ def states(client: Wire) -> dict[str, str]:
     return {one["id"]: one["state"] for one in client.call("requests")["requests"]}
 
 
+def cancel(client: Wire, ids: Iterable[str]) -> None:
+    for id in ids:
+        client.send({"t": "cancel", "ref": 99, "id": id})
+        client.until("result")
+
+
 def test_who_finds_no_place_is_told_how_many_are_before_and_gets_one_in_turn(daemon: DaemonFixture) -> None:
     with Wire(daemon.socket) as client:
         ids = [client.ask("w " * 2000, priority=40, credit=0) for _ in range(6)]
@@ -41,12 +47,10 @@ def test_who_finds_no_place_is_told_how_many_are_before_and_gets_one_in_turn(dae
         quick = client.ask("quick")
         assert states(client)[quick] == "queued"
         assert client.call("models")["models"][0]["waiting"] == 4
-        client.send({"t": "cancel", "ref": 99, "id": ids[0]})
+        cancel(client, ids[:1])
         assert client.read(quick)[1]["t"] == "done"
         assert "queued" in states(client).values(), "those that came before it wait still"
-        for id in ids[1:]:
-            client.send({"t": "cancel", "ref": 99, "id": id})
-            client.until("result")
+        cancel(client, ids[1:])
         assert states(client) == {}
 
 
@@ -72,20 +76,22 @@ def test_readers_that_have_stopped_keep_no_place(daemon: DaemonFixture) -> None:
         daemon.start()
     with Wire(daemon.socket) as client:
         assert client.read(client.ask("quick"))[1]["t"] == "done", "the next daemon knows it too"
+        cancel(client, ids)  # their readers do not come back, and a daemon that stops would wait for them
 
 
 def test_a_request_that_waits_for_a_place_outlives_the_daemon(daemon: DaemonFixture) -> None:
     with Wire(daemon.socket) as client:
-        ids = [client.ask(f"{'w ' * 40}{i}", detach=True, credit=0) for i in range(8)]
-        assert "queued" in states(client).values()
-        client.send({"t": "cancel", "ref": 9, "id": ids[-1]})
-        client.until("result")
+        first = [client.ask("w " * 2000, detach=True, credit=0) for _ in range(AT_ONCE)]
+        ids = [client.ask(f"{'w ' * 40}{i}", detach=True, credit=0) for i in range(5)]
+        assert [states(client)[id] for id in ids] == ["queued"] * 5
+        cancel(client, ids[-1:])
     assert daemon.process is not None
     daemon.process.send_signal(signal.SIGKILL)
     daemon.process.wait()
     daemon.start()
     with Wire(daemon.socket) as client:
-        assert set(states(client)) == set(ids[:-1])
+        assert set(states(client)) == {*first, *ids[:-1]}
+        cancel(client, first)
         for i, id in enumerate(ids[:-1]):
             client.send({"t": "attach", "ref": 7, "id": id, "offset": 0})
             text, end = client.read(id)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ingled.broker.processes import runs
 from ingled.testing import DaemonFixture, Wire
 from ingled.testing_link import wait_until
 
@@ -82,18 +83,18 @@ def test_the_first_plugin_counts_although_there_was_no_folder_and_no_host_runs_f
         assert not hosts(daemon)
         folder.mkdir(parents=True)
         (folder / "first.py").write_text(HEAD + "@hookimpl\ndef ingled_prompt(messages):\n    return refuse('no')\n")
-        wait_until(lambda: "first" in hooks(client), 10)
+        wait_until(lambda: "first" in hooks(client))
         assert client.read(client.ask("x"))[1]["code"] == "refused_by_hook"
         (folder / "first.py").unlink()
-        wait_until(lambda: not hooks(client) and not hosts(daemon), 10)
+        wait_until(lambda: not hooks(client) and not hosts(daemon))
         assert client.read(client.ask("x"))[1]["t"] == "done"
         (folder / "first.py").write_text(HEAD + "@hookimpl\ndef ingled_prompt(messages):\n    return refuse('no')\n")
-        wait_until(lambda: "first" in hooks(client), 10)
+        wait_until(lambda: "first" in hooks(client))
 
 
 def hosts(daemon: DaemonFixture) -> list[int]:
     """Process ids of its hook hosts."""
-    return [pid for pid in daemon.processes() if b"ingled.hooks" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return [pid for pid in daemon.processes() if runs(pid, "ingled.hooks")]
 
 
 def test_a_file_in_the_folder_is_a_plugin_at_every_point(tmp_path: Path) -> None:
@@ -213,7 +214,7 @@ def test_streams_in_flight_outlive_a_reload(tmp_path: Path) -> None:
 @pytest.mark.parametrize("policy", ["refuse", "skip"])
 def test_a_wicked_plugin_harms_only_the_request_that_it_meets(tmp_path: Path, what: str, policy: str) -> None:
     wicked = f"""
-HOOK = Hook(order=9, deadline_ms=500, on_error="{policy}")
+HOOK = Hook(order=9, deadline_ms=2000, on_error="{policy}")
 
 @hookimpl
 def ingled_prompt(messages):

@@ -1,12 +1,12 @@
 """Three models where there is room for two: a real daemon, its workers, and the command."""
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
 
 import pytest
 from ingled.testing import DaemonFixture, Wire
+from ingled.testing_link import lives
 
 CONFIG = """
 [daemon]
@@ -63,7 +63,7 @@ def test_a_third_model_puts_the_idle_one_out_and_both_that_stay_stream_at_once(d
         assert "c: b makes room" in told
         now = states(other)
         assert (now["a"], now["b"], now["c"]) == ("ready", "cold", "ready")
-        assert not os.path.exists(f"/proc/{pids['b']}"), "its memory is given back"
+        assert not lives(pids["b"]), "its memory is given back"
         assert client.read(long)[1]["t"] == "done"
 
 

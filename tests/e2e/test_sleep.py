@@ -1,12 +1,12 @@
 """Models that sleep: a real daemon and its workers, whose engine says of its memory what it is told to."""
 
 import json
-import os
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from ingled.testing import DaemonFixture, Wire
+from ingled.testing_link import lives
 
 CONFIG = """
 [daemon]
@@ -146,5 +146,5 @@ def test_what_wakes_as_another_one_is_loaded_anew_and_nobody_hears_it(daemon: Da
         client.call("sleep", model="changes")
         say(client, "changes")
         after = models(client)["changes"]
-        assert after["pid"] != pid and not os.path.exists(f"/proc/{pid}")
+        assert after["pid"] != pid and not lives(pid)
         assert "answered the same prompt differently" in after["no_sleep"]

@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 from ingled.testing import DaemonFixture, Wire
+from ingled.testing_link import lives
 from ingled.testing_model import write
 
 pytestmark = [pytest.mark.vllm, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -55,7 +56,7 @@ def test_three_models_share_room_for_two(daemon: DaemonFixture) -> None:
         thread.join()
         print(f"third model answered after {time.monotonic() - begin:.1f} s")
         assert texts == {"a": alone * 3, "c": alone}
-        assert not psutil.pid_exists(pid), "its memory is given back"
+        assert not lives(pid), "its memory is given back"
         states = {model["name"]: model["state"] for model in other.call("models")["models"]}
         assert states == {"a": "ready", "b": "cold", "c": "ready"}
         assert answer(other, "b") == alone, "it comes back when it is asked"
