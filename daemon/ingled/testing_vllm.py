@@ -17,12 +17,14 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from ingled.worker.vllm_names import CORE_USES, OBJECT_USES, SOCKET_USES, USES, split
+from ingled.worker.vllm_names import CORE_USES, GPU_USES, OBJECT_USES, SOCKET_USES, USES, split
 
 OLDEST = "0.26.0"
 """The oldest version that is promised, and the one that fits a GPU machine with torch 2.11 (docs/gpu.md)."""
+NEWEST = "0.33.0"
+"""The newest version that has been looked at. Whether a newer one fits says `python -m ingled.testing_vllm newest`."""
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_31_x86_64", "manylinux_2_35_x86_64", "manylinux1_x86_64")
-OURS = (*USES, *CORE_USES, *SOCKET_USES, *OBJECT_USES)
+OURS = (*USES, *CORE_USES, *SOCKET_USES, *OBJECT_USES, *GPU_USES)
 OPTIONS = ("vllm.engine.arg_utils", "vllm.entrypoints.openai.cli_args", "vllm.entrypoints.launchers.cli_args")
 """Where the options of `vllm serve` are, in one version or another."""
 MORE = (*OPTIONS, "vllm.envs", "vllm.platforms", "vllm.entrypoints.cli.main")
@@ -242,8 +244,15 @@ def wheel(version: str) -> Path:
 
 def _pip(*arguments: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise NoWheel(f"pip {arguments[0]} does not end") from error
 
 
 if __name__ == "__main__":
+    if sys.argv[1:] == ["newest"]:
+        version = newest()
+        print(f"vllm {version} lacks {Sources(from_wheel(wheel(version))).missing() or 'nothing that is used'}")
+        sys.exit()
     print(json.dumps(skeleton(from_wheel(wheel(OLDEST))), indent=0))

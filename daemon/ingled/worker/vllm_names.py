@@ -198,6 +198,12 @@ OBJECT_USES: tuple[str, ...] = (
 """Attributes that objects get when they are made, for reading outputs and making text cheaper; without one it is done
 as everywhere."""
 
+GPU_USES: tuple[str, ...] = (
+    "vllm.platforms.cuda:CudaPlatformBase.device_count()",
+    "vllm.platforms.interface:Platform.get_device_name(device_id)",
+)
+"""What `vllm_gpu` uses on a GPU; looked for in sources only, as without a driver that module cannot be imported."""
+
 
 def split(use: str) -> tuple[str, list[str], list[str] | None]:
     """Return module, path of attributes and parameters of a line above."""
