@@ -54,6 +54,13 @@ def parser() -> argparse.ArgumentParser:
         default="child",
         help="unit: the service manager starts the nursery (docs/service.md)",
     )
+    options.add_argument(
+        "--hooks",
+        type=Path,
+        metavar="DIR",
+        help="folder in which hook hosts meet the daemon that the service manager runs for another account "
+        "(docs/service.md); without it they are the daemon's children",
+    )
     options.add_argument("--version", action="version", version=f"ingled {__version__}")
     return options
 
@@ -83,8 +90,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if args.replace:
             ask_to_hand_over(config.socket)
-        as_unit = args.nursery == "unit"
-        place = Place(__version__, args.replace, as_unit, lambda _: read(args), lambda: files(args))
+        as_unit, hosts = args.nursery == "unit", args.hooks
+        place = Place(__version__, args.replace, as_unit, hosts, lambda _: read(args), lambda: files(args))
         return run(config, place)
     except (CannotListen, WillNot) as error:
         print(f"ingled: {error}", file=sys.stderr)

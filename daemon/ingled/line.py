@@ -1,4 +1,4 @@
-"""The private link's end in a nursery or hook host: it reconnects by itself, and counts the silence of the broker.
+"""The private link's end in a nursery, hook host or keeper: it reconnects by itself, and counts the broker's silence.
 
 Without libzmq: its threads would make the nursery unfit to fork.
 """
@@ -20,6 +20,8 @@ TICK = 1.0
 FRAME_BYTES = 64 << 20
 RETRY_S = 0.1
 """Between two looks whether a broker listens."""
+NEWS = link.Exited | link.Planned | link.HostStarted | link.HostNotStarted | link.HostEnded
+"""What the next connection is told, if this one breaks before it has left."""
 MOST_SILENT_STEP = 2.0
 """A longer step was this process being paused, or importing: the broker is not to blame for it."""
 
@@ -133,4 +135,4 @@ class Line:
     def _lost(self, error: OSError) -> None:
         log.info("the broker has gone: %s", error)
         self.close()
-        self._unsent = [message for message in self._unsent if isinstance(message, link.Exited | link.Planned)]
+        self._unsent = [message for message in self._unsent if isinstance(message, NEWS)]

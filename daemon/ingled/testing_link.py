@@ -18,7 +18,7 @@ import msgspec
 import zmq
 from ingle.wire.hook_schema import HookCall, HookReply, Point
 
-from ingled import link
+from ingled import link, processes
 
 M = TypeVar("M", bound=link.FromPeer)
 
@@ -161,15 +161,7 @@ def start_nursery(runtime: Path, engine: str) -> subprocess.Popen[bytes]:
 
 def start_host(runtime: Path, name: str = "main") -> subprocess.Popen[bytes]:
     """Start a hook host as the broker does; its output goes to `logs/hooks.log`."""
-    (runtime / "logs").mkdir(mode=0o700, exist_ok=True)
-    with (runtime / "logs" / "hooks.log").open("ab") as out:
-        return subprocess.Popen(
-            [sys.executable, "-P", "-m", "ingled.hooks", "--runtime", str(runtime), "--name", name],
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=out,
-            start_new_session=True,
-        )
+    return processes.start_host(runtime, name)
 
 
 ABOUT: dict[str, Any] = {

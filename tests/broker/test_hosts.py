@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from ingled import link
+from ingled.broker.host_children import HostChildren
 from ingled.broker.hosts import MAIN, TRIES, Group, Hosts
 from ingled.core import events as on
 
@@ -22,7 +23,8 @@ def test_plugins_whose_host_cannot_be_started_are_broken_and_those_of_another_ho
     monkeypatch.setattr(subprocess, "Popen", no_process)
     loop, events = asyncio.new_event_loop(), []
     setup = link.Setup({"guard": link.Choice(), "other": link.Choice(), "off": link.Choice(enabled=False)})
-    hosts = Hosts(loop, tmp_path, setup, send=lambda peer, message: None, dispatch=events.append)
+    nobody = HostChildren(tmp_path)
+    hosts = Hosts(loop, tmp_path, setup, nobody, send=lambda peer, message: None, dispatch=events.append)
     hosts.groups["solo:guard"] = Group()  # it runs, and the one of the others has died
     for _ in range(TRIES):
         hosts.want(MAIN)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ingled.broker.processes import runs
+from ingled.processes import runs
 from ingled.testing import DaemonFixture, Wire
 from ingled.testing_link import wait_until
 

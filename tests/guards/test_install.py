@@ -43,6 +43,7 @@ def test_for_the_machine_it_goes_below_usr_local_and_doing_it_twice_changes_noth
         "usr/local/lib/systemd/system/ingled.socket",
         "usr/local/lib/systemd/system/ingled.service",
         "usr/local/lib/systemd/system/ingle-nursery.service",
+        "usr/local/lib/systemd/system/ingled-hooks.service",
         "usr/local/lib/systemd/system/ingle.target",
         "usr/local/lib/systemd/user/ingled.service",
         "usr/local/lib/sysusers.d/ingle.conf",

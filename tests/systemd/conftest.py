@@ -22,6 +22,7 @@ import pytest
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
+HELPERS = ("ingle-nursery.service", "ingled-hooks.service")
 NEEDED = ("unshare", "nsenter", "systemctl", "useradd")
 VENV = "/usr/local/lib/ingle"
 PYTHON = f"{VENV}/bin/python"
@@ -206,8 +207,8 @@ class Box:
         """Bring the service into the state that follows a boot: socket, and nothing else."""
         self.run("sh", "-c", "rm -rf /run/systemd/system/*ingle*.d; systemctl daemon-reload")
         self.write("/etc/ingle/ingled.toml", CONFIG)
-        self.run("systemctl", "stop", "ingle.target", "ingled.socket", "ingled.service", "ingle-nursery.service")
-        self.run("sh", "-c", "systemctl reset-failed; rm -f /run/ingle/*.probe")
+        self.run("systemctl", "stop", "ingle.target", "ingled.socket", "ingled.service", *HELPERS)
+        self.run("sh", "-c", "systemctl reset-failed; rm -f /run/ingle/*.probe /run/ingle-hooks/*.probe")
         self.run("systemctl", "start", "ingled.socket")
 
 

@@ -47,8 +47,13 @@ def outside() -> None:
         one.send(b"x")
 
 
+def ask() -> None:
+    with socket.socket(socket.AF_UNIX) as one:
+        one.connect("/run/ingle/ingle.sock")
+
+
 def setuid_file() -> None:
-    path = "/run/ingle/setuid"
+    path = os.path.join(os.path.dirname(sys.argv[1]), "setuid")
     Path(path).write_text("x")
     try:
         os.chmod(path, 0o4755)
@@ -63,6 +68,12 @@ TRIES: dict[str, Callable[[], object]] = {
     "write /var/lib/ingle": lambda: write("/var/lib/ingle/x"),
     "write /var/cache/ingle": lambda: write("/var/cache/ingle/x"),
     "write /run/ingle": lambda: write("/run/ingle/x"),
+    "write /run/ingle-hooks": lambda: write("/run/ingle-hooks/x"),
+    "write /var/lib/ingle-hooks": lambda: write("/var/lib/ingle-hooks/x"),
+    "read /var/lib/ingle": lambda: os.listdir("/var/lib/ingle"),
+    "read /run/ingle/ingle.sock.d": lambda: os.listdir("/run/ingle/ingle.sock.d"),
+    "ask as a client": ask,
+    "signal the broker": lambda: os.kill(int(os.environ.get("BROKER", str(os.getpid()))), 0),
     "see others' /tmp": lambda: os.stat("/tmp/of-others"),
     "open a device": lambda: os.close(os.open("/dev/nvidia-fake", os.O_RDWR)),
     "write a kernel setting": lambda: Path("/proc/sys/kernel/domainname").write_text("x"),

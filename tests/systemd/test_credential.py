@@ -14,7 +14,7 @@ source = "builtin:ember"
 order = 950
 on_error = "refuse"
 [plugins.provenance.options]
-key = "/run/credentials/ingled.service/provenance.key"
+key = "/run/credentials/ingled-hooks.service/provenance.key"
 """
 
 
@@ -22,13 +22,14 @@ def test_a_plugin_gets_its_key_as_a_credential(box: Any) -> None:
     box.run("sh", "-c", "rm -rf /etc/ingle/secret; mkdir -m 700 /etc/ingle/secret")
     keygen = ["/usr/local/lib/ingle/bin/python", "-P", "-m", "ingle_plugins.provenance", "keygen"]
     box.run(*keygen, "/etc/ingle/secret/provenance.key")
-    read = box.run("cat", "/etc/ingle/secret/provenance.key", user="ingle", check=False)
-    assert "Permission denied" in read.stderr
+    for user in ("ingle", "ingle-hooks"):
+        read = box.run("cat", "/etc/ingle/secret/provenance.key", user=user, check=False)
+        assert "Permission denied" in read.stderr
     box.write("/etc/ingle/ingled.toml", CONFIG)
-    box.drop_in("ingled.service", "[Service]\nLoadCredential=provenance.key:/etc/ingle/secret/provenance.key\n")
+    box.drop_in("ingled-hooks.service", "[Service]\nLoadCredential=provenance.key:/etc/ingle/secret/provenance.key\n")
     box.run("systemctl", "start", "ingled")
     answer = json.loads(box.ingle("ask", "--json", "--no-stream", "sign this").stdout)
-    print(box.out("sh", "-c", "ls -l /run/credentials/ingled.service/"))
+    print(box.out("sh", "-c", "ls -l /run/credentials/ingled-hooks.service/"))
     record = next(hook for hook in answer["hooks"] if "provenance" in hook.get("note", {}))
     box.write("/tmp/answer.json", json.dumps(answer))
     box.run("cp", "/etc/ingle/secret/provenance.key.pub", "/tmp/provenance.pub")

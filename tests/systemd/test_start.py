@@ -16,7 +16,7 @@ with Client("/run/ingle/ingle.sock", timeout=60) as client:
 
 def test_systemd_finds_nothing_wrong_with_what_is_installed(box: Any) -> None:
     units = box.out("sh", "-c", "ls /usr/local/lib/systemd/system/*ingle*").split()
-    assert len(units) == 4
+    assert len(units) == 5
     assert box.run("systemd-analyze", "verify", *units).stderr == ""
     users = box.out("sh", "-c", "ls /usr/local/lib/systemd/user/*ingle*").split()
     assert box.run("env", "XDG_RUNTIME_DIR=/tmp", "systemd-analyze", "--user", "verify", *users).stderr == ""
@@ -29,7 +29,13 @@ def test_a_boot_makes_account_and_folders_and_the_socket_waits(box: Any) -> None
     ]
     assert box.out("stat", "-c", "%a %U:%G %F", "/run/ingle/ingle.sock") == "660 ingle:ingle socket"
     assert (box.show("ActiveState", "ingled.socket"), box.show("ActiveState")) == ("active", "inactive")
+    meeting = ("/run/ingle-hooks", "/run/ingle-hooks/hosts")
+    assert box.out("stat", "-c", "%a %U:%G", *meeting).split("\n") == [
+        "2770 root:ingle-hooks",
+        "2770 root:ingle-hooks",
+    ]
     assert box.out("getent", "passwd", "ingle").endswith(":/var/lib/ingle:/usr/sbin/nologin")
+    assert box.out("id", "-Gn", "ingle") == "ingle", "only the broker's unit is in the hosts' group"
 
 
 def test_the_first_message_starts_the_daemon_and_is_answered(box: Any) -> None:
@@ -49,7 +55,7 @@ def test_the_sandbox_keeps_nothing_from_the_service_that_it_needs(box: Any) -> N
     box.run("systemctl", "restart", "ingled")
     box.run("systemctl", "stop", "ingled")
     box.run("journalctl", "--sync")
-    units = ["-u", "ingled", "-u", "ingle-nursery"]
+    units = ["-u", "ingled", "-u", "ingle-nursery", "-u", "ingled-hooks"]
     assert box.out("journalctl", "--no-pager", "-q", "-p", "err", since, *units) == ""
 
 
@@ -60,13 +66,16 @@ def test_files_and_processes_are_the_services_own(box: Any) -> None:
         "/run/ingle/ingle.sock.d/link.sock": "600 ingle:ingle",
         "/run/ingle/ingle.sock.d/link.secret": "600 ingle:ingle",
         "/run/ingle/ingle.sock.d/logs": "700 ingle:ingle",
+        "/run/ingle-hooks/link.sock": "660 ingle:ingle-hooks",
+        "/run/ingle-hooks/link.secret": "640 ingle:ingle-hooks",
         "/var/lib/ingle": "750 ingle:ingle",
+        "/var/lib/ingle-hooks": "750 ingle-hooks:ingle-hooks",
         "/var/cache/ingle": "700 ingle:ingle",
     }
     assert {path: box.out("stat", "-c", "%a %U:%G", path) for path in modes} == modes
-    owners = box.out("sh", "-c", "ps -eo user=,args= | grep '[/]ingle/bin/python'").splitlines()
-    assert len(owners) >= 3
-    assert {line.split()[0] for line in owners} == {"ingle"}
+    owners = box.out("sh", "-c", "ps -eo user:20=,args= | grep '[/]ingle/bin/python'").splitlines()
+    assert len(owners) >= 4
+    assert {line.split()[0] for line in owners} == {"ingle", "ingle-hooks"}
 
 
 def test_who_is_in_the_group_may_ask_and_nobody_else(box: Any) -> None:

@@ -8,7 +8,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 def nothing_left(box: Any) -> bool:
-    return str(box.run("pgrep", "-u", "ingle", check=False).stdout) == ""
+    return str(box.run("pgrep", "-u", "ingle,ingle-hooks", check=False).stdout) == ""
 
 
 def test_stop_ends_models_nursery_and_hosts_and_leaves_nothing(box: Any) -> None:
@@ -17,17 +17,20 @@ def test_stop_ends_models_nursery_and_hosts_and_leaves_nothing(box: Any) -> None
     box.until(lambda: box.show("ActiveState", "ingle-nursery") == "inactive")
     assert (box.show("ActiveState"), box.show("Result")) == ("inactive", "success")
     assert box.show("Result", "ingle-nursery") == "success"
+    box.until(lambda: box.show("ActiveState", "ingled-hooks") == "inactive")
+    assert box.show("Result", "ingled-hooks") == "success"
     assert nothing_left(box)
     left = box.out("sh", "-c", "cd /run/ingle; find . -not -type d -not -path '*/logs/*'").splitlines()
     assert left == ["./ingle.sock.d/ingled.lock"]
+    assert box.out("sh", "-c", "cd /run/ingle-hooks; find . -not -type d -not -path '*/logs/*'") == ""
 
 
 def test_the_target_stops_all_of_it(box: Any) -> None:
     box.run("systemctl", "start", "ingle.target")
     box.until(lambda: box.show("ActiveState") == "active")
     box.run("systemctl", "stop", "ingle.target")
-    units = ("ingled.service", "ingled.socket", "ingle-nursery.service")
-    box.until(lambda: [box.show("ActiveState", unit) for unit in units] == ["inactive"] * 3)
+    units = ("ingled.service", "ingled.socket", "ingle-nursery.service", "ingled-hooks.service")
+    box.until(lambda: [box.show("ActiveState", unit) for unit in units] == ["inactive"] * 4)
     assert nothing_left(box)
 
 

@@ -34,7 +34,9 @@ def test_systemd_finds_nothing_wrong_with_the_units(scope: str, tmp_path: Path) 
 
 
 @needs_analyze
-@pytest.mark.parametrize(("unit", "most"), [("ingled.service", 0.8), ("ingle-nursery.service", 1.5)])
+@pytest.mark.parametrize(
+    ("unit", "most"), [("ingled.service", 0.8), ("ingled-hooks.service", 0.8), ("ingle-nursery.service", 1.5)]
+)
 def test_the_exposure_that_systemd_sees_is_small(unit: str, most: float) -> None:
     limit = f"--threshold={most * 10:.0f}"
     command = ["systemd-analyze", "security", "--offline=true", "--no-pager", limit, str(UNITS / "system" / unit)]
@@ -46,14 +48,14 @@ def test_the_exposure_that_systemd_sees_is_small(unit: str, most: float) -> None
     assert done.returncode == 0
 
 
-@pytest.mark.parametrize("unit", ["ingled.service", "ingle-nursery.service"])
+@pytest.mark.parametrize("unit", ["ingled.service", "ingled-hooks.service", "ingle-nursery.service"])
 def test_the_page_says_what_each_line_of_the_sandbox_is_for(unit: str) -> None:
     assert len(settings(unit)) > 20
     for name in settings(unit):
         assert re.search(rf"^\| .*`{name}=?`?.* \|", PAGE, re.MULTILINE), name
 
 
-@pytest.mark.parametrize("unit", ["user/ingled.service", "system/ingled.service", "system/ingle-nursery.service"])
+@pytest.mark.parametrize("unit", ["user/ingled.service", "system/ingle-nursery.service", "system/ingled-hooks.service"])
 def test_what_outlives_the_daemon_is_not_killed_with_it(unit: str) -> None:
     text = (UNITS / unit).read_text()
     assert "\nKillMode=process\n" in text

@@ -7,14 +7,14 @@ from ingle.cli.grammar import Given, Option, Usage, Verb
 
 SYSTEM = "/run/ingle/ingle.sock"
 UNIT = "ingled.service"
-NURSERY = "ingle-nursery.service"
+HELPERS = ("ingle-nursery.service", "ingled-hooks.service")
 
 
 def run(given: Given) -> int:
     """Become journalctl, with the units of the daemon that is meant; it need not run."""
     socket = find(given.value("socket"))
     if socket == SYSTEM:
-        command = ["journalctl", "-u", UNIT, "-u", NURSERY]
+        command = ["journalctl", "-u", UNIT, *(word for unit in HELPERS for word in ("-u", unit))]
     elif socket == os.path.join(runtime_dir(), "ingle.sock"):
         command = ["journalctl", "--user", "-u", UNIT]
     else:
@@ -36,9 +36,10 @@ VERB = Verb(
     "logs",
     run,
     """
-    Prints what the daemon, its nursery and its workers have written to systemd's journal, by journalctl. What an
-    engine itself says while it loads is in the worker's own file: `ingle show MODEL` prints its end. Prompts and
-    answers are never logged. System-wide logs are readable for root and the group systemd-journal.
+    Prints what the daemon, its nursery, its workers and the keeper of its hook hosts have written to systemd's
+    journal, by journalctl. What an engine itself says while it loads is in the worker's own file: `ingle show MODEL`
+    prints its end. Prompts and answers are never logged. System-wide logs are readable for root and the group
+    systemd-journal.
     """,
     options=(
         Option(("-f", "--follow"), "Go on with what comes."),

@@ -1,7 +1,6 @@
 """One hook host as the broker sees it: its process, what its threads are at, and what goes out to it."""
 
 import asyncio
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +21,6 @@ class Host:
     setup: link.Setup
     file: Path
     """In which its threads note what they are at: the broker reads it also when the host hangs or is dead."""
-    process: "subprocess.Popen[bytes] | None" = None
     peer: Peer | None = None
     plugins: list[link.Plugin] | None = None
     heard_at: float = 0.0

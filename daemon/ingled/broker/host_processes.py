@@ -1,33 +1,65 @@
-"""The processes of hook hosts: started or adopted, watched to their end, and killed where they do not leave."""
+"""The processes of hook hosts: watched to their end, whoever has started them, and killed where they do not leave."""
 
 import asyncio
-import contextlib
 import logging
 import os
-import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from ingled import link
 from ingled.broker.host import Host
-from ingled.broker.processes import kill_group, runs
 from ingled.broker.router import Peer
+from ingled.processes import runs
 
 log = logging.getLogger(__name__)
 
 START_S = 20.0
 """Seconds that a host may take to tell what it offers."""
 
+Told = Callable[[str, Sequence[str]], None]
+"""Takes how a host has ended, for people, and the last lines of its log."""
+
+
+class Starter(Protocol):
+    """Starts and kills hosts: as children of the broker (`HostChildren`), or in a unit of their own (`HostUnit`)."""
+
+    started: Callable[[str, int], None]
+    """Is told of a host that has been started for a group, with its process id."""
+    failed: Callable[[str, str], None]
+    """Is told of a group whose host cannot be started, and why."""
+    renewed: Callable[[], None]
+    """Is told that hosts that are started from now on are in another sandbox than those before, or may be."""
+
+    @property
+    def expects(self) -> bool:
+        """Return whether a host may come of which `started` has not told yet."""
+
+    def start(self, group: str) -> None:
+        """Start a host: `started` or `failed` tells what has come of it."""
+
+    def kill(self, pid: int) -> None:
+        """Kill a host and all that it has started."""
+
+    def ended(self, pid: int, then: Told) -> None:
+        """A process has ended: find out how."""
+
+    def dismiss(self) -> None:
+        """The daemon stops, and so do all hosts."""
+
 
 class HostProcesses:
     """All processes that run plugins and have not ended."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, runtime: Path, ended: Callable[[Host, int | None], None]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        runtime: Path,
+        starter: Starter,
+        ended: Callable[[Host, str, Sequence[str]], None],
     ) -> None:
-        """`ended` is told of a host that has gone, with its status where it was a child of this process."""
-        self._loop, self._runtime, self._ended = loop, runtime, ended
+        """`ended` is told of a host that has gone, how, and what it logged last."""
+        self._loop, self._runtime, self._starter, self._ended = loop, runtime, starter, ended
         self.living: dict[int, Host] = {}
         """By process id."""
 
@@ -46,55 +78,39 @@ class HostProcesses:
                 path.unlink(missing_ok=True)
         return found
 
-    def start(self, group: str, setup: link.Setup) -> Host:
-        """Start a host; it is killed if it does not tell in time what it offers. Raises OSError."""
-        command = [sys.executable, "-P", "-m", "ingled.hooks", "--runtime", str(self._runtime), "--name", group]
-        folder = self._runtime / "hosts"
-        folder.mkdir(mode=0o700, exist_ok=True)
-        with (self._runtime / "logs" / "hooks.log").open("ab") as out:
-            process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, cwd=folder
-            )
-        host = self._watch(group, process.pid, setup, process)
-        self._loop.call_later(START_S, self._too_slow, host)
-        return host
-
-    def adopt(self, group: str, pid: int, setup: link.Setup) -> Host | None:
-        """Watch a host of an earlier broker; None: it has ended."""
-        with contextlib.suppress(ProcessLookupError):
-            return self._watch(group, pid, setup)
-        return None
-
-    def _watch(self, group: str, pid: int, setup: link.Setup, process: "subprocess.Popen[bytes] | None" = None) -> Host:
-        fd, file = os.pidfd_open(pid), link.host_table(self._runtime, pid)
-        host = Host(group, pid, fd, setup, file, process, heard_at=self._loop.time())
+    def watch(self, group: str, pid: int, setup: link.Setup) -> Host | None:
+        """Watch a host that is there; None: it has ended."""
+        try:
+            fd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return None
+        host = Host(group, pid, fd, setup, link.host_table(self._runtime, pid), heard_at=self._loop.time())
         self.living[pid] = host
         self._loop.add_reader(fd, self._has_ended, host)
+        self._loop.call_later(START_S, self._too_slow, host)
         return host
 
     def _too_slow(self, host: Host) -> None:
         if host.plugins is None and host.pid in self.living:
             log.error("hook host %d did not load its plugins within %.0f s: killing it", host.pid, START_S)
-            kill_group(host.pid)
+            self._starter.kill(host.pid)
 
     def kill_if_alive(self, host: Host) -> None:
         """Kill a host that should have left by now."""
         if host.pid in self.living:
-            kill_group(host.pid)
+            self._starter.kill(host.pid)
 
     def kill_all(self) -> None:
         """Kill those that are left; nobody is told."""
         for host in list(self.living.values()):
-            kill_group(host.pid)
-            if host.process is not None:
-                host.process.wait()
+            self._starter.kill(host.pid)
             self._forget(host)
+            self._starter.ended(host.pid, lambda words, lines: None)
             host.file.unlink(missing_ok=True)
 
     def _has_ended(self, host: Host) -> None:
-        status = host.process.wait() if host.process is not None else None
         self._forget(host)
-        self._ended(host, status)
+        self._starter.ended(host.pid, lambda words, lines: self._ended(host, words, lines))
 
     def _forget(self, host: Host) -> None:
         self._loop.remove_reader(host.fd)

@@ -8,21 +8,20 @@ gets a host of its own.
 import asyncio
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ingled import link
 from ingled.broker.first_plugin import FirstPlugin
 from ingled.broker.host import Host, Mail
-from ingled.broker.host_processes import HostProcesses
+from ingled.broker.host_processes import START_S, HostProcesses, Starter
 from ingled.broker.judge import DEAD_S, Judge
-from ingled.broker.nursery_child import tail
 from ingled.broker.plugin_entries import entries, stand_ins
-from ingled.broker.processes import exit_words, kill_group, runs
 from ingled.broker.router import Peer
 from ingled.core import events as on
 from ingled.journal import about
+from ingled.processes import runs
 
 log = logging.getLogger(__name__)
 
@@ -38,9 +37,16 @@ class Group:
 
     current: Host | None = None
     fresh: Host | None = None
+    starting: bool = False
+    """A fresh one has been ordered."""
     failures: int = 0
     again: bool = False
     """Something changed while a fresh host was starting."""
+
+    @property
+    def coming(self) -> bool:
+        """Return whether a fresh host is on its way."""
+        return self.starting or self.fresh is not None
 
 
 class Hosts:
@@ -51,16 +57,20 @@ class Hosts:
         loop: asyncio.AbstractEventLoop,
         runtime: Path,
         setup: link.Setup,
+        starter: Starter,
         *,
         send: Callable[[Peer, link.ToPeer], None],
         dispatch: Callable[[on.Event], None],
     ) -> None:
-        self._loop, self._runtime, self._setup = loop, runtime, setup
+        self._loop, self._setup, self._starter = loop, setup, starter
         self._send, self._dispatch = send, dispatch
         self.problems: dict[str, str] = {}
         """Plugins that cannot run as they are now, and why."""
         self.groups: dict[str, Group] = {MAIN: Group()}
-        self._processes = HostProcesses(loop, runtime, self._ended)
+        self._processes = HostProcesses(loop, runtime, starter, self._ended)
+        starter.started, starter.failed, starter.renewed = self._started, self._not_started, self._renew
+        self._early: dict[int, Peer] = {}
+        """Hosts that were quicker than the word that they have been started."""
         self._crashing: set[str] = set()
         """Plugins whose import ends their host."""
         self._stopping = False
@@ -71,7 +81,12 @@ class Hosts:
         self.on_drain: Callable[[int], None] = lambda pid: None
         self.on_gone: Callable[[Host], None] = lambda host: None
         self.mail = Mail(loop, send)
-        self.judge = Judge(loop, lives=lambda host: host.pid in self._processes.living, alone=self._separate)
+        self.judge = Judge(
+            loop,
+            lives=lambda host: host.pid in self._processes.living,
+            kill=starter.kill,
+            alone=self._separate,
+        )
 
     @property
     def needed(self) -> bool:
@@ -108,7 +123,7 @@ class Hosts:
         """Start what is needed; hosts of an earlier broker that have not come by now are killed."""
         for pid in living - set(self._processes.living):
             log.error("hook host %d of an earlier broker does not answer: killing it", pid)
-            kill_group(pid)
+            self._starter.kill(pid)
         self._await_plugins()
         for group in self.groups:
             if group != MAIN:
@@ -117,7 +132,7 @@ class Hosts:
     def _await_plugins(self) -> None:
         """Start a host, or, as long as there is nothing to run, see that the first plugin is noticed."""
         main = self.groups[MAIN]
-        if self._stopping or main.current is not None or main.fresh is not None:
+        if self._stopping or main.current is not None or main.coming:
             self._first.stop()
         elif self._first.wait():
             self._start(MAIN)
@@ -125,7 +140,7 @@ class Hosts:
     def want(self, group: str) -> None:
         """Somebody waits for a host of this group."""
         found = self.groups.setdefault(group, Group())
-        if found.current is None and found.fresh is None:
+        if found.current is None and not found.coming:
             self._start(group)
 
     def _wanted(self, group: str) -> link.Setup:
@@ -139,14 +154,27 @@ class Hosts:
         if self._stopping:
             return
         found = self.groups.setdefault(group, Group())
-        if found.fresh is not None:
+        if found.coming:
             found.again = True
             return
-        try:
-            found.fresh, found.again = self._processes.start(group, self._wanted(group)), False
-        except OSError as error:
-            log.error("a hook host cannot be started: %s", error)
-            self._failed(group, f"it cannot be started: {error}")
+        found.starting, found.again = True, False
+        self._starter.start(group)
+
+    def _started(self, group: str, pid: int) -> None:
+        """A host has been started; it may have come already."""
+        found = self.groups[group]
+        found.starting = False
+        found.fresh = self._processes.watch(group, pid, self._wanted(group))
+        early = self._early.pop(pid, None)
+        if found.fresh is None:
+            self._failed(group, "it ended at once")
+        elif early is not None:
+            self._meet(found.fresh, early)
+
+    def _not_started(self, group: str, why: str) -> None:
+        log.error("a hook host for '%s': %s", group, why)
+        self.groups[group].starting = False
+        self._failed(group, why)
 
     def stop(self, host: Host) -> None:
         """Have a host leave; it is killed if it does not."""
@@ -161,11 +189,12 @@ class Hosts:
         for host in list(self._processes.living.values()):
             self.stop(host)
             if host.peer is None:  # it starts just now, and nothing is with it
-                kill_group(host.pid)
+                self._starter.kill(host.pid)
         deadline = self._loop.time() + STOP_S
         while self._processes.living and self._loop.time() < deadline:
             await asyncio.sleep(0.01)
         self._processes.kill_all()
+        self._starter.dismiss()
 
     # ------------------------------------------------------------ what hosts say
 
@@ -174,12 +203,24 @@ class Hosts:
         host = self._processes.living.get(attach.pid)
         if host is None:
             host = self._adopted(attach)
-        if host is None:
+        if host is None and attach.setup is None and self._starter.expects and not self._stopping:
+            self._early[attach.pid] = peer
+            self._loop.call_later(START_S, self._too_early, attach.pid)
+        elif host is None:
             self._send(peer, link.Stop())
-            return
+        else:
+            self._meet(host, peer, told=attach.setup is not None)
+
+    def _meet(self, host: Host, peer: Peer, *, told: bool = False) -> None:
+        """A host is at the link; `told`: it runs what it is to run."""
         host.peer, host.heard_at = peer, self._loop.time()
-        if attach.setup is None:
+        if not told:
             self._send(peer, host.setup)
+
+    def _too_early(self, pid: int) -> None:
+        """Nobody has said of a host that came by itself that it was started."""
+        if (peer := self._early.pop(pid, None)) is not None:
+            self._send(peer, link.Stop())
 
     def _adopted(self, attach: link.Attach) -> Host | None:
         if attach.setup is None or not runs(attach.pid, "ingled.hooks"):
@@ -194,7 +235,7 @@ class Hosts:
         if found.current is not None or attach.setup != self._wanted(group):
             log.info("hook host %d runs what is not configured any more: it is told to stop", attach.pid)
             return None
-        host = self._processes.adopt(group, attach.pid, attach.setup)
+        host = self._processes.watch(group, attach.pid, attach.setup)
         if host is not None:
             found.fresh = host
         return host
@@ -253,9 +294,12 @@ class Hosts:
         """Run other plugins, or with other options: fresh hosts take over as soon as they have told what they offer."""
         self._setup = self._first.setup = setup
         self._crashing.clear()
-        running = [name for name, group in self.groups.items() if group.current or group.fresh]
+        self._renew()
         self._await_plugins()
-        for name in running:
+
+    def _renew(self) -> None:
+        """Have fresh hosts take over from those that run."""
+        for name in [name for name, group in self.groups.items() if group.current or group.coming]:
             self._start(name)
 
     def when_settled(self, then: Callable[[], object]) -> None:
@@ -264,7 +308,7 @@ class Hosts:
         self._settle()
 
     def _settle(self) -> None:
-        if self._stopping or all(group.fresh is None for group in self.groups.values()):
+        if self._stopping or not any(group.coming for group in self.groups.values()):
             waiting, self._unsettled = self._unsettled, []
             for then in waiting:
                 then()
@@ -291,7 +335,7 @@ class Hosts:
 
     def replace(self, host: Host, why: str) -> None:
         """A thread of a host does not come back: a fresh one takes over."""
-        if not host.draining and self.groups[host.group].fresh is None:
+        if not host.draining and not self.groups[host.group].coming:
             log.warning("hook host %d: %s: a fresh one takes over", host.pid, why)
             self._start(host.group)
         self._loop.call_later(DEAD_S, self._processes.kill_if_alive, host)
@@ -313,8 +357,9 @@ class Hosts:
         """A link broke: the process decides whether the host lives."""
         if (host := self.by_peer(peer)) is not None:
             host.peer = None
+        self._early = {pid: one for pid, one in self._early.items() if one is not peer}
 
-    def _ended(self, host: Host, status: int | None) -> None:
+    def _ended(self, host: Host, words: str, lines: Sequence[str]) -> None:
         found = self.groups[host.group]
         was_current, was_fresh = found.current is host, found.fresh is host
         if was_current:
@@ -324,14 +369,12 @@ class Hosts:
         if self._stopping:
             host.file.unlink(missing_ok=True)
             return
-        words = "ended" if status is None else exit_words(status)
         if was_current or was_fresh:
             log.error("hook host %d of '%s' ended: %s", host.pid, host.group, words)
         self.judge.died(host, words)
         host.file.unlink(missing_ok=True)
         self.on_gone(host)
         if was_fresh and host.plugins is None:
-            lines = tail(self._runtime / "logs" / "hooks.log")
             loading = re.search("loading plugin '([^']+)'", lines[-1] if lines else "")
             if loading is not None and host.group == MAIN:
                 text = "plugin '%s' ends the hook host at its import: it is left out"
@@ -339,7 +382,7 @@ class Hosts:
                 self._crashing.add(loading[1])
                 self.problems[loading[1]] = f"its import ends the hook host ({words})"
             self._failed(host.group, f"the hook host ended ({words}): {lines[-1] if lines else '-'}")
-        elif was_current and found.fresh is None:
+        elif was_current and not found.coming:
             self._start(host.group)
         self._settle()
 

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from ingled.broker.host import Host
-from ingled.broker.processes import kill_group
 
 log = logging.getLogger(__name__)
 
@@ -28,10 +27,11 @@ class Judge:
         loop: asyncio.AbstractEventLoop,
         *,
         lives: Callable[[Host], bool],
+        kill: Callable[[int], None],
         alone: Callable[[Host, str], None],
     ) -> None:
         """`alone` is told of a plugin that was at fault twice, with the host that it brought down last."""
-        self._loop, self._lives, self._alone = loop, lives, alone
+        self._loop, self._lives, self._kill, self._alone = loop, lives, kill, alone
         self._strikes: Counter[str] = Counter()
         self.on_hang: Callable[[Host, Sequence[int], str], list[str]] = lambda host, calls, why: []
         """Is told the calls at fault and why; returns the plugins that were at work in them."""
@@ -55,7 +55,7 @@ class Judge:
         guilty = [call for call, ticks in burnt.items() if ticks == most]
         log.error("hook host %d hangs: killing it", host.pid)
         self._strike(host, self.on_hang(host, guilty, "it held the hook host up, which was killed"))
-        kill_group(host.pid)
+        self._kill(host.pid)
 
     def look_at(self, hosts: Sequence[Host]) -> None:
         """Judge those that have said nothing for long."""

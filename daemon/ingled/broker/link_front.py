@@ -14,18 +14,18 @@ from typing import assert_never
 from ingled import link, remains
 from ingled.broker import carried, service
 from ingled.broker.hook_front import HookFront
-from ingled.broker.host import Host
+from ingled.broker.host_link import FRAME_BYTES, HostLink, read
+from ingled.broker.host_unit import HostUnit
 from ingled.broker.hosts import Hosts
-from ingled.broker.processes import ended_for_memory, kill_group
 from ingled.broker.router import Peer, Router
 from ingled.config import Config
 from ingled.core import events as on
 from ingled.core.flow import Flow, Sends
 from ingled.journal import about
+from ingled.processes import ended_for_memory, kill_group
 
 log = logging.getLogger(__name__)
 
-FRAME_BYTES = 64 << 20
 STOP_S = 10.0
 """Seconds that a worker has to leave in its orderly way."""
 STATUS_WAIT_S = 0.5
@@ -77,6 +77,8 @@ class LinkFront:
         specs: dict[str, link.Spec],
         folders: Path,
         hosts: Hosts,
+        host_unit: HostUnit | None,
+        host_secret: str,
         dispatch: Callable[[on.Event], None],
         send_text: Callable[[Sends], None],
     ) -> None:
@@ -85,7 +87,16 @@ class LinkFront:
         self.router = Router(
             loop, self._receive, self._gone, meet=meet, frame_bytes=FRAME_BYTES, backlog_bytes=FRAME_BYTES
         )
-        self.hosts = hosts
+        self.host_link = HostLink(
+            loop,
+            hosts,
+            shared=self.router,
+            unit=host_unit,
+            secret=host_secret,
+            meet=meet,
+            lease=lambda: self._lease_terms,
+        )
+        self._hosts = hosts
         self.hooks: HookFront
         """Set by the owner, before anything is received."""
         self.workers: dict[str, Worker] = {}
@@ -263,17 +274,12 @@ class LinkFront:
     # ------------------------------------------------------------ in
 
     def _receive(self, peer: Peer, frames: list[bytes]) -> None:
-        try:
-            message = link.decode_from_peer(frames[0])
-        except (ValueError, RecursionError) as error:
-            log.error("private socket: pid %d sent what cannot be read: %s", peer.pid, error)
+        if (message := read(peer, frames[0])) is None:
             return
         if isinstance(message, link.Attach):
             self._attach(peer, message)
             return
-        host = self.hosts.by_peer(peer)
-        if host is not None:
-            self._host(host, peer, message)
+        if not self.host_link.apart and self.host_link.heard(peer, message):
             return
         worker = self._by_peer.get(peer.number)
         if worker is None and peer is not self.nursery:
@@ -364,6 +370,8 @@ class LinkFront:
                     told.set_result(message.families)
             case link.Offers() | link.HookReplies() | link.Stale():
                 log.error("private socket: pid %d is no hook host", peer.pid)
+            case link.HostStarted() | link.HostNotStarted() | link.HostEnded():
+                log.error("private socket: pid %d is no keeper of hook hosts", peer.pid)
             case _:
                 assert_never(message)
 
@@ -392,8 +400,8 @@ class LinkFront:
             self.nursery, self.nursery_pid = peer, attach.pid
             self._dispatch(on.NurseryAttached(now))
             return
-        if attach.role == "host":
-            self.hosts.attached(peer, attach)
+        if attach.role == "host" and not self.host_link.apart:
+            self.host_link.attached(peer, attach)
             return
         if attach.spec is None or not self._wanted(attach.spec, bool(attach.held)):
             self.router.send(peer, link.encode(link.Stop()))
@@ -410,22 +418,6 @@ class LinkFront:
         held_ids = frozenset(held.id for held in attach.held)
         waiting = frozenset(held.id for held in attach.held if held.waits)
         self._dispatch(on.RequestsMissed(now, model, attach.pid, held_ids, waiting))
-
-    def _host(self, host: Host, peer: Peer, message: link.FromPeer) -> None:
-        """Take a message of a hook host."""
-        self.hosts.heard(host)
-        match message:
-            case link.Alive():
-                self._lease(peer)
-            case link.Offers():
-                self.hosts.offered(host, message.plugins)
-            case link.HookReplies():
-                for reply in message.replies:
-                    self.hooks.reply(f"pid:{host.pid}", reply)
-            case link.Stale():
-                self.hosts.changed(host)
-            case _:
-                log.error("hook host %d sent what none sends: %s", host.pid, type(message).__name__)
 
     def _wanted(self, spec: link.Spec, busy: bool) -> bool:
         """Return whether a worker may stay: its model exists, and it runs what the configuration says by now."""
@@ -458,7 +450,7 @@ class LinkFront:
 
     def kill_the_silent(self, seconds: float) -> None:
         """End the process groups of workers that have not said for so long that they live."""
-        self.hosts.kill_the_silent()
+        self._hosts.kill_the_silent()
         now = self._loop.time()
         for worker in self.workers.values():
             if now - worker.heard_at > seconds and worker.pid in self._pidfds:
@@ -471,7 +463,7 @@ class LinkFront:
         """Do not count time in which the broker itself did not run as the workers' silence."""
         for worker in self.workers.values():
             worker.heard_at += seconds
-        self.hosts.forgive(seconds)
+        self._hosts.forgive(seconds)
 
     def _lease(self, peer: Peer) -> None:
         self.router.send(peer, link.encode(self._lease_terms))
@@ -503,7 +495,7 @@ class LinkFront:
 
     def _gone(self, peer: Peer) -> None:
         """A link broke; a worker may come back by itself, its process decides whether it lives."""
-        self.hosts.gone(peer)
+        self.host_link.gone(peer)
         if peer is self.nursery:
             self.nursery = None
             self.nursery_phase = "gone"

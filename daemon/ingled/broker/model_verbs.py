@@ -7,12 +7,12 @@ from msgspec import Meta, Struct
 
 from ingled.broker.described import describe
 from ingled.broker.front import Connection
-from ingled.broker.nursery_child import tail
 from ingled.broker.reading import Nothing
 from ingled.core import events as on
 from ingled.core.accounts import visible
 from ingled.core.residency import State
 from ingled.link import worker_log
+from ingled.processes import tail
 
 if TYPE_CHECKING:
     from ingled.broker.shell import Shell

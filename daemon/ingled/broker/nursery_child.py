@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ingled import link
-from ingled.broker.processes import exit_words, kill_group, runs
+from ingled.processes import exit_words, kill_group, runs, tail
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +21,6 @@ HEALTHY_S = 30.0
 """A nursery that lived so long was a good one, as is one that became ready."""
 RETRY_S = 5.0
 """Seconds until a start is tried again that the system refused (no memory, no descriptors, a full disk)."""
-LOG_LINES = 20
 
 
 class NurseryChild:
@@ -139,13 +138,3 @@ def _words(status: int | None) -> str:
     if status is None:
         return "it was another broker's child"
     return exit_words(status)
-
-
-def tail(path: Path, lines: int = LOG_LINES) -> tuple[str, ...]:
-    """Return the last lines of a log file; nothing when it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - 16384))
-            return tuple(file.read().decode(errors="replace").splitlines()[-lines:])
-    except OSError:
-        return ()

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ingled import link
-from ingled.broker.processes import runs
+from ingled.processes import runs
 
 log = logging.getLogger(__name__)
 

@@ -17,6 +17,8 @@ class Place:
     """A daemon that has been asked to hand over is waited for."""
     nursery_is_unit: bool = False
     """The service manager starts the nursery."""
+    hosts: Path | None = None
+    """The folder in which hook hosts, in a unit of their own, meet this daemon; None: they are its children."""
     read_config: Callable[[Config], Config] = lambda config: config
     """Reads the configuration anew, given the one that is in force; raises ConfigError."""
     config_files: Callable[[], Sequence[Path]] = lambda: ()

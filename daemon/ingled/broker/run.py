@@ -21,13 +21,13 @@ from ingled.broker.listen import CannotListen, listen, lock, private_folder
 from ingled.broker.measuring import measure, prepare
 from ingled.broker.place import Place
 from ingled.broker.popularity import Popularity
-from ingled.broker.processes import kill_group, runs
 from ingled.broker.readiness import Readiness
 from ingled.broker.reload import fingerprint, keep_looking, reload
 from ingled.broker.shell import Shell
 from ingled.config import Config, ConfigError
 from ingled.core import events as on
 from ingled.core.accounts import ADMIN, Caller
+from ingled.processes import kill_group, runs
 
 log = logging.getLogger(__name__)
 
@@ -85,10 +85,11 @@ def _run(config: Config, place: Place) -> int:
         inherited = _inherited(config.socket)
         if asyncio.run(_serve(config, place, secret, inherited)):
             # A socket that systemd listens on is not ours to remove; of `workers` only what workers made.
-            for path in [runtime / link.SOCKET_FILE, runtime / link.SECRET_FILE] + [config.socket] * (
-                inherited is None
-            ):
-                path.unlink(missing_ok=True)
+            for meeting in [runtime] if place.hosts is None else [runtime, place.hosts]:
+                for name in (link.SOCKET_FILE, link.SECRET_FILE):
+                    (meeting / name).unlink(missing_ok=True)
+            if inherited is None:
+                config.socket.unlink(missing_ok=True)
             for folder in (runtime / "workers").glob("[0-9]*"):
                 remains.remove(folder)
     return 0
@@ -115,6 +116,7 @@ async def _serve(config: Config, place: Place, secret: str, inherited: int | Non
         config,
         loop,
         secret=secret,
+        host_secret="" if place.hosts is None else _secret(place.hosts / link.SECRET_FILE, 0o640),
         identity=identity,
         own_uid=os.geteuid(),
         own_socket=config.socket if inherited is None else None,
@@ -126,6 +128,8 @@ async def _serve(config: Config, place: Place, secret: str, inherited: int | Non
     loop.add_signal_handler(signal.SIGUSR1, shell.hand_over)
     loop.add_signal_handler(signal.SIGHUP, _reload, shell)
     shell.workers.router.listen(listen(config.runtime / link.SOCKET_FILE, 0o600))
+    if place.hosts is not None:  # the folder is open to the hosts' group, and to nobody else
+        shell.workers.host_link.router.listen(listen(place.hosts / link.SOCKET_FILE, 0o660))
     shell.needs.start()
     popularity = Popularity(shell.control.models, shell.needs.ledger, loop)
     await _adopt(shell)
@@ -172,6 +176,7 @@ async def _serve(config: Config, place: Place, secret: str, inherited: int | Non
     await shell.needs.close()
     shell.front.router.close()
     shell.workers.router.close()
+    shell.workers.host_link.router.close()
     shell.waiting_room.close(remove=not shell.handed_over)
     if shell.scrape is not None:
         shell.scrape.close()
@@ -314,7 +319,7 @@ async def _feed_watchdog(interval: float) -> None:
         await asyncio.sleep(interval)
 
 
-def _secret(path: Path) -> str:
+def _secret(path: Path, mode: int = 0o600) -> str:
     """Return the start-up secret; kept over restarts, so that living workers can attach again."""
     try:
         found = path.read_bytes().strip()
@@ -331,6 +336,7 @@ def _secret(path: Path) -> str:
         fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(fd, "w", encoding="ascii") as file:
             file.write(secret)
+            os.fchmod(fd, mode)
         fresh.rename(path)
     except OSError:
         fresh.unlink(missing_ok=True)

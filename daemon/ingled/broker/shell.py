@@ -16,6 +16,8 @@ from ingled import link
 from ingled.broker import carried, verbs
 from ingled.broker.front import Connection, Front
 from ingled.broker.hook_front import HookFront
+from ingled.broker.host_children import HostChildren
+from ingled.broker.host_unit import HostUnit
 from ingled.broker.hosts import Hosts
 from ingled.broker.link_front import LinkFront, lease
 from ingled.broker.needs import Needs
@@ -24,6 +26,7 @@ from ingled.broker.nursery_unit import NurseryUnit
 from ingled.broker.people import People
 from ingled.broker.place import Place
 from ingled.broker.reload import Files
+from ingled.broker.router import Peer
 from ingled.broker.subscriptions import Subscriptions
 from ingled.broker.suspend import Suspend
 from ingled.broker.tasks import Tasks
@@ -60,6 +63,7 @@ class Shell:
         loop: asyncio.AbstractEventLoop,
         *,
         secret: str,
+        host_secret: str,
         identity: dict[str, str],
         own_uid: int,
         own_socket: Path | None,
@@ -87,11 +91,17 @@ class Shell:
         models = [config.fresh(name) for name in config.models]
         limits = Limits(queue=daemon.queue, keep_s=daemon.keep, keep_bytes=daemon.keep_bytes)
         self.flow = Flow()
+
+        def to_host(peer: Peer, message: link.ToPeer) -> None:
+            self.workers.host_link.send(peer, message)
+
+        unit = None if place.hosts is None else HostUnit(loop, to_host)
         self.hosts = Hosts(
             loop,
-            config.runtime,
+            place.hosts or config.runtime,
             config.setup,
-            send=lambda peer, message: self.workers.router.send(peer, link.encode(message)),
+            unit or HostChildren(config.runtime),
+            send=to_host,
             dispatch=self.dispatch,
         )
         rules = {name: Rule(hook.account, hook.order, hook.scope_all) for name, hook in config.hooks.items()}
@@ -137,10 +147,12 @@ class Shell:
             specs=self.specs,
             folders=config.runtime / "workers",
             hosts=self.hosts,
+            host_unit=unit,
+            host_secret=host_secret,
             dispatch=self.dispatch,
             send_text=self.front.send_all,
         )
-        self.hooks = self.workers.hooks = HookFront(
+        self.hooks = self.workers.hooks = self.workers.host_link.hooks = HookFront(
             loop,
             self.flow,
             self.hosts,

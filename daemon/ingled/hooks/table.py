@@ -19,7 +19,8 @@ class Table:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         size = link.HOST_SLOT.size * link.HOST_SLOTS
         self._path.unlink(missing_ok=True)
-        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        # Read by the broker, of whose account or group the folder is.
+        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
         try:
             os.ftruncate(fd, size)
             self._map = mmap.mmap(fd, size)

@@ -1,4 +1,4 @@
-"""Messages of hook hosts and for them: the plugins that they run, calls and replies. Pure."""
+"""Messages of hook hosts and their keeper, and for them: the plugins that they run, calls and replies. Pure."""
 
 from typing import Any
 
@@ -72,8 +72,37 @@ class HookCalls(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", 
     ended: list[str] = []
 
 
-OfHosts = Offers | HookReplies | Stale
+class StartHost(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="start_host"):
+    """Keeper: start a hook host for a group of plugins. The answer is `HostStarted` or `HostNotStarted`."""
+
+    group: str
+
+
+class HostStarted(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="host_started"):
+    """A host has been started for a group of plugins. It attaches by itself, maybe before this arrives."""
+
+    group: str
+    pid: int
+
+
+class HostNotStarted(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="host_not_started"):
+    """The system has refused to start a host."""
+
+    group: str
+    why: str
+
+
+class HostEnded(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="host_ended"):
+    """A host that the keeper has started has ended."""
+
+    pid: int
+    status: str
+    """For people."""
+    log: list[str] = []
+
+
+OfHosts = Offers | HookReplies | Stale | HostStarted | HostNotStarted | HostEnded
 """What they say to the broker."""
 
-ForHosts = Setup | HookCalls
+ForHosts = Setup | HookCalls | StartHost
 """What it says to them."""

@@ -37,7 +37,7 @@ class Attach(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag
 
     secret: str
     role: str
-    """`worker`, `nursery` or `host`."""
+    """`worker`, `nursery`, `host`, or `keeper` (of hosts)."""
     pid: int
     version: int = VERSION
     spec: Spec | None = None

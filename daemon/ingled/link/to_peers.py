@@ -119,7 +119,7 @@ class Start(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag=
 
 
 class Kill(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="kill"):
-    """Nursery: end the process group of this worker."""
+    """Nursery or keeper: end the process group of this worker or host."""
 
     pid: int
 
