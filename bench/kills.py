@@ -1,13 +1,21 @@
-"""How long streams stand still while one broker takes the place of another, on an idle machine and on a busy one.
+"""What streams notice when a part of the daemon is killed, hangs or is replaced, on an idle machine and on a busy one.
 
-    python -m bench.restart [--engine vllm] [--streams 50] [--busy 0 14] [--how kill replace] [--rounds 5] [--one-group]
+    python -m bench.kills [--engine vllm] [--streams 50] [--busy 0 14] [--what broker replace ...] [--rounds 3]
+                          [--one-group]
 
-Fifty clients read answers of a warm model without pause, each on a connection of its own. Then the broker is killed
-with SIGKILL and started again at once, as a service manager would (`kill`), or `ingled --replace` takes over
-(`replace`). Of each stream: the seconds from then until its text goes on: the end of its longest silence since.
-`busy` processes beside do nothing but take turns. Where we may, the daemon, the clients and these have a control group
-each, as services and sessions have under systemd; with `--one-group` all have one together, and each of the busy
-processes as much as each of ours. Every text is compared with the undisturbed one.
+Fifty clients read answers of a warm model without pause, each on a connection of its own. Then
+
+    broker      is killed with SIGKILL and started again at once, as a service manager would
+    replace     another one takes over (`ingled --replace`)
+    worker      the worker's front process is killed
+    EngineCore  the process that runs the model is killed (vLLM)
+    hang        it is stopped with SIGSTOP, and found out (vLLM)
+    nursery     the process that starts workers is killed
+
+Of each stream: the seconds from then until its text goes on, which is the end of its longest silence since. Every
+text is compared with the undisturbed one, and processes and files are counted before and after. `busy` processes beside
+do nothing but take turns. Where we may, the daemon, the clients and these have a control group each, as services and
+sessions have under systemd; with `--one-group` all have one, and each of the busy processes as much as each of ours.
 """
 
 import asyncio
@@ -22,6 +30,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from ingle.aio import Client
 from ingled.testing import DaemonFixture, Wire
@@ -29,16 +38,22 @@ from ingled.testing_model import profile
 
 from bench.group import groups, inside, join
 from bench.record import Record, options
+from bench.soak import files, parts
 
 STREAMS = 50
 TOKENS = 1000
 PROMPT = "Tell me a long story about a fire."
 ECHO = '[models.warm]\nsource = "builtin:ember"\npreload = true\necho = {delay_ms = 20}\n'
-DAEMON = "[daemon]\nstuck = 60\nadopt_grace = 60\n\n"
+DAEMON = "[daemon]\nstuck = 10\nadopt_grace = 60\n\n"
 UNDER_WAY_S = 3.0
-"""For so long streams run before each change."""
-PATIENCE_S = 60.0
-HEAD = ["", "busy beside", "changes", "new broker answers, s", "streams go on: first", "median", "99 %", "last"]
+"""For so long streams run before each break, and after it."""
+PATIENCE_S = 90.0
+BROKERS, ENGINES = ("broker", "replace"), ("EngineCore", "hang")
+WHAT = (*BROKERS, "worker", *ENGINES, "nursery")
+HEAD = [
+    "", "busy beside", "times", "new broker answers, s", "streams go on, s: median", "last",
+    "wrong or failed", "resumed", "more processes, files, /dev/shm",
+]  # fmt: skip
 
 
 @dataclass
@@ -62,21 +77,21 @@ class Reader:
                 if stream.text != self.known:
                     self.wrong.append(f"{len(stream.text)} characters for {len(self.known)}")
 
-    def silence(self, since: float) -> float | None:
-        """Return when the longest silence since then ended, in seconds since then; None: no text has come."""
+    def silence(self, since: float) -> float:
+        """Return when the longest silence since then ended, in seconds since then."""
         before = max((at for at in self.times if at <= since), default=since)
         after = [at for at in self.times if at > since]
-        ends = zip([before, *after], after, strict=False)
-        longest = max(ends, key=lambda pair: pair[1] - pair[0], default=None)
-        return None if longest is None else longest[1] - since
+        return max(zip([before, *after], after, strict=False), key=lambda pair: pair[1] - pair[0])[1] - since
 
 
 @dataclass
-class Change:
-    """One change of brokers."""
+class Break:
+    """One break."""
 
     answers_s: float
     goes_on_s: list[float]
+    left: list[float]
+    """How many more processes, files of the daemon, and files in /dev/shm there are than before."""
 
 
 @contextlib.contextmanager
@@ -92,21 +107,24 @@ def busy(count: int, prefix: tuple[str, ...] = ()) -> Iterator[None]:
             process.wait()
 
 
-def change(daemon: DaemonFixture, how: str) -> float:
-    """Put another broker in the place of the one that runs; returns the seconds until it answers."""
+def strike(daemon: DaemonFixture, what: str) -> float:
+    """Break something; returns the seconds until the daemon answers."""
     old = daemon.process
     assert old is not None
+    pids = parts(daemon) if what not in BROKERS else {}
     begin = time.monotonic()
-    if how == "kill":
+    if what == "broker":
         old.send_signal(signal.SIGKILL)
         old.wait()
         daemon.start()
-    else:
+    elif what == "replace":
         with daemon.log.open("ab") as out:
             daemon.process = subprocess.Popen(
                 [*daemon.command, "--replace"], stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=daemon.environ
             )
         old.wait(PATIENCE_S)
+    else:
+        os.kill(pids["EngineCore" if what == "hang" else what], signal.SIGSTOP if what == "hang" else signal.SIGKILL)
     new = daemon.process
     assert new is not None
     while True:
@@ -118,8 +136,14 @@ def change(daemon: DaemonFixture, how: str) -> float:
         time.sleep(0.005)  # nothing to wait on: its socket does not exist yet
 
 
-async def changes(daemon: DaemonFixture, readers: list[Reader], how: str, rounds: int) -> list[Change]:
-    """Change brokers again and again under streams."""
+def count(daemon: DaemonFixture) -> list[float]:
+    """Return how many processes of the daemon, files of it, and files in /dev/shm there are."""
+    runtime, temporary, shared = files(daemon)
+    return [len(daemon.processes()), runtime + temporary, shared]
+
+
+async def breaks(daemon: DaemonFixture, readers: list[Reader], what: str, rounds: int) -> list[Break]:
+    """Break something again and again under streams."""
     found = []
     reading = asyncio.gather(*(reader.run() for reader in readers))
     try:
@@ -128,16 +152,31 @@ async def changes(daemon: DaemonFixture, readers: list[Reader], how: str, rounds
                 reader.times.clear()
             await flowing(readers, reading, time.monotonic())
             await asyncio.sleep(UNDER_WAY_S)
-            begin = time.monotonic()
-            answers = await asyncio.to_thread(change, daemon, how)
-            await flowing(readers, reading, begin + answers)
+            before, begin = count(daemon), time.monotonic()
+            answers = await asyncio.to_thread(strike, daemon, what)
+            await ready(daemon)
+            await flowing(readers, reading, time.monotonic())
             await asyncio.sleep(UNDER_WAY_S)
-            found.append(Change(answers, sorted(reader.silence(begin) or PATIENCE_S for reader in readers)))
+            left = [now - earlier for now, earlier in zip(count(daemon), before, strict=True)]
+            found.append(Break(answers, sorted(reader.silence(begin) for reader in readers), left))
     finally:
         reading.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await reading
     return found
+
+
+async def ready(daemon: DaemonFixture) -> None:
+    """Wait until the model is ready and there is a nursery again."""
+    until = time.monotonic() + PATIENCE_S
+    async with Client(str(daemon.socket), timeout=PATIENCE_S) as client:
+        while True:
+            nursery: Any = (await client.call("status"))["nursery"]
+            if (await client.show("warm")).state == "ready" and nursery["state"] == "ready":
+                return
+            if time.monotonic() > until:
+                raise TimeoutError(f"not ready again; nursery: {nursery}")
+            await asyncio.sleep(0.05)
 
 
 async def flowing(readers: list[Reader], reading: "asyncio.Future[list[None]]", since: float) -> None:
@@ -157,17 +196,20 @@ async def undisturbed(path: str) -> str:
         return (await client.chat(PROMPT, max_tokens=TOKENS, temperature=0, ignore_eos=True)).text
 
 
-def row(how: str, beside: int, found: list[Change]) -> list[str]:
-    """Return a line of the table: the worst of all changes."""
+def row(what: str, beside: int, found: list[Break], readers: list[Reader]) -> list[str]:
+    """Return a line of the table: the worst of all breaks, and the median over all streams."""
     everything = sorted(at for one in found for at in one.goes_on_s)
-    numbers = [
-        max(one.answers_s for one in found),
-        everything[0],
-        median(everything),
-        everything[int(len(everything) * 0.99)],
-        everything[-1],
+    return [
+        what,
+        str(beside),
+        str(len(found)),
+        f"{max(one.answers_s for one in found):.2f}" if what in BROKERS else "-",
+        f"{median(everything):.2f}",
+        f"{everything[-1]:.2f}",
+        str(sum(len(reader.wrong) for reader in readers)),
+        str(sum(reader.resumed for reader in readers)),
+        ", ".join(f"{max(one.left[at] for one in found):+.0f}" for at in range(3)),
     ]
-    return [how, str(beside), str(len(found)), *(f"{number:.2f}" for number in numbers)]
 
 
 def main() -> int:
@@ -176,40 +218,47 @@ def main() -> int:
     parser.add_argument("--engine", choices=("vllm", "echo"), default="vllm")
     parser.add_argument("--streams", type=int, default=STREAMS)
     parser.add_argument("--busy", type=int, nargs="+", default=[0, 14])
-    parser.add_argument("--how", choices=("kill", "replace"), nargs="+", default=["kill", "replace"])
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--what", choices=WHAT, nargs="+", default=list(BROKERS))
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--one-group", action="store_true", help="all share the cores, process by process")
     args = parser.parse_args()
     rounds = 1 if args.quick else args.rounds
-    record, rows, wrong, resumed = Record("restart", args.label), [], [], 0
-    record.begin("Another broker")
+    record, rows, wrong = Record("kills", args.label), [], []
+    record.begin("Kills under streams")
     names = ("all",) if args.one_group else ("daemon", "clients", "busy")
     with groups(*names) as made, tempfile.TemporaryDirectory(prefix="ingle-model-") as name:
         of_daemon, of_busy = ((), ()) if not made else (inside(made[0]), inside(made[-1]))
         if made:
             join(made[len(made) // 2])
         config = DAEMON + (ECHO if args.engine == "echo" else profile(Path(name), "warm", preload=True))
-        with DaemonFixture(config, engine=args.engine, prefix=of_daemon) as daemon:
+        daemon = DaemonFixture(config, engine=args.engine, prefix=of_daemon)
+        temporary = daemon.folder / "tmp"
+        temporary.mkdir()
+        daemon.environ["TMPDIR"] = str(temporary)
+        with daemon:
             with Wire(daemon.socket) as client:
                 client.call("load", model="warm")
             known = asyncio.run(undisturbed(str(daemon.socket)))
             for beside in args.busy:
-                for how in args.how:
+                for what in args.what:
                     readers = [Reader(str(daemon.socket), known) for _ in range(args.streams)]
                     with busy(beside, of_busy):
-                        found = asyncio.run(changes(daemon, readers, how, rounds))
-                    rows.append(row(how, beside, found))
+                        found = asyncio.run(breaks(daemon, readers, what, rounds))
+                    rows.append(row(what, beside, found, readers))
                     print(rows[-1], f"load {os.getloadavg()[0]:.1f}", flush=True)
                     wrong += [text for reader in readers for text in reader.wrong]
-                    resumed += sum(reader.resumed for reader in readers)
+            daemon.stop()
+            left = [f"process {pid}" for pid in daemon.processes()]
+            left += [str(path) for path in Path(f"{daemon.socket}.d").rglob("*") if path.is_socket()]
+            left += [str(path) for path in temporary.rglob("*")]
     where = f"a control group for each of: {', '.join(names)}" if made else "no control groups of their own"
-    record.say(f"{args.streams} streams on {args.engine}, {rounds} changes each, {where}: {len(wrong)} wrong texts "
-               f"{wrong[:5]}, {resumed} resumed by a worker.")  # fmt: skip
-    record.table("Seconds from the kill, or from the new one's start; of all changes:", HEAD, rows)
-    record.data = {"rows": rows, "wrong": wrong}
+    record.say(f"{args.streams} streams on {args.engine}, {where}: {len(wrong)} wrong texts {wrong[:5]}; "
+               f"left when all had stopped: {', '.join(left) or 'nothing'}.")  # fmt: skip
+    record.table("The worst of the times that something was broken, from then on:", HEAD, rows)
+    record.data = {"rows": rows, "wrong": wrong, "left": left}
     if not args.quick:
         record.write()
-    return 1 if wrong else 0
+    return 1 if wrong or left else 0
 
 
 if __name__ == "__main__":
