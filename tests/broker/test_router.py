@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,8 +12,11 @@ from tempfile import TemporaryDirectory
 import pytest
 import zmq
 from ingle.zmtp import GREETING, Dealer, Frames
+from ingled.broker import router
 from ingled.broker.listen import listen
-from ingled.broker.router import LUMP_BYTES, READ_BYTES, REST_S, Peer, Router
+from ingled.broker.peer import LUMP_BYTES, Peer
+from ingled.broker.rota import Rota
+from ingled.broker.router import READ_BYTES, REST_S, Router
 
 READY = b"\x04\x1c\x05READY\x0bSocket-Type\x00\x00\x00\x06DEALER"
 DEADLINE_S = 30.0
@@ -190,6 +194,29 @@ def test_a_flood_of_one_does_not_keep_another_waiting(served: Served) -> None:
     assert [frames for _, frames in served.heard].index([b"o"]) < 10_000
     for one in (flood, other):
         one.close()
+
+
+def test_a_long_message_is_a_flood_too_and_arrives_whole(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Floods(Rota[Peer]):
+        def add(self, account: int, one: Peer) -> None:
+            flooded.append(one)
+            super().add(account, one)
+
+    flooded: list[Peer] = []
+    served.router._floods = Floods()
+    monkeypatch.setattr(router, "PATIENCE_S", 0.0)  # whoever has more to say than is read at once
+    one = served.raw(GREETING + READY)
+    size = 1 << 20
+    sender = threading.Thread(target=one.sendall, args=(b"\x02" + size.to_bytes(8, "big") + bytes(size),))
+    sender.start()
+    served.until(lambda: served.heard)
+    assert served.heard[0][1] == [bytes(size)]
+    assert flooded and set(flooded) == {served.heard[0][0]}
+    sender.join()
+    one.sendall(b"\x00\x03and")
+    served.until(lambda: len(served.heard) == 2)
+    one.close()
+    served.until(lambda: served.gone)
 
 
 @pytest.mark.parametrize(

@@ -39,8 +39,9 @@ from ingle.wire.schema import (
 )
 from msgspec import UNSET, UnsetType
 
+from ingled.broker.peer import Peer
 from ingled.broker.reading import read, read_body
-from ingled.broker.router import REST_S, Peer, Router
+from ingled.broker.router import REST_S, Router
 from ingled.broker.subscriptions import TOPICS, Subscription, Subscriptions
 from ingled.core import events as on
 from ingled.core.accounts import Caller, Rights

@@ -8,7 +8,7 @@ from pathlib import Path
 from ingle.wire.hook_schema import HookCall
 
 from ingled import link
-from ingled.broker.router import Peer
+from ingled.broker.peer import Peer
 
 
 @dataclass(slots=True)

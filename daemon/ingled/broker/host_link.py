@@ -13,7 +13,8 @@ from ingled.broker.hook_front import HookFront
 from ingled.broker.host import Host
 from ingled.broker.host_unit import HostUnit
 from ingled.broker.hosts import Hosts
-from ingled.broker.router import Peer, Router
+from ingled.broker.peer import Peer
+from ingled.broker.router import Router
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from ingled import link
 from ingled.broker.host import Host
-from ingled.broker.router import Peer
+from ingled.broker.peer import Peer
 from ingled.processes import runs
 
 log = logging.getLogger(__name__)

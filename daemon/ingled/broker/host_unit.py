@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from ingled import link
 from ingled.broker.host_processes import START_S, Told
-from ingled.broker.router import Peer
+from ingled.broker.peer import Peer
 
 log = logging.getLogger(__name__)
 

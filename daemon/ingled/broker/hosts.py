@@ -17,8 +17,8 @@ from ingled.broker.first_plugin import FirstPlugin
 from ingled.broker.host import Host, Mail
 from ingled.broker.host_processes import START_S, HostProcesses, Starter
 from ingled.broker.judge import DEAD_S, Judge
+from ingled.broker.peer import Peer
 from ingled.broker.plugin_entries import entries, stand_ins
-from ingled.broker.router import Peer
 from ingled.core import events as on
 from ingled.journal import about
 from ingled.processes import runs

@@ -17,7 +17,8 @@ from ingled.broker.hook_front import HookFront
 from ingled.broker.host_link import FRAME_BYTES, HostLink, read
 from ingled.broker.host_unit import HostUnit
 from ingled.broker.hosts import Hosts
-from ingled.broker.router import Peer, Router
+from ingled.broker.peer import Peer
+from ingled.broker.router import Router
 from ingled.config import Config
 from ingled.core import events as on
 from ingled.core.flow import Flow, Sends

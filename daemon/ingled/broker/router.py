@@ -9,16 +9,15 @@ import errno
 import logging
 import select
 import socket
-import struct
 import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from itertools import count
 
 from ingle.zmtp import BrokenPeer, Frames, Zmtp, header
 
 from ingled.broker.descriptors import crowded, many
+from ingled.broker.peer import LUMP_BYTES, Lump, Peer
 from ingled.broker.rota import Rota
 
 log = logging.getLogger(__name__)
@@ -53,68 +52,11 @@ REST_S = 0.001
 
 LINGER_S = 0.2
 
-LUMP_BYTES = 1 << 16
-"""Messages that wait to be sent are put together up to this size: a few large pieces are sent, and dropped, at once."""
-
 SHORT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 """What `accept` says when there is no room for a connection."""
 
 KINDS = frozenset({b"DEALER", b"REQ", b"ROUTER"})
 """Sockets that may speak to a ROUTER (RFC 28)."""
-
-_CREDENTIALS = struct.Struct("3i")
-_numbers = count(1)
-
-
-class Lump:
-    """Bytes that wait to be sent, and how many of them count towards the bound."""
-
-    __slots__ = ("counted", "data")
-
-    def __init__(self, data: bytes, counted: int) -> None:
-        self.data, self.counted = bytearray(data), counted
-
-
-class Peer:
-    """One connection: its number, who it is, and what waits to be sent to it."""
-
-    __slots__ = (
-        "behind",
-        "connection",
-        "ended",
-        "flood",
-        "left",
-        "mask",
-        "number",
-        "pid",
-        "protocol",
-        "taken_s",
-        "uid",
-        "waiting",
-        "waiting_bytes",
-    )
-
-    def __init__(self, connection: socket.socket, protocol: Zmtp) -> None:
-        self.number = next(_numbers)
-        """Never given twice, unlike its descriptor."""
-        self.connection, self.protocol = connection, protocol
-        found = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        self.pid, self.uid, _ = _CREDENTIALS.unpack(found)
-        self.behind: deque[Frames] = deque()
-        """Messages that have been read, and wait for their turn."""
-        self.taken_s = 0.0
-        """Seconds of the loop's time that it has taken since it last had nothing more to say."""
-        self.flood = False
-        """That was more than others should wait for: what it says now waits in the kernel."""
-        self.mask = 0
-        """What the kernel is asked to tell of it."""
-        self.waiting: deque[Lump] = deque()
-        """What is to be sent."""
-        self.waiting_bytes = 0
-        self.left = False
-        """It reads nothing more; what it sent before, such as `bye`, is still being read."""
-        self.ended = False
-        """Nothing more is read of it either; what has been read is still being handled."""
 
 
 class Router:
@@ -278,8 +220,11 @@ class Router:
             events.extend((self._by_fd.get(fd), event) for fd, event in self._poll.poll(0, EVENTS))
         while now <= until and not self._closed:
             if events:
-                self._look(*events.popleft())
+                before, (peer, event) = now, events.popleft()
+                self._look(peer, event)
                 now = time.perf_counter()
+                if peer is not None:
+                    peer.taken_s += now - before
                 continue
             peer = self._behind.next()
             if peer is None and self._floods_at <= now <= floods_until:
@@ -312,7 +257,7 @@ class Router:
 
     def _line_up(self, peer: Peer) -> None:
         """There is something to handle of this peer, in its turn."""
-        if self._rest_s and not peer.flood and peer.taken_s > PATIENCE_S:
+        if not peer.flood and self._trying(peer):
             peer.flood = True
             self._watch(peer)
         (self._floods if peer.flood else self._behind).add(peer.uid, peer)
@@ -324,11 +269,27 @@ class Router:
             return
         if peer.waiting and not peer.left:
             self._flush(peer)
-        if event & ~select.EPOLLOUT and not peer.ended and not peer.behind:
-            self._read(peer)
+        if event & ~select.EPOLLOUT and not peer.ended and not peer.behind and not peer.flood:
+            self._hear(peer)
+
+    def _hear(self, peer: Peer) -> None:
+        """Take in what a peer says, and give it a turn where that is a message, or more than others should wait for."""
+        more = self._read(peer)
+        if peer.behind or (more and not peer.ended and self._trying(peer)):
+            self._line_up(peer)
+            return
+        if not more:
+            peer.taken_s = 0.0
+        if peer.flood:  # what it says next, the kernel tells
+            peer.flood = False
+            self._watch(peer)
+
+    def _trying(self, peer: Peer) -> bool:
+        """Return whether a peer tries our patience."""
+        return bool(self._rest_s) and peer.taken_s > PATIENCE_S
 
     def _read(self, peer: Peer) -> bool:
-        """Take in what a peer says; returns False when it has nothing more to say now."""
+        """Read what a peer says; returns False when it has nothing more to say now."""
         protocol = peer.protocol
         try:
             data = peer.connection.recv(max(READ_BYTES, min(protocol.missing, LARGE_BYTES)))
@@ -347,10 +308,8 @@ class Router:
             self._end(peer)
         elif protocol.outgoing:  # its handshake, or an answer to a heartbeat
             self._say(peer)
-        if messages:
-            peer.behind.extend(messages)
-            self._line_up(peer)
-        return True
+        peer.behind.extend(messages)
+        return bool(messages) or protocol.missing > 0 or peer.ended
 
     def _handle(self, peer: Peer) -> None:
         """Take one message of a peer; the next one comes after the others'."""
@@ -365,11 +324,7 @@ class Router:
         elif peer.ended:
             self._drop(peer)
         else:
-            if not self._read(peer):
-                peer.taken_s = 0.0
-            if not peer.behind:
-                peer.flood = False  # what it says next, the kernel tells
-                self._watch(peer)
+            self._hear(peer)
 
     def _say(self, peer: Peer) -> None:
         """Send what the protocol has to say."""

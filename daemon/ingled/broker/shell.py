@@ -23,10 +23,10 @@ from ingled.broker.link_front import LinkFront, lease
 from ingled.broker.needs import Needs
 from ingled.broker.nursery_child import NurseryChild
 from ingled.broker.nursery_unit import NurseryUnit
+from ingled.broker.peer import Peer
 from ingled.broker.people import People
 from ingled.broker.place import Place
 from ingled.broker.reload import Files
-from ingled.broker.router import Peer
 from ingled.broker.subscriptions import Subscriptions
 from ingled.broker.suspend import Suspend
 from ingled.broker.tasks import Tasks
