@@ -217,7 +217,8 @@ def summary(load: Load, found: dict[str, dict[str, Figure]]) -> list[list[str]]:
 def check_prompts(load: Load, found: dict[str, dict[str, Figure]]) -> None:
     """Raise RuntimeError when the rows have not read the same prompts."""
     counted = {name: set(its["prompt_tokens"].values) for name, its in found.items() if its["prompt_tokens"].values}
-    if len({number for numbers in counted.values() for number in numbers}) > len(next(iter(counted.values()))):
+    everything = {number for numbers in counted.values() for number in numbers}
+    if any(numbers != everything for numbers in counted.values()):
         raise RuntimeError(f"{load.title}: the rows count other tokens in the same prompts: {counted}")
 
 

@@ -78,6 +78,9 @@ def test_rows_that_read_other_prompts_are_not_compared() -> None:
     with pytest.raises(RuntimeError, match="count other tokens"):
         check_prompts(Load(8, 8), found)
     check_prompts(Load(8, 8), {"a": found["a"]})
+    uncounted = {"prompt_tokens": figure([None])}
+    check_prompts(Load(8, 8), {"a": found["a"], "c": uncounted})
+    check_prompts(Load(8, 8), {"c": uncounted})
 
 
 def test_a_measurement_that_something_else_disturbed_is_done_again() -> None:
