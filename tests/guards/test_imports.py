@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from ingle.cli import VERBS
 
 HEAVY = ("torch", "vllm", "transformers", "huggingface_hub")
 PURE = ("zmq", "asyncio", "logging", "sqlite3", "pluggy", "watchdog", "ingled.broker", *HEAVY)
@@ -82,6 +83,21 @@ def test_so_does_each_of_its_modules(part: str) -> None:
 
 def test_the_rule_bites() -> None:
     assert "import of zmq halted" in run("zmq", "flat", "zmq").stderr
+
+
+SLOW = ("typing", "re", "json", "msgpack", "collections", "enum")
+"""What takes longer to import than most verbs to be done."""
+SLOWER = ("config", "hook", "hooks", "verify")
+"""Verbs that run programs, compare texts or read files, and so import some of it."""
+
+
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb not in SLOWER])
+def test_a_verb_starts_without_what_is_slow_to_import(verb: str) -> None:
+    program = "import sys; sys.path[:] = sys.argv[2:]; __import__(sys.argv[1]); print(*sys.modules)"
+    command = [sys.executable, "-I", "-S", "-c", program, f"ingle.cli.{verb}", *sys.path]
+    loaded = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert f"ingle.cli.{verb}" in loaded
+    assert not {*SLOW} & {*loaded}
 
 
 def run(part: str, depth: str, *banned: str) -> subprocess.CompletedProcess[str]:

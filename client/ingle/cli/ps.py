@@ -1,11 +1,15 @@
 """`ingle ps`: the models that are in memory."""
 
-from typing import Any
+from __future__ import annotations
 
 from ingle.bytesize import spell
 from ingle.cli.grammar import JSON, Given, Verb
 from ingle.cli.output import duration, print_json, put, table, text_of, visible
 from ingle.line import Line
+
+TYPE_CHECKING = False  # the real one costs 10 ms: `import typing`
+if TYPE_CHECKING:
+    from typing import Any
 
 HEADINGS = ("NAME", "STATE", "DEVICE", "MEMORY", "KV", "RUNNING", "WAITING", "TOKENS/S", "IDLE", "EXPIRES")
 NUMBERS = HEADINGS[3:]
