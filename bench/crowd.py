@@ -21,7 +21,8 @@ from bench.shapes import NAME, TINY, make
 from bench.socket_line import SocketLine
 
 DELAY_MS = 50
-ECHO = f'[models.{NAME}]\nsource = "builtin:ember"\npreload = true\nmax_sequences = 256\necho = {{delay_ms = {DELAY_MS}}}\n'
+ECHO = f'[models.{NAME}]\nsource = "builtin:ember"\npreload = true\n'
+ECHO += f"max_sequences = 256\necho = {{delay_ms = {DELAY_MS}}}\n"
 
 
 def main() -> None:
