@@ -65,8 +65,28 @@ def test_a_hook_is_tested(ingle: Any, daemon: Any, example: Any, point: str, val
 
 
 @pytest.mark.parametrize(
+    ("example", "point", "value"),
+    [
+        ({"text": "x", "answer": {"text": "y"}}, "answer", {"answer": {"text": "y"}}),
+        ({"text": "x"}, "answer", {"answer": {"text": "x"}}),
+        ({"text": "x", "messages": []}, "chunk", {"text": "x"}),
+    ],
+)
+def test_the_point_chooses_what_of_an_example_is_shown(
+    ingle: Any, daemon: Any, example: Any, point: str, value: Any
+) -> None:
+    assert ingle("hooks", "test", "shout", "--point", point, input=json.dumps(example)).returncode == 0
+    assert daemon.wait_for("call", verb="hook_test")["args"] == {"hook": "shout", "point": point, "value": value}
+
+
+@pytest.mark.parametrize(
     ("argv", "input", "said"),
     [
+        (
+            ["test", "x", "--point", "prompt"],
+            '{"answer": {"text": "y"}}',
+            "has nothing that a hook at 'prompt' is shown",
+        ),
         (["test"], "", "NAME is missing"),
         (["test", "x"], "", "has nothing to show"),
         (["test", "x"], "hello", "standard input is not JSON"),

@@ -127,11 +127,16 @@ def _example(given: Given) -> tuple[str, Message]:
         }
     if not isinstance(value, dict) or not SUBJECTS.keys() & value.keys():
         raise Usage("hooks test: standard input has nothing to show to a hook", _SHAPE)
-    subject = next(key for key in SUBJECTS if key in value)
+    point = given.value("point")
+    subject = next((key for key in SUBJECTS if key in value and point in (None, SUBJECTS[key])), "")
+    if point == "answer" and not subject and isinstance(value.get("text"), str):
+        value, subject = value | {"answer": {"text": value["text"]}}, "answer"
+    if not subject:
+        raise Usage(f"hooks test: standard input has nothing that a hook at '{point}' is shown", _SHAPE)
     shown = {key: value[key] for key in (subject, "call") if key in value}
     if subject == "messages" and isinstance(shown[subject], list):
         shown[subject] = [_plain(message) for message in shown[subject]]
-    return given.value("point") or SUBJECTS[subject], shown
+    return SUBJECTS[subject], shown
 
 
 def _plain(message: Any) -> Any:
