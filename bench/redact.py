@@ -32,10 +32,11 @@ import detect_secrets.plugins
 import msgspec
 import rstr
 from faker import Faker
+from ingle_plugins.linear import compiled
 from ingle_plugins.redact import Options, names
 from ingle_plugins.redact.find import Finder
 from ingle_plugins.redact.options import KINDS
-from ingle_plugins.redact.rules import compiled, entropy, rules
+from ingle_plugins.redact.rules import entropy, rules
 from ingle_plugins.redact.spans import Span
 
 from bench.redact_truth import true

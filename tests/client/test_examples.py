@@ -68,7 +68,7 @@ def test_no_secrets(start: Start, daemon: Any) -> None:
     assert "verdict" not in daemon.hook_call("prompt", {"messages": HI})["results"][0]
     key = [{"role": "user", "content": "fix this:\n-----BEGIN OPENSSH PRIVATE KEY-----\nx"}]
     (result,) = daemon.hook_call("prompt", {"messages": key})["results"]
-    assert (result["verdict"], result["reason"]) == ("refuse", "this prompt has a private key in it")
+    assert (result["verdict"], result["reason"]) == ("refuse", "this prompt has a secret key in it")
 
 
 @pytest.mark.skipif(NODE is None, reason="needs Node.js (node)")

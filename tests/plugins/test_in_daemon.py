@@ -15,6 +15,7 @@ import pytest
 from ingle_plugins.provenance.keys import make
 from ingled.config import load
 from ingled.testing import DaemonFixture, Wire
+from ingled.testing_link import wait_until
 
 ROOT = Path(__file__).parents[2]
 CONFIG = """
@@ -117,14 +118,14 @@ def test_a_long_schema_does_not_cost_the_record(daemon: DaemonFixture) -> None:
 def test_all_is_written_down_once(daemon: DaemonFixture) -> None:
     text, end = ask(daemon, "remember 4711")
     folder: Path = daemon.log_folder  # type: ignore[attr-defined]
-    found: list[dict[str, Any]] = []
-    with closing(Wire(daemon.socket)) as wire:
-        for _ in range(200):  # nobody waits for observers; each call of the daemon gives them time
-            wire.call("status")
-            lines = [json.loads(line) for file in folder.iterdir() for line in file.read_text().splitlines()]
-            if found := [line for line in lines if line["id"] == end["id"]]:
-                break
-    (line,) = found
+
+    def written() -> list[dict[str, Any]]:
+        lines = [line for file in folder.iterdir() for line in file.read_text().splitlines(keepends=True)]
+        found = [json.loads(line) for line in lines if line.endswith("\n")]
+        return [line for line in found if line["id"] == end["id"]]
+
+    wait_until(lambda: bool(written()))  # nobody waits for observers
+    (line,) = written()
     assert line["text"] == text and line["messages"][-1]["content"] == "remember 4711"
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 

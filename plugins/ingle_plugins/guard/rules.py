@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
+from ingle_plugins.linear import said, settings
+
 Action = Literal["refuse", "flag"]
 Where = Literal["user", "system", "context", "answer"]
 
@@ -61,17 +63,14 @@ class Matcher:
     def _set(self) -> Any:
         import re2
 
-        options = re2.Options()
-        options.case_sensitive = False
-        options.log_errors = False
-        options.max_mem = 64 << 20
+        options = settings(case_sensitive=False)
         together = re2.Set.SearchSet(options)
         for name, expression in self.expressions:
             try:
                 re2.compile(expression, options)  # says what is wrong, which a set does not
                 together.Add(expression)
             except re2.error as error:
-                raise ValueError(f"rules.{name}: {expression!r}: {_said(error)}") from None
+                raise ValueError(f"rules.{name}: {expression!r}: {said(error)}") from None
         together.Compile()
         return together
 
@@ -86,8 +85,3 @@ class Matcher:
             return []
         hits = set(self._set.Match(text) or ())
         return list(dict.fromkeys(name for at, (name, _) in enumerate(self.expressions) if at in hits))
-
-
-def _said(error: Exception) -> str:
-    text = error.args[0] if error.args else error
-    return text.decode(errors="replace") if isinstance(text, bytes) else str(text)

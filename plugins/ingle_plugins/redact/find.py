@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
+from ingle_plugins.linear import compiled
 from ingle_plugins.redact import names, personal, rules
 from ingle_plugins.redact.known import Known
 from ingle_plugins.redact.options import Options
@@ -21,7 +22,7 @@ class Finder:
     def __init__(self, options: Options) -> None:
         self._detectors = list(detectors(options))
         self._allowed = {text.casefold() for text in options.allow}
-        self._allowed_patterns = [rules.compiled(pattern) for pattern in options.allow_patterns]
+        self._allowed_patterns = [compiled(pattern) for pattern in options.allow_patterns]
         self._known = Known()
 
     def find(self, text: str) -> list[Span]:
@@ -66,6 +67,6 @@ def detectors(options: Options) -> Iterator[Callable[[str], Iterator[Span]]]:
 
 def own(text: str, kind: str, pattern: str) -> Iterator[Span]:
     """Yield what a pattern of the configuration finds: its first group where it has one, else all."""
-    for match in rules.compiled(pattern).finditer(text):
+    for match in compiled(pattern).finditer(text):
         group = 1 if match.groups() else 0
         yield Span(match.start(group), match.end(group), kind)

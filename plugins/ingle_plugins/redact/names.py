@@ -16,7 +16,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from ingle_plugins.redact.rules import compiled
+from ingle_plugins.linear import compiled
 from ingle_plugins.redact.spans import Span
 
 WORD = r"(?:[OD]'|Mc|Mac)?\p{Lu}[\p{L}\p{M}]*\p{Ll}[\p{L}\p{M}]*" "(?:['\u2019-]" r"\p{L}[\p{L}\p{M}]*){0,3}"

@@ -8,7 +8,7 @@ import ipaddress
 import unicodedata
 from collections.abc import Iterator, Sequence
 
-from ingle_plugins.redact.rules import compiled
+from ingle_plugins.linear import compiled
 from ingle_plugins.redact.spans import Span
 
 NUMERALS = {ord(sign): str(unicodedata.digit(sign)) for sign in map(chr, range(128, 0x11000)) if sign.isdecimal()}

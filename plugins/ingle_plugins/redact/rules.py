@@ -17,6 +17,7 @@ from typing import Any
 
 import re2
 
+from ingle_plugins.linear import compiled, settings
 from ingle_plugins.redact.spans import Span
 
 FILES = ("gitleaks.toml", "credsweeper.toml", "detect_secrets.toml", "noseyparker.toml", "more.toml")
@@ -62,19 +63,6 @@ class Rule:
             line = text[first : last if last >= 0 else len(text)]
             if not any(allow.allows(secret, match.group(), line) for allow in self.allow):
                 yield Span(start, end, "secret")
-
-
-@lru_cache(maxsize=1024)
-def compiled(pattern: str) -> Any:
-    """Return the compiled pattern; most rules are never needed, so each is compiled when it first is."""
-    return re2.compile(pattern, _options())
-
-
-def _options() -> Any:
-    options = re2.Options()
-    options.log_errors = False
-    options.max_mem = 64 << 20  # long repeats are slow where the automaton does not fit
-    return options
 
 
 @lru_cache(maxsize=1)
@@ -123,7 +111,7 @@ def keywords() -> tuple[Any, list[list[int]]]:
     for number, each in enumerate(rules()):
         for word in each.keywords:
             numbers.setdefault(word, []).append(number)
-    found = re2.Set.SearchSet(_options())
+    found = re2.Set.SearchSet(settings())
     for word in numbers:
         found.Add(re2.escape(word))
     found.Compile()

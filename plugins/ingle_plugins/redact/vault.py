@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import msgpack
 from ingled.hooks import Dictionary, Handler
 
-from ingle_plugins.redact.rules import compiled
+from ingle_plugins.linear import compiled
 
 WRITTEN = r"(?i)(?:\[|\x{FF3B}) ?([a-z]{2,16})(?:[ _-]|\\_)?([0-9]{1,6}) ?\\?(?:\]|\x{FF3D})"
 

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from ingled.hooks import Answer, Call, Hook, hookimpl
 from msgspec import Struct
 
+from ingle_plugins.linear import compiled
 from ingle_plugins.transcript.store import Limits, Store, Unsafe
 
 VERSION = "1.0"
@@ -158,20 +159,12 @@ def _redactor() -> Clean:
 
 @lru_cache(maxsize=8)
 def _patterns(expressions: tuple[str, ...]) -> list[Any]:
-    if not expressions:
-        return []
-    import re2
-
-    options = re2.Options()
-    options.log_errors = False
     found = []
     for at, expression in enumerate(expressions):
         try:
-            found.append(re2.compile(expression, options))
-        except re2.error as error:
-            said = error.args[0] if error.args else error
-            said = said.decode(errors="replace") if isinstance(said, bytes) else said
-            raise ValueError(f"patterns[{at}]: {expression!r}: {said}") from None
+            found.append(compiled(expression))
+        except ValueError as error:
+            raise ValueError(f"patterns[{at}]: {error}") from None
     return found
 
 
