@@ -76,10 +76,14 @@ def test_a_host_that_hangs_is_killed_by_its_keeper_and_replaced(warm: Any) -> No
 
 def test_hosts_outlive_the_broker_and_a_new_keeper_has_fresh_ones(warm: Any) -> None:
     before = told(warm)
-    warm.run("systemctl", "restart", "ingled")
-    assert told(warm) == before
-    warm.run("systemctl", "kill", "-s", "KILL", "ingled")
-    assert told(warm) == before
+    for end in (("restart", "ingled"), ("kill", "-s", "KILL", "ingled")):
+        pid = warm.show("MainPID")
+        warm.run("systemctl", *end)
+        after = told(warm)
+        assert warm.show("MainPID") != pid
+        late = "of an earlier broker does not answer" in warm.journal("-u", "ingled")  # which a busy machine may do
+        assert after == before or late
+        before = after
     for end in (("kill", "-s", "KILL", "--kill-who=main", "ingled-hooks"), ("restart", "ingled-hooks")):
         before = told(warm)
         warm.run("systemctl", *end)

@@ -14,8 +14,10 @@ from ingled.broker.peer import Peer
 
 log = logging.getLogger(__name__)
 
-WORDS_S = 0.5
+WORDS_S = 10.0
 """Seconds that the keeper's word of how a host has ended may take to arrive."""
+OTHERS_S = 0.5
+"""The same, of a host that this daemon has adopted: the keeper may not be its parent, and say nothing."""
 
 
 class HostUnit:
@@ -30,6 +32,8 @@ class HostUnit:
         """Groups for which a host has been ordered, and when that has taken too long."""
         self._to_kill: set[int] = set()
         """While there is no keeper."""
+        self._children: set[int] = set()
+        """Hosts that the present keeper has started for this daemon."""
         self._ends: dict[int, tuple[str, Sequence[str]]] = {}
         """How hosts have ended of whose end nobody has asked yet."""
         self._asked: dict[int, Told] = {}
@@ -71,7 +75,8 @@ class HostUnit:
             then("ended", ())
         else:
             self._asked[pid] = then
-            self._loop.call_later(WORDS_S, self._tell, pid, "ended", ())
+            self._loop.call_later(WORDS_S if pid in self._children else OTHERS_S, self._tell, pid, "ended", ())
+        self._children.discard(pid)
 
     def _tell(self, pid: int, words: str, lines: Sequence[str]) -> None:
         if (then := self._asked.pop(pid, None)) is not None:
@@ -94,12 +99,15 @@ class HostUnit:
         self._to_kill.clear()
         last, self._last = self._last, peer.pid
         if last not in (None, peer.pid):
+            self._children.clear()
             self.renewed()
 
     def gone(self, peer: Peer) -> None:
-        """A link broke."""
+        """A link broke: whoever waits for a word of this keeper waits for nothing."""
         if peer is self.keeper:
             self.keeper = None
+            for pid in list(self._asked):
+                self._tell(pid, "ended", ())
 
     def heard(self, message: link.FromPeer) -> None:
         """Take what the keeper says."""
@@ -107,6 +115,7 @@ class HostUnit:
             case link.HostStarted():
                 if (late := self._starting.pop(message.group, None)) is not None:
                     late.cancel()
+                    self._children.add(message.pid)
                     self.started(message.group, message.pid)
                 else:  # ordered twice, or too late
                     self.kill(message.pid)
