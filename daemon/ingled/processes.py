@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from ingled.link import STACKS_SIGNAL
+
 LOG_LINES = 20
 
 
@@ -27,6 +29,12 @@ def kill_group(pid: int) -> None:
 def exit_words(status: int) -> str:
     """Return, for people, how a child of `subprocess` ended."""
     return f"exit status {status}" if status >= 0 else f"signal {-status}"
+
+
+def show_stacks(pid: int) -> None:
+    """Have all processes of a worker's group write their stacks to its log."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, STACKS_SIGNAL)
 
 
 def ended_for_memory() -> int:

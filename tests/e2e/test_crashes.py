@@ -417,3 +417,14 @@ def test_a_deadline_that_passes_while_there_is_no_broker_ends_the_request_behind
         assert text.startswith(got + rest)
         assert end["code"] == "deadline"
     client.close()
+
+
+def test_what_stands_still_leaves_its_stacks_in_its_log() -> None:
+    config = '[daemon]\nstuck = 1\n[models.stalls]\nsource = "/stalls"\necho = {fail = "stall", fail_at = 1}'
+    with DaemonFixture(config) as daemon, Wire(daemon.socket) as client:
+        client.ask("one two three", model="stalls")
+        logs = Path(f"{daemon.socket}.d/logs")
+        said = "in _fail"  # the function of the echo engine that stands still
+        wait_for(lambda: any(said in log.read_text() for log in logs.glob("worker-stalls.log*")), 120)
+        assert "killing it; its stacks are in its log" in daemon.log.read_text()
+        client.call("unload", model="stalls", force=True)

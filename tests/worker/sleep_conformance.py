@@ -103,6 +103,14 @@ async def failure(engine: Dozing, level: int) -> str:
     return "it slept and woke"
 
 
+async def checked(engine: Dozing) -> str:
+    try:
+        await engine.check()
+    except SleepError as error:
+        return str(error)
+    return "as before"
+
+
 async def main(folder: Path, front: str) -> None:
     model = write(folder / "model")
     (folder / "run").mkdir()
@@ -111,6 +119,9 @@ async def main(folder: Path, front: str) -> None:
     found: dict[str, Any] = {"no_sleep": info.no_sleep, "device_weights": info.device_weights}
     found |= {f"level {level}": await cycles(engine, level) for level in (1, 2)}
     found["asked in sleep"] = await asked_in_sleep(engine)
+    engine.begin()
+    await engine.check()
+    found["checked"] = await checked(engine)
     engine.frees = False
     found["keeps"] = await failure(engine, 1)
     await engine._engine.wake_up()
@@ -121,6 +132,7 @@ async def main(folder: Path, front: str) -> None:
     save_file({name: tensor.flip(0).contiguous() for name, tensor in tensors.items()}, other, {"format": "pt"})
     other.rename(file)
     found["other weights"] = await failure(engine, 2)
+    found["checked with others"] = await checked(engine)
     file.unlink()
     found["no weights"] = await failure(engine, 2)
     print(json.dumps(found), flush=True)

@@ -52,3 +52,8 @@ def test_what_frees_nothing_or_comes_back_as_another_one_is_found_out(found: dic
     assert found["keeps"] == "asleep at level 1 it gave back 0 MiB of 512 MiB"
     assert found["other weights"] == "awake from level 2 it answered the same prompt differently than before"
     assert found["no weights"].startswith("it could not wake from level 2: ")
+
+
+def test_a_model_that_stays_where_it_is_is_looked_at_by_its_answer_alone(found: dict[str, Any]) -> None:
+    assert found["checked"] == "as before"
+    assert found["checked with others"] == "it answered the same prompt differently than before"

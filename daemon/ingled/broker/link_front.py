@@ -23,7 +23,7 @@ from ingled.config import Config
 from ingled.core import events as on
 from ingled.core.flow import Flow, Sends
 from ingled.journal import about
-from ingled.processes import ended_for_memory, kill_group
+from ingled.processes import ended_for_memory, kill_group, show_stacks
 
 log = logging.getLogger(__name__)
 
@@ -455,10 +455,15 @@ class LinkFront:
         now = self._loop.time()
         for worker in self.workers.values():
             if now - worker.heard_at > seconds and worker.pid in self._pidfds:
-                text = "worker %d of '%s' has been silent for %.0f s: killing it"
+                text = "worker %d of '%s' has been silent for %.0f s: killing it; its stacks are in its log"
                 log.error(text, worker.pid, worker.model, seconds, extra=about(model=worker.model))
                 worker.heard_at = now
-                kill_group(worker.pid)
+                show_stacks(worker.pid)
+                self._loop.call_later(link.STACKS_S, self._kill, worker.pid)
+
+    def _kill(self, pid: int) -> None:
+        if pid in self._pidfds:  # else it has gone, and its number may be somebody else's
+            kill_group(pid)
 
     def forgive(self, seconds: float) -> None:
         """Do not count time in which the broker itself did not run as the workers' silence."""

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import signal
 import struct
 from pathlib import Path
 
@@ -10,6 +11,11 @@ SECRET_FILE = "link.secret"
 
 WAITING_FILE = "waiting"
 """Requests that no worker holds yet, or a link to it: `broker/waiting_room.py`."""
+
+STACKS_SIGNAL = signal.SIGUSR2
+"""Has a process of a worker write the stacks of its threads to its log, whatever it is at; it goes on then."""
+STACKS_S = 1.0
+"""Seconds that this may take: then what hangs is ended."""
 
 LOCK_FILE = "ingled.lock"
 """Held by the broker for as long as it lives."""

@@ -1,6 +1,7 @@
 """What a forked child does before and around the worker's own main."""
 
 import contextlib
+import faulthandler
 import logging
 import os
 import resource
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ingled import journal
-from ingled.link import Planned, Spec, Start, encode, worker_log
+from ingled.link import STACKS_SIGNAL, Planned, Spec, Start, encode, worker_log
 
 
 def worker_folder(runtime: Path, pid: int) -> Path:
@@ -77,6 +78,7 @@ def detach(log: Path) -> None:
     os.dup2(nothing, 0)
     os.dup2(output, 1)
     os.dup2(output, 2)
+    faulthandler.register(STACKS_SIGNAL, file=2, all_threads=True)  # the engine's processes inherit it
     os.closerange(3, min(resource.getrlimit(resource.RLIMIT_NOFILE)[0], 65536))
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     logging.basicConfig(

@@ -59,8 +59,8 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
     """Length of every answer; without it, an answer has as many words as its question."""
     context: int | None = None
     """Longest prompt plus answer; else `max_model_len` of the options, else 8192."""
-    fail: Literal["", "load", "refuse", "crash", "die", "exit", "hang"] = ""
-    """Fail at loading; or at every request: refuse it, raise, lose the engine, end the process, say nothing."""
+    fail: Literal["", "load", "refuse", "crash", "die", "exit", "hang", "stall"] = ""
+    """Fail at loading; or at every request: refuse it, raise, lose the engine, end, say nothing, stand still."""
     memory: Estimate = Estimate()
     """What it says that it takes; it takes nothing."""
     gpu: Gpu | None = None
@@ -72,7 +72,7 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True):
     sleep_ms: float = 0.0
     """Time that falling asleep takes, and waking."""
     fail_at: int = 0
-    """Tokens of an answer before `crash`, `die`, `exit` and `hang`."""
+    """Tokens of an answer before `crash`, `die`, `exit`, `hang` and `stall`."""
 
 
 def read_options(spec: Spec) -> Options:
@@ -105,7 +105,7 @@ class Answer:
 
     async def make(self, options: Options, over: Callable[[], None]) -> None:
         """Make one token after the other; `over` is called behind the last."""
-        failing = options.fail in ("crash", "die", "exit", "hang")
+        failing = options.fail in ("crash", "die", "exit", "hang", "stall")
         for index in range(self.made, len(self.words)):
             if failing and index == options.fail_at:
                 await self._fail(options.fail)
@@ -118,6 +118,8 @@ class Answer:
     async def _fail(self, how: str) -> None:
         if how == "exit":
             os._exit(3)
+        if how == "stall":
+            time.sleep(3600)
         if how == "hang":
             return
         self.failure = RuntimeError("the echo engine was told to crash")

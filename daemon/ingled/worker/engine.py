@@ -96,6 +96,10 @@ class EngineDead(Exception):
     """The engine is gone or hangs: nothing will come from it any more."""
 
 
+class EngineHangs(EngineDead):
+    """It is there, and answers nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Slept:
     """What an engine keeps of its devices while it sleeps, and what it has given back, in bytes."""

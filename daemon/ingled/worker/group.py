@@ -8,6 +8,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from ingled.link import STACKS_SIGNAL
+
 PR_SET_PDEATHSIG = 1
 
 NEWS, NEWS_BYTES = 0.01, 2 << 20
@@ -46,6 +48,13 @@ def others() -> list[int]:
             if int(pgrp) == group and state not in "ZX":
                 found.append(int(entry))
     return found
+
+
+def show_stacks() -> None:
+    """Have the other processes of this group, which are the engine's, write the stacks of their threads to the log."""
+    for pid in others():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, STACKS_SIGNAL)
 
 
 def kill_others() -> list[int]:

@@ -20,7 +20,7 @@ from ingle.wire.schema import BODIES
 from ingled import link, remains
 from ingled.worker import group, log_tail
 from ingled.worker.catalog import make_engine
-from ingled.worker.engine import Delta, Engine, EngineDead, EngineRefused, LoadError, Request, SleepError
+from ingled.worker.engine import Delta, Engine, EngineDead, EngineHangs, EngineRefused, LoadError, Request, SleepError
 from ingled.worker.stream import Stream
 from ingled.worker.uplink import Uplink
 
@@ -162,6 +162,9 @@ class Worker:
                     await self._engine.health(self._stuck)
             except EngineDead as error:
                 log.error("%s", error)
+                if isinstance(error, EngineHangs):
+                    group.show_stacks()
+                    await asyncio.sleep(link.STACKS_S)
                 self._die(str(error))
                 return
             await asyncio.sleep(HEALTH_S)

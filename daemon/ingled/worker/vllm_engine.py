@@ -30,7 +30,18 @@ from ingled.models.tensors import Unreadable
 from ingled.worker import core_client, log_tail, vllm_gpu
 from ingled.worker.async_client import AsyncClient, Counter
 from ingled.worker.core_client import CoreClient
-from ingled.worker.engine import Answer, Delta, EngineDead, EngineRefused, Load, LoadError, Report, Request, Slept
+from ingled.worker.engine import (
+    Answer,
+    Delta,
+    EngineDead,
+    EngineHangs,
+    EngineRefused,
+    Load,
+    LoadError,
+    Report,
+    Request,
+    Slept,
+)
 from ingled.worker.group import die_with_parent
 from ingled.worker.pooling_client import PoolingClient
 from ingled.worker.sleeper import DEEP, DeviceMemory, Sleeper
@@ -304,7 +315,7 @@ class VllmEngine:
         try:
             await asyncio.wait_for(self._engine.is_sleeping(), deadline)
         except TimeoutError:
-            raise EngineDead(f"EngineCore has answered nothing for {deadline:.0f} s") from None
+            raise EngineHangs(f"EngineCore has answered nothing for {deadline:.0f} s") from None
         except EngineDeadError as error:
             raise EngineDead("EngineCore has died") from error
 
