@@ -107,7 +107,7 @@ def suspending(state: str, why: str, *, loses: bool) -> Finding:
     if state == "off":
         return Finding("suspend", "good", f"the daemon does not listen: {why}{keeps}")
     text = f"the daemon cannot make models ready when the machine is suspended: {why}{keeps}"
-    remedy = "install polkit, or load NVIDIA's driver with NVreg_PreserveVideoMemoryAllocations=1"
+    remedy = "let it reach systemd-logind, or load NVIDIA's driver with NVreg_PreserveVideoMemoryAllocations=1"
     return Finding("suspend", "warning" if loses else "good", text, remedy if loses else "")
 
 

@@ -136,7 +136,7 @@ def test_colours_are_for_terminals_that_want_them(ingle: Any, variable: dict[str
 @pytest.mark.parametrize(
     ("argv", "text", "key"),
     [
-        (["ps"], "tiny  ready  cpu     1.5 GiB  25%        1        0      12.3  1m15s        -", "models"),
+        (["ps"], "tiny  ready  cpu     2.0 GiB  512 MiB  1.0 GiB   25%        1        0      12.3  1m15s", "models"),
         (["models"], "cold-one        cold", "models"),
         (["show", "tiny"], "  last words", "log"),
         (["status"], "up 1m1s, 50 MiB", "daemon"),

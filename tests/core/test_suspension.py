@@ -4,7 +4,8 @@ from ingled.core import effects as do
 from ingled.core import events as on
 from ingled.core.control import Control
 from ingled.core.events import Survival
-from ingled.core.residency import State
+from ingled.core.placement import Device, Terms
+from ingled.core.residency import Model, State
 
 from tests.core.driven import BOB, ROOT, ended, ends, make_ready, only, request
 from tests.core.test_residents import core, gone, news
@@ -162,3 +163,21 @@ def test_a_daemon_that_ends_keeps_nobody() -> None:
     two.handle(on.DrainAsked(3))
     assert allowed(begins(two, 4))
     assert ends(two.handle(ended("r1", 5))) == [("r1", "done")]
+
+
+def test_requests_of_an_adapter_are_taken_back_from_its_base() -> None:
+    models = [Model("base", terms=Terms(40)), Model("loud", adapts="base")]
+    one = Control(models, "base", device=Device("gpu", 100))
+    able(one, "base")
+    one.handle(request("r1", model="loud", now=0))
+    make_ready(one, "base", 1)
+    assert [run.record.id for run in only(one.handle(on.AdapterReady(2, "loud", 50)), do.RunRequest)] == ["r1"]
+    begins(one, 3)
+    taken = one.handle(on.TimerFired(5.5, ("suspend", "")))
+    assert only(taken, do.AbortRequest) == [do.AbortRequest("50", "r1")]
+    assert [sleep.model for sleep in only(taken, do.SleepWorker)] == ["base"]
+    last = asleep(one, "base", 6)
+    assert allowed(last) and [kept.record.id for kept in only(last, do.KeepWaiting)] == ["r1"]
+    assert only(one.handle(on.SuspendEnds(7)), do.WakeWorker) == [do.WakeWorker("base", "50")]
+    assert only(one.handle(on.WorkerReady(8, "base", 50)), do.AddAdapter) == [do.AddAdapter("50", "loud")]
+    assert [run.record.id for run in only(one.handle(on.AdapterReady(9, "loud", 50)), do.RunRequest)] == ["r1"]

@@ -86,7 +86,8 @@ def test_a_load_is_learned_and_the_next_daemon_knows_it(daemon: DaemonFixture) -
         wait_until(lambda: client.call("show", model="odd")["why"] is not None)
         again = client.call("plan", model="a")
         assert again["decision"] == "fits"
-        assert (again["need"]["bytes"], again["load_s"]) == (plan["need"]["bytes"], plan["load_s"])
+        assert again["load_s"] == plan["load_s"]
+        assert again["need"]["bytes"] >= plan["need"]["bytes"], "with what it has had since, at most"
         assert client.call("want", model="a")["eta_ms"] == round(plan["load_s"] * 1000)
 
 

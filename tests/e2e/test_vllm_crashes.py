@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 import pytest
 from ingle import Client
+from ingled.link import STACKS_SIGNAL
 from ingled.testing import DaemonFixture, Wire
 from ingled.testing_link import lives
 from ingled.testing_model import profile
@@ -139,3 +140,18 @@ def test_without_a_new_broker_memory_is_freed_and_nothing_is_left() -> None:
     while left := abandoned() - before:  # others come and go, and some have the same names
         assert time.monotonic() - begin < 100, left
         time.sleep(0.5)
+
+
+def test_an_engine_tells_where_it_is_and_goes_on(daemon: DaemonFixture) -> None:
+    """As it is asked to before it is ended because it hangs."""
+    with Wire(daemon.socket) as client:
+        client.call("load", model="ember")
+        (engine,) = psutil.Process(model_of(client)["pid"]).children()
+        log = Path(f"{daemon.socket}.d/logs/worker-ember.log")
+        engine.send_signal(STACKS_SIGNAL)
+        deadline = time.monotonic() + 60
+        while "in run_busy_loop" not in log.read_text():
+            assert time.monotonic() < deadline, log.read_text()[-2000:]
+            time.sleep(0.01)
+        _, end = client.read(client.ask("hello", body={"max_tokens": 3}))
+        assert end["t"] == "done" and psutil.pid_exists(engine.pid)

@@ -91,3 +91,15 @@ def test_what_raises_is_told_in_its_words() -> None:
         cycle(Played(fails="suspend"))
     with pytest.raises(SleepError, match="could not wake from level 2: MemoryError"):
         cycle(Played(fails="resume"), 2)
+
+
+def test_a_look_compares_with_the_first_answer_and_moves_nothing() -> None:
+    async def look(bed: Played) -> list[str]:
+        one = sleeper(bed)
+        for _ in range(2):
+            await one.check()
+        return bed.done
+
+    assert asyncio.run(look(Played())) == ["sample", "sample"]
+    with pytest.raises(SleepError, match="it answered the same prompt differently than before"):
+        asyncio.run(look(Played(answers=[[1], [2], [2]])))

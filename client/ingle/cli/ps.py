@@ -11,7 +11,10 @@ TYPE_CHECKING = False  # the real one costs 10 ms: `import typing`
 if TYPE_CHECKING:
     from typing import Any
 
-HEADINGS = ("NAME", "STATE", "DEVICE", "MEMORY", "KV", "RUNNING", "WAITING", "TOKENS/S", "IDLE", "EXPIRES")
+HEADINGS = (
+    *("NAME", "STATE", "DEVICE", "MEMORY", "WEIGHTS", "CACHE", "USED"),
+    *("RUNNING", "WAITING", "TOKENS/S", "IDLE", "EXPIRES"),
+)
 NUMBERS = HEADINGS[3:]
 LOG_LINES = 5
 
@@ -40,13 +43,15 @@ def _failure(model: dict[str, Any]) -> str:
 
 def _row(model: dict[str, Any]) -> tuple[str, ...]:
     use, rate = model.get("kv_use"), model.get("tokens_s")
-    base = model.get("base")
+    base, awake = model.get("base"), model["state"] != "sleeping"
     return (
         f"{model['name']} (on {base})" if base else model["name"],
         _state(model),
         _device(model),
-        spell(_memory(model)),
-        "-" if use is None else f"{use * 100:.0f}%",
+        spell(model.get("taken_bytes") or model.get("rss_bytes")),
+        spell(model.get("weights_bytes") if awake else None),
+        spell(model.get("kv_bytes") if awake else None),
+        "-" if use is None or not awake else f"{use * 100:.0f}%",
         text_of(model.get("running")),
         text_of(model.get("waiting")),
         "-" if rate is None else f"{rate:.1f}",
@@ -68,21 +73,15 @@ def _state(model: dict[str, Any]) -> str:
     return f"{model['state']} {percent:.0f}%" if model["state"] == "loading" and percent is not None else model["state"]
 
 
-def _memory(model: dict[str, Any]) -> int | None:
-    """What the model takes where it runs: weights and KV cache, or the process where those are not known."""
-    known = [model[key] for key in ("weights_bytes", "kv_bytes") if model.get(key) is not None]
-    return sum(known) if known else model.get("rss_bytes")
-
-
 VERB = Verb(
     "ps",
     run,
     """
-    Prints a line for each model that is not cold: its state, where it runs, the memory of its weights and KV
-    cache, how full the KV cache is, requests that run and that wait, tokens per second of late, for how long it
-    has had nothing to do, and when it is unloaded if that goes on. A model that is wanted and waits for room is
-    listed too, with what it waits for. Of a model that sleeps, the level stands behind its state. An adapter runs
-    on its base, whose memory and tokens are those of both. A dash: not known, or never.
+    Prints a line for each model that is not cold: its state, where it runs, the memory that it takes in all, of
+    that its weights and KV cache, how full the cache is, requests that run and that wait, tokens per second of
+    late, for how long it has had nothing to do, and when it is unloaded if that goes on. A model that is wanted
+    and waits for room is listed too, with what it waits for. Of a model that sleeps, the level stands behind its
+    state. An adapter runs on its base, whose memory and tokens are those of both. A dash: not known, or never.
     """,
     options=(JSON,),
     examples=(("ingle ps", "Who is warm?"), ("watch -n1 ingle ps", "Looks again every second.")),
