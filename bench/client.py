@@ -2,6 +2,7 @@
 
     {"http": PORT or "socket": PATH, "model": NAME, "load": {...}, "parts": {NAME: [PID, ...]},
      "window": CREDIT (of ingle's streams; by default what the client library has),
+     "more": {...} (fields of an HTTP request beside),
      "tells_usage": false (where the end of an HTTP stream says nothing of tokens)}
 
 It prints the outcome as JSON.
@@ -29,7 +30,8 @@ def main() -> None:
     lines: list[HttpLine] | list[SocketLine]
     if "http" in told:
         tells_usage = told.get("tells_usage", True)
-        lines = [HttpLine(told["http"], told["model"], tells_usage=tells_usage) for _ in range(count)]
+        more = told.get("more")
+        lines = [HttpLine(told["http"], told["model"], more=more, tells_usage=tells_usage) for _ in range(count)]
     else:
         window = told.get("window", DEFAULT_CREDIT)
         lines = [SocketLine(told["socket"], told["model"], window=window) for _ in range(count)]

@@ -14,6 +14,7 @@ import tempfile
 import time
 import urllib.request
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -231,6 +232,8 @@ class Http(Child):
     health = "/health"
     tells_usage = True
     """Whether the end of a stream says how many tokens there were."""
+    more: Mapping[str, Any] = {}
+    """Fields that a request needs beside."""
 
     def __init__(self, model: Model) -> None:
         super().__init__(model)
@@ -263,11 +266,12 @@ class Http(Child):
 
     def measure(self, load: Load) -> Outcome:
         """Run the client."""
-        return run_client(load, self.parts(), {"http": self._port, "tells_usage": self.tells_usage})
+        where = {"http": self._port, "more": dict(self.more), "tells_usage": self.tells_usage}
+        return run_client(load, self.parts(), where)
 
     def answer(self, prompt: str, tokens: int) -> str:
         """Return a whole greedy answer, for a comparison."""
-        head, _, body = request(NAME, prompt, tokens, streamed=False).partition(b"\r\n\r\n")
+        head, _, body = request(NAME, prompt, tokens, False, self.more).partition(b"\r\n\r\n")
         asked = urllib.request.Request(f"http://127.0.0.1:{self._port}{head.split()[1].decode()}", body)
         asked.add_header("Content-Type", "application/json")
         with urllib.request.urlopen(asked, timeout=START_S) as answer:

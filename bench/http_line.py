@@ -2,6 +2,7 @@
 
 import json
 import socket
+from collections.abc import Mapping
 from typing import Any
 
 from bench.drive import Usage
@@ -14,8 +15,12 @@ LAST_CHUNK = b"0\r\n\r\n"
 class HttpLine:
     """One connection. Events of a stream are counted; only the first ones and the last one are parsed."""
 
-    def __init__(self, port: int, model: str, *, tells_usage: bool = True) -> None:
+    def __init__(
+        self, port: int, model: str, *, more: Mapping[str, Any] | None = None, tells_usage: bool = True
+    ) -> None:
         self._model = model
+        self._more = more or {}
+        """Fields of each request that this server needs beside."""
         self._tells_usage = tells_usage
         """Whether the end of a stream says how many tokens there were."""
         self._tokens = 0
@@ -34,7 +39,7 @@ class HttpLine:
 
     def ask(self, prompt: str, tokens: int, streamed: bool) -> None:
         """Send a chat request."""
-        self._socket.sendall(request(self._model, prompt, tokens, streamed))
+        self._socket.sendall(request(self._model, prompt, tokens, streamed, self._more))
         self._streamed, self._started, self._buffer, self._seen = streamed, False, b"", 0
         self._tokens = tokens
 
@@ -85,10 +90,10 @@ class HttpLine:
             raise RuntimeError(self._buffer.decode(errors="replace"))
 
 
-def request(model: str, prompt: str, tokens: int, streamed: bool) -> bytes:
+def request(model: str, prompt: str, tokens: int, streamed: bool, more: Mapping[str, Any] | None = None) -> bytes:
     """Return the bytes of a chat request: greedy, and to the full number of tokens."""
     body: dict[str, Any] = {"model": model, "messages": [{"role": "user", "content": prompt}], "max_tokens": tokens}
-    body |= {"temperature": 0, "ignore_eos": True}
+    body |= {"temperature": 0, "ignore_eos": True} | dict(more or {})
     if streamed:
         body |= {"stream": True, "stream_options": {"include_usage": True}}
     data = json.dumps(body).encode()

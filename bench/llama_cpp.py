@@ -8,6 +8,7 @@ import os
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from bench.contenders import Contender, Http
 from bench.load import Load
@@ -17,6 +18,8 @@ from bench.shapes import NAME, TINY
 VARIABLE = "INGLE_BENCH_LLAMA_CPP"
 HOW = "docs/performance.md says how to install it"
 SAME_TOKENS = 64
+F32 = "0"
+"""ggml's number of the type: by default its KV cache has half of the others' bits."""
 
 
 class LlamaCpp(Http):
@@ -26,6 +29,8 @@ class LlamaCpp(Http):
     most = 8
     health = "/v1/models"
     tells_usage = False
+    more = MappingProxyType({"repeat_penalty": 1.0})
+    """By default this server, and no other, would rather not say a word twice."""
     python = os.environ.get(VARIABLE, "")
     """The Python in whose environment it is installed."""
 
@@ -66,6 +71,8 @@ class LlamaCpp(Http):
             "n_ctx": str(self.model.options["max_model_len"]),
             "n_threads": threads,
             "n_threads_batch": threads,
+            "type_k": F32,
+            "type_v": F32,
             "logits_all": "false",
             "verbose": "false",
             "interrupt_requests": "false",  # else a new request ends the one that is being answered

@@ -9,6 +9,8 @@ import pytest
 from ingled import testing_model
 
 from bench import gguf_model
+from bench.contenders import Serve
+from bench.http_line import request
 from bench.llama_cpp import LlamaCpp, agreement
 from bench.shapes import Model
 
@@ -48,6 +50,13 @@ def test_without_it_the_row_says_what_to_do(monkeypatch: pytest.MonkeyPatch, pyt
     monkeypatch.setattr(LlamaCpp, "python", python)
     assert why in LlamaCpp.absent()
     assert "docs/performance.md" in LlamaCpp.absent()
+
+
+def test_its_requests_are_as_greedy_as_those_of_the_others() -> None:
+    ours, others = (
+        json.loads(request("m", "hi", 3, True, row.more).partition(b"\r\n\r\n")[2]) for row in (LlamaCpp, Serve)
+    )
+    assert ours == others | {"repeat_penalty": 1.0}
 
 
 def test_a_model_without_weights_is_refused_by_name() -> None:
