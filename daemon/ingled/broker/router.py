@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 TURN_S = 0.0005
 """Seconds of reading in one turn of the loop, so that a flood leaves room for others."""
 
-FLOOD_S = 0.0001
+FLOOD_S = 0.0002
 """Seconds of it that floods may take: who comes meanwhile has to wait for the rest of them."""
 
 EVENTS = 64
