@@ -238,10 +238,10 @@ def machine() -> Iterator[Box]:
             for one in [root, *(os.path.join(root, sub) for sub in folders)]:
                 os.chmod(one, 0o755)
         (folder / "ingled.toml").write_text(CONFIG)
-        for name, unit, more in (("ingled", "ingled", "WatchdogSec=2\n"), ("nursery", "ingle-nursery", "")):
+        for name, unit in (("ingled", "ingled"), ("nursery", "ingle-nursery")):
             lines = (ROOT / f"systemd/system/{unit}.service").read_text().splitlines()
             start = next(line for line in lines if line.startswith("ExecStart="))
-            text = f"[Service]\nExecStart=\n{start} --engine echo\nRestartSec=100ms\n{more}"
+            text = f"[Service]\nExecStart=\n{start} --engine echo\nRestartSec=100ms\n"
             (folder / f"{name}.conf").write_text(text)
         python = Path(sys.executable).resolve()
         base = "/opt/ingle-python" if in_a_home(sys.base_prefix) else sys.base_prefix

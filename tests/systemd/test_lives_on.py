@@ -42,20 +42,22 @@ def test_a_killed_daemon_is_started_again_and_adopts_what_ran(warm: Any, stream:
 
 
 def test_what_is_sent_while_there_is_no_daemon_is_answered_by_the_next(warm: Any) -> None:
-    warm.drop_in("ingled.service", "[Service]\nRestartSec=3\n")
+    warm.drop_in("ingled.service", "[Service]\nRestartSec=5\n")
     warm.run("kill", "-SEGV", str(warm.pids()[0]))
     warm.until(lambda: warm.show("SubState") == "auto-restart")
     sent = warm.spawn("/usr/local/lib/ingle/bin/python", "-P", "-c", LATE)
     assert sent.communicate(timeout=60)[0].strip() == "sent while nobody was there"
 
 
-def test_a_daemon_that_hangs_is_replaced_by_the_watchdog(warm: Any, stream: Any) -> None:
-    before, reading = warm.pids(), stream(WORDS)
-    warm.run("kill", "-STOP", str(before[0]))
+def test_a_daemon_that_hangs_is_replaced_by_the_watchdog(box: Any, stream: Any) -> None:
+    box.drop_in("ingled.service", "[Service]\nWatchdogSec=4\n")
+    box.run("systemctl", "start", "ingled")
+    before, reading = box.pids(), stream(WORDS)
+    box.run("kill", "-STOP", str(before[0]))
     assert reading.outcome() == "whole"
-    after = warm.pids()
+    after = box.pids()
     assert (before[0] != after[0], before[1:]) == (True, after[1:])
-    assert "Watchdog timeout" in warm.journal("-u", "ingled")
+    assert "Watchdog timeout" in box.journal("-u", "ingled")
 
 
 def test_a_killed_nursery_is_replaced_and_the_workers_live_on(warm: Any, stream: Any) -> None:
@@ -84,7 +86,7 @@ source = "builtin:ember"
 preload = true
 [models.late]
 source = "builtin:ember"
-echo = {load_ms = 3000}
+echo = {load_ms = 8000}
 """
 
 

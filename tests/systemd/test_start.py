@@ -86,9 +86,9 @@ def test_who_is_in_the_group_may_ask_and_nobody_else(box: Any) -> None:
 
 
 def test_ready_means_that_preloaded_models_are_warm_however_long_it_takes(box: Any) -> None:
-    text = '[models.slow]\nsource = "builtin:ember"\npreload = true\necho = {load_ms = 5000}\n'
+    text = '[models.slow]\nsource = "builtin:ember"\npreload = true\necho = {load_ms = 10000}\n'
     box.write("/etc/ingle/ingled.toml", text)
-    box.drop_in("ingled.service", "[Service]\nTimeoutStartSec=2\n")
+    box.drop_in("ingled.service", "[Service]\nTimeoutStartSec=5\n")
     start = box.spawn("systemctl", "start", "ingled")
     box.until(lambda: "loading slow" in box.show("StatusText"))
     assert box.show("ActiveState") == "activating"
@@ -97,7 +97,7 @@ def test_ready_means_that_preloaded_models_are_warm_however_long_it_takes(box: A
 
 
 def test_ready_can_mean_that_the_socket_answers(box: Any) -> None:
-    model = '[models.slow]\nsource = "builtin:ember"\npreload = true\necho = {load_ms = 4000}\n'
+    model = '[models.slow]\nsource = "builtin:ember"\npreload = true\necho = {load_ms = 8000}\n'
     text = '[daemon]\nready = "listening"\n' + model
     box.write("/etc/ingle/ingled.toml", text)
     box.run("systemctl", "start", "ingled")

@@ -35,9 +35,9 @@ def test_the_target_stops_all_of_it(box: Any) -> None:
 
 
 def test_a_running_stream_is_drained_even_if_that_takes_longer_than_systemd_waits(box: Any, stream: Any) -> None:
-    box.drop_in("ingled.service", "[Service]\nTimeoutStopSec=1\n")
+    box.drop_in("ingled.service", "[Service]\nTimeoutStopSec=3\n")
     box.run("systemctl", "start", "ingled")
-    reading = stream(2500)
+    reading = stream(4000)
     box.run("systemctl", "stop", "ingled.socket", "ingled")
     assert reading.outcome() == "whole"
     assert box.show("Result") == "success"
