@@ -92,7 +92,7 @@ def test_what_a_gone_client_ran_is_aborted(daemon: DaemonFixture, how: str) -> N
             client.send({"t": "bye"})
         else:
             client.close()
-        wait_for(lambda: other.call("status")["requests"]["running"] == 0, 20)
+        wait_for(lambda: other.call("status")["requests"]["running"] == 0)
         client.close()
 
 
@@ -130,7 +130,7 @@ def test_grace_runs_out(daemon: DaemonFixture) -> None:
     client.ask(words(2000), model="slow", grace_ms=200)
     client.close()
     with Wire(daemon.socket) as other:
-        wait_for(lambda: other.call("requests")["requests"] == [], 20)
+        wait_for(lambda: other.call("requests")["requests"] == [])
 
 
 def test_a_detached_answer_can_be_read_by_another_connection_from_any_offset(daemon: DaemonFixture) -> None:

@@ -168,7 +168,7 @@ def test_cancel_reaches_the_engine(daemon: DaemonFixture) -> None:
         other.send({"t": "cancel", "ref": 1000, "id": id})
         assert client.until("failed")[-1]["code"] == "cancelled"
         ended = time.monotonic() - begin
-        engine = ended + wait_for(lambda: other.call("models")["models"][0]["running"] == 0, 10)
+        engine = ended + wait_for(lambda: other.call("models")["models"][0]["running"] == 0)
         print(f"cancel: client told after {ended * 1e3:.1f} ms, the engine's own count after {engine * 1e3:.1f} ms")
 
 
@@ -191,7 +191,7 @@ def test_a_client_killed_with_sigkill_has_its_generation_aborted(daemon: DaemonF
         wait_for(lambda: other.call("models")["models"][0]["running"] == 1)
         begin = time.monotonic()
         client.send_signal(signal.SIGKILL)
-        wait_for(lambda: other.call("models")["models"][0]["running"] == 0, 20)
+        wait_for(lambda: other.call("models")["models"][0]["running"] == 0)
         print(f"the engine is idle {time.monotonic() - begin:.3f} s after SIGKILL")
         client.wait()
         client.stdout.close()

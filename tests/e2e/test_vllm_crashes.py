@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
 
 CONFIG = """
 [daemon]
-stuck = 5
+stuck = 15
 
 """
 STREAMS = 50

@@ -12,6 +12,7 @@ from ingled.remains import SHARED
 from ingled.testing import DaemonFixture
 from ingled.testing_link import group_members, wait_until
 from ingled.testing_model import write
+from ingled.testing_remains import abandoned
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
 
@@ -29,13 +30,8 @@ def daemon() -> Iterator[DaemonFixture]:
             yield running
 
 
-def shared() -> set[str]:
-    """Return what Python and vLLM share in memory."""
-    return {path.name for path in SHARED.iterdir() if path.name.startswith(("psm_", "vllm_"))}
-
-
 def test_it_says_the_same_and_goes_on_after_the_death_of_one_half(daemon: DaemonFixture) -> None:
-    before = shared()
+    before = abandoned([SHARED])
     with Client(str(daemon.socket), timeout=60) as client:
 
         def tell(model: str) -> str:
@@ -55,4 +51,4 @@ def test_it_says_the_same_and_goes_on_after_the_death_of_one_half(daemon: Daemon
         wait_until(lambda: not group_members(shown.pid or 0))
         client.unload("halves")
         wait_until(lambda: client.show("halves").state == "cold")
-        wait_until(lambda: not shared() - before)
+        wait_until(lambda: not abandoned([SHARED]) - before)

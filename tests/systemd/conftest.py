@@ -182,10 +182,16 @@ class Box:
         return self._box("exec", str(self.folder), *command).stdout
 
     def pids(self) -> tuple[int, int, int]:
-        """Return the process ids of broker, nursery and the worker of the model `slow`."""
-        status = self.json("status")
-        models = {model["name"]: model["pid"] for model in self.json("models")["models"]}
-        return status["daemon"]["pid"], status["nursery"]["pid"], models["slow"]
+        """Return the process ids of broker, nursery and the worker of the model `slow`, once all have come."""
+
+        def there() -> tuple[int, int, int] | None:
+            status = self.json("status")
+            models = {model["name"]: model["pid"] for model in self.json("models")["models"]}
+            found = status["daemon"]["pid"], status["nursery"]["pid"], models["slow"]
+            return None if None in found else found
+
+        found: tuple[int, int, int] = self.until(there)
+        return found
 
     def until(self, what: Callable[[], Any], seconds: float = 60.0) -> Any:
         """Ask until the answer is true; returns it. Fails with the journal's end when it never is."""
