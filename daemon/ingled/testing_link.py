@@ -79,14 +79,14 @@ class LinkBroker:
                 return peer, message
         return None
 
-    def pump_unknown(self, timeout: float = 30.0) -> bytes:
+    def pump_unknown(self, timeout: float = 90.0) -> bytes:
         """Return the first sender of anything, as a broker that has just started."""
         if not self._socket.poll(int(timeout * 1000)):
             raise TimeoutError(f"nobody in {timeout} s")
         sender: bytes = self._socket.recv_multipart()[0]
         return sender
 
-    def wait(self, kind: type[M], timeout: float = 30.0, *, peer: bytes | None = None) -> tuple[bytes, M]:
+    def wait(self, kind: type[M], timeout: float = 90.0, *, peer: bytes | None = None) -> tuple[bytes, M]:
         """Return the next message of this kind (from this peer); what comes before it stays in `seen`."""
         until = time.monotonic() + timeout
         while (left := until - time.monotonic()) > 0:
@@ -219,7 +219,7 @@ class HostBench:
         self.broker.send(self.peer, link.HookCalls([HookCall(number, point, hooks, value, id, **more)]))
         return int(number)
 
-    def reply(self, number: int, timeout: float = 10) -> HookReply:
+    def reply(self, number: int, timeout: float = 60) -> HookReply:
         """Return the reply to a call."""
         while number not in self.replies:
             for reply in self.broker.wait(link.HookReplies, timeout)[1].replies:
@@ -248,7 +248,7 @@ class HostBench:
         for process in self.processes:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            process.wait(30)
+            process.wait(60)
 
 
 def group_members(group: int) -> list[int]:

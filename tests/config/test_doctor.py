@@ -88,11 +88,12 @@ def test_a_ledger_that_was_set_aside_is_told(tmp_path: Path) -> None:
     assert any("unreadable-1" in one.text and one.state == "warning" for one in found)
 
 
+@pytest.mark.timeout(600)  # it imports the engine
 @pytest.mark.parametrize(("text", "status"), [("", 0), ("[daemon]\nbogus = 1\n", 1)])
 def test_the_program_prints_json_and_says_whether_something_is_broken(tmp_path: Path, text: str, status: int) -> None:
     (tmp_path / "ingled.toml").write_text(text)
     command = [sys.executable, "-m", "ingled.doctor", "--engine", "echo", "--config", str(tmp_path / "ingled.toml")]
-    done = subprocess.run([*command, "--state-dir", str(tmp_path)], capture_output=True, text=True, timeout=100)
+    done = subprocess.run([*command, "--state-dir", str(tmp_path)], capture_output=True, text=True, timeout=500)
     findings = json.loads(done.stdout)["findings"]
     assert (done.returncode, done.stderr) == (status, ""), findings
     assert findings[0]["check"] == "configuration"

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from ingled.testing import DaemonFixture
 
 
@@ -20,13 +21,14 @@ def test_the_daemon_looks_where_there_is_one() -> None:
         assert (states["model a"], states["model b"], states["daemon"]) == ("good", "broken", "good")
 
 
+@pytest.mark.timeout(600)  # it imports the engine
 def test_without_a_daemon_the_command_looks(tmp_path: Path) -> None:
     config = tmp_path / "ingle"
     config.mkdir()
     (config / "ingled.toml").write_text('[models.gone]\nsource = "/nowhere"\n[daemon]\nbogus = 1\n')
     environ = os.environ | {"XDG_CONFIG_HOME": str(tmp_path), "HOME": str(tmp_path)}
     command = [sys.executable, "-m", "ingle", "doctor", "--json", "--socket", str(tmp_path / "none")]
-    done = subprocess.run(command, capture_output=True, text=True, env=environ, timeout=110)
+    done = subprocess.run(command, capture_output=True, text=True, env=environ, timeout=500)
     findings = json.loads(done.stdout)["findings"]
     assert done.returncode == 5
     assert findings[0]["check"] == "daemon" and findings[0]["state"] == "warning" and findings[0]["remedy"]

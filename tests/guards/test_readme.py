@@ -61,7 +61,7 @@ def test_the_readmes_plugin_and_filter_do_what_it_says(tmp_path: Path) -> None:
         environ = daemon.environ | {"INGLE_SOCKET": str(daemon.socket)}
         with subprocess.Popen(words, cwd=tmp_path, env=environ) as process:
             try:
-                deadline = time.monotonic() + 10
+                deadline = time.monotonic() + 60
                 while len(client.call("hooks")["hooks"]) < 2:
                     assert time.monotonic() < deadline
                     time.sleep(0.05)

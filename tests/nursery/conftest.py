@@ -33,7 +33,7 @@ def process(runtime: Path, broker: LinkBroker) -> Iterator[subprocess.Popen[byte
     process = start_nursery(runtime, "echo")
     yield process
     process.kill()
-    process.wait(30)
+    process.wait(60)
 
 
 @pytest.fixture

@@ -116,7 +116,7 @@ def test_a_plan_is_answered_without_starting_a_worker(broker: LinkBroker, nurser
 def test_stop_leaves_the_workers_alone(broker: LinkBroker, nursery: bytes, process: subprocess.Popen[bytes]) -> None:
     worker, pid = fork(broker, nursery)
     broker.send(nursery, link.Stop())
-    assert process.wait(30) == 0
+    assert process.wait(60) == 0
     broker.send(worker, link.Run("r", "complete", link.pack_body({"prompt": "hello"}), True, 9, ""))
     assert broker.wait(link.Ended)[1].finish == "stop"
     broker.send(worker, link.Stop())
@@ -125,7 +125,7 @@ def test_stop_leaves_the_workers_alone(broker: LinkBroker, nursery: bytes, proce
 
 def test_sigterm_is_stop(broker: LinkBroker, nursery: bytes, process: subprocess.Popen[bytes]) -> None:
     process.terminate()
-    assert process.wait(30) == 0
+    assert process.wait(60) == 0
 
 
 def test_it_ends_when_no_broker_renews_its_lease(runtime: Path) -> None:
@@ -134,7 +134,7 @@ def test_it_ends_when_no_broker_renews_its_lease(runtime: Path) -> None:
         while broker.wait(link.Loading)[1].phase != "ready":
             pass
         broker.answers = False
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
 
 
 def test_it_attaches_to_the_next_broker_and_tells_what_happened_meanwhile(

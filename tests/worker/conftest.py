@@ -41,4 +41,4 @@ def start(runtime: Path, broker: LinkBroker) -> Iterator[Start]:
     for process in started:
         if group_members(process.pid):
             os.killpg(process.pid, signal.SIGKILL)
-        process.wait(30)
+        process.wait(60)

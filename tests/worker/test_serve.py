@@ -255,7 +255,7 @@ def test_a_dead_engine_is_told_and_ends_the_worker(broker: LinkBroker, start: St
     run(broker, worker, "a b c d e", id="one", credit=1)
     run(broker, worker, "a b c d e", id="two")
     assert broker.wait(link.EngineDied)[1].reason == "the echo engine was told to die"
-    assert process.wait(30) == 1
+    assert process.wait(60) == 1
 
 
 def test_a_failed_load_names_the_reason(broker: LinkBroker, start: Start) -> None:
@@ -263,7 +263,7 @@ def test_a_failed_load_names_the_reason(broker: LinkBroker, start: Start) -> Non
     _, failed = broker.wait(link.LoadFailed)
     assert failed.reason == "the echo engine was told to fail"
     assert failed.log and "cannot be loaded" in failed.log[0]
-    assert process.wait(30) == 1
+    assert process.wait(60) == 1
 
 
 def test_stop_ends_requests_and_leaves_nothing(broker: LinkBroker, start: Start, runtime: Path) -> None:
@@ -272,7 +272,7 @@ def test_stop_ends_requests_and_leaves_nothing(broker: LinkBroker, start: Start,
     run(broker, worker, "a b")
     take(broker, 1)
     broker.send(worker, link.Stop())
-    assert process.wait(30) == 0
+    assert process.wait(60) == 0
     assert group_members(process.pid) == []
     assert list((runtime / "workers").iterdir()) == []
 
@@ -281,14 +281,14 @@ def test_sigterm_is_stop(broker: LinkBroker, start: Start) -> None:
     process = start()
     ready(broker)
     os.kill(process.pid, signal.SIGTERM)
-    assert process.wait(30) == 0
+    assert process.wait(60) == 0
 
 
 def test_stop_while_loading(broker: LinkBroker, start: Start) -> None:
     process = start(load_ms=600_000)
     worker, _ = broker.wait(link.Attach)
     broker.send(worker, link.Stop())
-    assert process.wait(30) == 0
+    assert process.wait(60) == 0
 
 
 def test_a_worker_ends_when_no_broker_renews_its_lease(broker: LinkBroker, start: Start, runtime: Path) -> None:
@@ -296,7 +296,7 @@ def test_a_worker_ends_when_no_broker_renews_its_lease(broker: LinkBroker, start
     process = start()
     ready(broker)
     broker.answers = False
-    assert process.wait(30) == 0
+    assert process.wait(60) == 0
     assert list((runtime / "workers").iterdir()) == []
 
 
@@ -412,4 +412,4 @@ def test_a_worker_that_cannot_sleep_says_why_and_ends(broker: LinkBroker, start:
         broker.wait(link.Asleep)
         broker.send(worker, link.Wake())
     assert broker.wait(link.SleepFailed)[1].reason == why
-    assert process.wait(30) == 1
+    assert process.wait(60) == 1

@@ -59,7 +59,7 @@ def nursery(runtime: Path, broker: LinkBroker) -> Iterator[bytes]:
         assert got[1].phase == "importing"
     yield got[0]
     process.terminate()
-    process.wait(30)
+    process.wait(60)
 
 
 @pytest.fixture(scope="module")
