@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Literal, Self, Unpack, overload
 
+from ingle import verbs
 from ingle.aio_provider import Provider as Provider
 from ingle.asking import parts, turns
 from ingle.async_line import AsyncLine
@@ -18,6 +19,7 @@ from ingle.errors import IngleError, from_failed
 from ingle.line import ENDS
 from ingle.options import Around, Messages, Op, Options
 from ingle.results import Answer, Delta, Embeddings, Event, Model, Progress, RequestInfo, Status, Transcript, Who, read
+from ingle.verbs import T, Verb
 from ingle.wire.codec import Message
 
 OnProgress = Callable[[Progress], None]
@@ -168,57 +170,51 @@ class Client:
 
     async def models(self) -> list[Model]:
         """Return every model that the daemon knows."""
-        return read((await self.call("models"))["models"], list[Model])
+        return await self._tell(verbs.models())
 
     async def show(self, model: str) -> Model:
         """Return all about one model, with its options, log and story."""
-        return read(await self.call("show", model=model), Model)
+        return await self._tell(verbs.show(model))
 
     async def status(self) -> Status:
         """Return how the daemon is."""
-        return read(await self.call("status"), Status)
+        return await self._tell(verbs.status())
 
     async def whoami(self) -> Who:
         """Return which account this is, and what it may do."""
-        return read(await self.call("whoami"), Who)
+        return await self._tell(verbs.whoami())
 
     async def requests(self, *, all: bool = False) -> list[RequestInfo]:
         """Return the requests of this account that run or are kept, or those of all accounts."""
-        args = {"all": True} if all else {}
-        return read((await self.call("requests", **args))["requests"], list[RequestInfo])
+        return await self._tell(verbs.requests(all))
 
     async def load(self, model: str, *, wait: bool = True, on_progress: OnProgress | None = None) -> str:
         """Make a model ready and return its state; without `wait`, only begin to."""
-        hear = None if on_progress is None else lambda message: on_progress(read(message, Progress))
-        ref = self._line.session.call("load", {"model": model, "wait": wait})
-        return str((await self._line.answer(ref, forever=wait, on_progress=hear))["state"])
+        return await self._tell(verbs.load(model, wait), on_progress)
 
     async def unload(self, model: str, *, force: bool = False) -> str:
         """Stop a model's worker and return the model's state; `force` ends its requests."""
-        return str((await self.call("unload", model=model, **({"force": True} if force else {})))["state"])
+        return await self._tell(verbs.unload(model, force))
 
     async def sleep(self, model: str, *, level: int | None = None) -> int:
         """Have a model give memory back and stay close at hand; returns the level at which it sleeps then."""
-        ref = self._line.session.call("sleep", {"model": model} | ({} if level is None else {"level": level}))
-        return int((await self._line.answer(ref, forever=True))["level"])
+        return await self._tell(verbs.sleep(model, level))
 
     async def wake(self, model: str, *, wait: bool = True, on_progress: OnProgress | None = None) -> str:
         """Wake a model that sleeps, and return its state; without `wait`, only begin to."""
-        hear = None if on_progress is None else lambda message: on_progress(read(message, Progress))
-        ref = self._line.session.call("wake", {"model": model, "wait": wait})
-        return str((await self._line.answer(ref, forever=wait, on_progress=hear))["state"])
+        return await self._tell(verbs.wake(model, wait), on_progress)
 
     async def pin(self, model: str, pinned: bool = True) -> None:
         """Keep a model from being put out for others, or no longer."""
-        await self.call("pin", model=model, pinned=pinned)
+        await self._tell(verbs.pin(model, pinned))
 
     async def want(self, model: str, within: float = 5.0) -> dict[str, Any]:
         """Say that a model will be asked in so many seconds; returns `state`, `eta_ms`, `in_time` and `why`."""
-        return dict(await self.call("want", model=model, within_ms=round(within * 1000)))
+        return await self._tell(verbs.want(model, within))
 
     async def give_back(self, bytes: int | None = None) -> list[str]:
         """Have idle models give so many bytes back, or all; returns which (the verb `yield`)."""
-        return list((await self.call("yield", **({"bytes": bytes} if bytes else {})))["models"])
+        return await self._tell(verbs.give_back(bytes))
 
     def events(self, topics: Sequence[str] = ("model", "request", "daemon")) -> "Events":
         """Hear what happens, from now on."""
@@ -227,6 +223,10 @@ class Client:
     async def call(self, verb: str, **args: Any) -> Any:
         """Ask the daemon anything that it has a verb for; returns plain values."""
         return await self._line.answer(self._line.session.call(verb, args))
+
+    async def _tell(self, verb: Verb[T], on_progress: OnProgress | None = None) -> T:
+        ref, hear = self._line.session.call(verb.name, verb.args), verbs.hearing(on_progress)
+        return verb.take(await self._line.answer(ref, forever=verb.forever, on_progress=hear))
 
 
 class _Leaving:

@@ -10,11 +10,13 @@ with Client() as client:
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, Self, Unpack, overload
 
+from ingle import verbs
 from ingle.asking import parts, turns
 from ingle.errors import from_failed
 from ingle.line import Line
 from ingle.options import Around, Messages, Op, Options
 from ingle.results import Answer, Delta, Embeddings, Event, Model, Progress, RequestInfo, Status, Transcript, Who, read
+from ingle.verbs import T, Verb
 
 OnProgress = Callable[[Progress], None]
 
@@ -148,57 +150,51 @@ class Client:
 
     def models(self) -> list[Model]:
         """Return every model that the daemon knows."""
-        return read(self.call("models")["models"], list[Model])
+        return self._tell(verbs.models())
 
     def show(self, model: str) -> Model:
         """Return all about one model, with its options, log and story."""
-        return read(self.call("show", model=model), Model)
+        return self._tell(verbs.show(model))
 
     def status(self) -> Status:
         """Return how the daemon is."""
-        return read(self.call("status"), Status)
+        return self._tell(verbs.status())
 
     def whoami(self) -> Who:
         """Return which account this is, and what it may do."""
-        return read(self.call("whoami"), Who)
+        return self._tell(verbs.whoami())
 
     def requests(self, *, all: bool = False) -> list[RequestInfo]:
         """Return the requests of this account that run or are kept, or those of all accounts."""
-        args = {"all": True} if all else {}
-        return read(self.call("requests", **args)["requests"], list[RequestInfo])
+        return self._tell(verbs.requests(all))
 
     def load(self, model: str, *, wait: bool = True, on_progress: OnProgress | None = None) -> str:
         """Make a model ready and return its state; without `wait`, only begin to."""
-        hear = None if on_progress is None else lambda message: on_progress(read(message, Progress))
-        args = {"model": model, "wait": wait}
-        return str(self._line.call("load", args, forever=wait, on_progress=hear)["state"])
+        return self._tell(verbs.load(model, wait), on_progress)
 
     def unload(self, model: str, *, force: bool = False) -> str:
         """Stop a model's worker and return the model's state; `force` ends its requests."""
-        return str(self.call("unload", model=model, **({"force": True} if force else {}))["state"])
+        return self._tell(verbs.unload(model, force))
 
     def sleep(self, model: str, *, level: int | None = None) -> int:
         """Have a model give memory back and stay close at hand; returns the level at which it sleeps then."""
-        args = {"model": model} | ({} if level is None else {"level": level})
-        return int(self._line.call("sleep", args, forever=True)["level"])
+        return self._tell(verbs.sleep(model, level))
 
     def wake(self, model: str, *, wait: bool = True, on_progress: OnProgress | None = None) -> str:
         """Wake a model that sleeps, and return its state; without `wait`, only begin to."""
-        hear = None if on_progress is None else lambda message: on_progress(read(message, Progress))
-        args = {"model": model, "wait": wait}
-        return str(self._line.call("wake", args, forever=wait, on_progress=hear)["state"])
+        return self._tell(verbs.wake(model, wait), on_progress)
 
     def pin(self, model: str, pinned: bool = True) -> None:
         """Keep a model from being put out for others, or no longer."""
-        self.call("pin", model=model, pinned=pinned)
+        self._tell(verbs.pin(model, pinned))
 
     def want(self, model: str, within: float = 5.0) -> dict[str, Any]:
         """Say that a model will be asked in so many seconds; returns `state`, `eta_ms`, `in_time` and `why`."""
-        return dict(self.call("want", model=model, within_ms=round(within * 1000)))
+        return self._tell(verbs.want(model, within))
 
     def give_back(self, bytes: int | None = None) -> list[str]:
         """Have idle models give so many bytes back, or all; returns which (the verb `yield`)."""
-        return list(self.call("yield", **({"bytes": bytes} if bytes else {}))["models"])
+        return self._tell(verbs.give_back(bytes))
 
     def events(self, topics: Sequence[str] = ("model", "request", "daemon")) -> "Events":
         """Hear what happens, from now on."""
@@ -207,6 +203,10 @@ class Client:
     def call(self, verb: str, **args: Any) -> Any:
         """Ask the daemon anything that it has a verb for; returns plain values."""
         return self._line.call(verb, args)
+
+    def _tell(self, verb: Verb[T], on_progress: OnProgress | None = None) -> T:
+        hear = verbs.hearing(on_progress)
+        return verb.take(self._line.call(verb.name, verb.args, forever=verb.forever, on_progress=hear))
 
 
 class Stream:
