@@ -21,7 +21,11 @@ preload = true
 [models.other]
 source = "builtin:ember"
 """
-HEAD = "from ingled.hooks import Hook, Stop, answered, changed, hookimpl, note, refuse\nimport os, time\n"
+HEAD = (
+    "from ingled.hooks import Hook, Stop, answered, changed, hookimpl, note, refuse\n"
+    "import functools, os, time; Hook = functools.partial(Hook, deadline_ms=20_000); HOOK = Hook()\n"
+)
+"""Whatever else this machine does, no plugin is late, unless it is to be."""
 
 
 def write(folder: Path, name: str, text: str) -> None:

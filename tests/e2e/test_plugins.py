@@ -25,7 +25,11 @@ preload = true
 source = "builtin:ember"
 echo = {{delay_ms = 2}}
 """
-HEAD = "from ingled.hooks import Hook, Stop, answered, changed, hookimpl, note, refuse\nimport os, re, time\n"
+HEAD = (
+    "from ingled.hooks import Hook, Stop, answered, changed, hookimpl, note, refuse\n"
+    "import functools, os, re, time; Hook = functools.partial(Hook, deadline_ms=20_000); HOOK = Hook()\n"
+)
+"""Whatever else this machine does, no plugin is late, unless it is to be."""
 UPPER = """
 class Upper:
     held = 0
