@@ -292,7 +292,8 @@ def test_what_a_filter_has_answered_outlives_the_daemon_to_the_last_character(de
     with DaemonFixture(CONFIG) as daemon:
         room = WaitingRoom(Path(f"{daemon.socket}.d"))
         provider, client = Wire(daemon.socket), Wire(daemon.socket)
-        provider.send({"t": "hook_offer", "ref": 5, "name": "mine", "points": ["prompt"], "on_error": "refuse"})
+        offer = {"t": "hook_offer", "ref": 5, "name": "mine", "points": ["prompt"], "deadline_ms": 60_000}
+        provider.send(offer | {"on_error": "refuse"})
         provider.until("result")
         id = client.ask("one two", detach=detach, stream=stream, credit=1)
         call = provider.until("hook_call")[-1]

@@ -157,7 +157,7 @@ def test_a_plugin_is_selected_by_the_other_names_of_its_models(tmp_path: Path) -
 
 
 def offer(tool: Wire, name: str, *points: str, **fields: Any) -> None:
-    tool.send({"t": "hook_offer", "ref": 1, "name": name, "points": list(points), **fields})
+    tool.send({"t": "hook_offer", "ref": 1, "name": name, "points": list(points), "deadline_ms": 60_000} | fields)
     assert tool.until("result", "failed")[-1]["t"] == "result"
 
 
