@@ -58,6 +58,11 @@ class Zmtp:
         self._size = 0
         self._early = bytearray()  # libzmq closes the connection when a message comes before its READY
 
+    @property
+    def unsent(self) -> bool:
+        """Something waits to be written, or for the end of the handshake."""
+        return bool(self.outgoing or self._early)
+
     def send(self, frames: Frames) -> None:
         """Queue one message."""
         out = self.outgoing if self.ready else self._early
@@ -200,6 +205,11 @@ class Dealer:
     def wants_write(self) -> bool:
         """Bytes wait for the socket to become writable."""
         return bool(self._protocol.outgoing)
+
+    @property
+    def unsent(self) -> bool:
+        """Something that was sent has not left: it waits for room, or for the end of the handshake."""
+        return self._protocol.unsent
 
     def send(self, *frames: bytes) -> None:
         """Queue one message and write as much as the socket takes."""

@@ -122,10 +122,9 @@ class Uplink:
         self._closed = True
         dealer, until = self._dealer, self._loop.time() + LINGER_S
         try:
-            while (
-                dealer is not None and not self._deaf and dealer.wants_write and (left := until - self._loop.time()) > 0
-            ):
+            while dealer is not None and not self._deaf and dealer.unsent and (left := until - self._loop.time()) > 0:
                 dealer.wait(left)
+                dealer.receive()  # what a worker says that fails at once waits for the end of the handshake
                 dealer.flush()
         except OSError:
             pass
