@@ -94,7 +94,3 @@ def give_back(bytes: int | None) -> Verb[list[str]]:
 
 def _state(value: Any) -> str:
     return str(value["state"])
-
-
-def _level(value: Any) -> int:
-    return int(value["level"])
