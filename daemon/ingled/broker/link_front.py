@@ -6,7 +6,6 @@ import hmac
 import logging
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import assert_never
@@ -17,13 +16,16 @@ from ingled.broker.hook_front import HookFront
 from ingled.broker.host_link import FRAME_BYTES, HostLink, read
 from ingled.broker.host_unit import HostUnit
 from ingled.broker.hosts import Hosts
+from ingled.broker.orders import Orders
 from ingled.broker.peer import Peer
 from ingled.broker.router import Router
+from ingled.broker.worker import Worker
+from ingled.broker.worker_processes import WorkerProcesses
 from ingled.config import Config
 from ingled.core import events as on
 from ingled.core.flow import Flow, Sends
 from ingled.journal import about
-from ingled.processes import ended_for_memory, kill_group, show_stacks
+from ingled.processes import ended_for_memory
 
 log = logging.getLogger(__name__)
 
@@ -31,29 +33,6 @@ STOP_S = 10.0
 """Seconds that a worker has to leave in its orderly way."""
 STATUS_WAIT_S = 0.5
 """Seconds that a dead worker's exit status may take to arrive from the nursery."""
-
-
-@dataclass(slots=True)
-class Worker:
-    """What the broker knows of an attached worker."""
-
-    model: str
-    pid: int
-    peer: Peer
-    info: link.Info | None = None
-    asleep: link.Asleep | None = None
-    stats: link.Stats | None = None
-    stats_at: float = 0.0
-    tokens_s: float = 0.0
-    busy_at: float = 0.0
-    grants: dict[str, tuple[int, int]] = field(default_factory=dict)
-    aborts: list[str] = field(default_factory=list)
-    releases: list[str] = field(default_factory=list)
-    telling: bool = False
-    """The three above are about to be sent: those of one turn travel together."""
-    heard_at: float = 0.0
-    settled: bool = False
-    """It has told all that it holds."""
 
 
 def lease(config: Config) -> link.Lease:
@@ -88,6 +67,7 @@ class LinkFront:
         self.router = Router(
             loop, self._receive, self._gone, meet=meet, frame_bytes=FRAME_BYTES, backlog_bytes=FRAME_BYTES
         )
+        self.orders = Orders(loop, self._to)
         self.host_link = HostLink(
             loop,
             hosts,
@@ -107,10 +87,8 @@ class LinkFront:
         self.nursery_phase = "starting"
         self.nursery_was_ready = False
         """Since somebody last looked."""
-        self._aborting: set[str] = set()
-        """Workers for which aborts wait for the end of this turn of the loop."""
         self._by_peer: dict[int, Worker] = {}
-        self._pidfds: dict[int, int] = {}
+        self._processes = WorkerProcesses(loop, self._has_died)
         self._asked: set[int] = set()
         """Peers that have been asked who they are, and have not said it yet."""
         self._ended_for_memory = ended_for_memory()
@@ -140,58 +118,13 @@ class LinkFront:
         """Have a worker run a request that it holds."""
         self._to(worker, link.Begin(id, priority))
 
-    def abort(self, worker: str, id: str) -> None:
-        """Make a worker end a request."""
-        if (known := self._soon(worker)) is not None:
-            known.aborts.append(id)
-            self._aborting.add(worker)
-
-    def settle(self) -> None:
-        """Send workers the aborts that wait: what is answered next, such as a cancel, must outlive this process."""
-        for worker in list(self._aborting):
-            self._tell(worker)
-
-    def release(self, worker: str, id: str) -> None:
-        """Let a worker forget a request that has ended."""
-        if (known := self._soon(worker)) is not None:
-            known.releases.append(id)
-
     def adapt(self, worker: str, message: link.AddAdapter | link.DropAdapter) -> None:
         """Have a worker load or forget an adapter."""
         self._to(worker, message)
 
-    def grant(self, worker: str, id: str, n: int, ack: int) -> None:
-        """Let a worker send `n` more chunks and forget text below `ack`."""
-        if (known := self._soon(worker)) is not None:
-            earlier, acked = known.grants.get(id, (0, 0))
-            known.grants[id] = (earlier + n, max(acked, ack))
-
-    def _soon(self, worker: str) -> Worker | None:
-        """Return a worker that is going to be told something at the end of this turn of the loop."""
-        known = self.workers.get(worker)
-        if known is not None and not known.telling:
-            known.telling = True
-            self._loop.call_soon(self._tell, worker)
-        return known
-
-    def _tell(self, worker: str) -> None:
-        self._aborting.discard(worker)
-        known = self.workers.get(worker)
-        if known is None:
-            return
-        known.telling = False
-        grants, aborts, releases = known.grants, known.aborts, known.releases
-        known.grants, known.aborts, known.releases = {}, [], []
-        if grants:
-            self._to(worker, link.Credit(grants))
-        if aborts:
-            self._to(worker, link.Abort(aborts))
-        if releases:
-            self._to(worker, link.Release(releases))
-
     def sleep(self, worker: str, level: int) -> None:
         """Have a worker's engine sleep."""
-        self._tell(worker)  # what is taken back from it
+        self.orders.tell(worker)  # what is taken back from it
         self._to(worker, link.Sleep(level))
 
     def wake(self, worker: str) -> None:
@@ -200,7 +133,7 @@ class LinkFront:
 
     def check(self, worker: str) -> None:
         """Have a worker see that its engine answers as before."""
-        self._tell(worker)  # what is taken back from it
+        self.orders.tell(worker)  # what is taken back from it
         self._to(worker, link.Check())
 
     def start(self, model: str, devices: Sequence[int], visible: bool) -> None:
@@ -243,7 +176,7 @@ class LinkFront:
         if pid is not None and self.nursery is not None:
             self.router.send(self.nursery, link.encode(link.Kill(pid)))
         if pid is not None:  # the nursery may be gone, or not be its parent
-            self._loop.call_later(STOP_S, self._kill_if_alive, pid)
+            self._loop.call_later(STOP_S, self._processes.kill_if_alive, pid, STOP_S)
 
     def connected_nursery(self) -> int | None:
         """Return the process id of the nursery, while it is connected."""
@@ -253,11 +186,6 @@ class LinkFront:
         """Have the nursery leave."""
         if self.nursery is not None:
             self.router.send(self.nursery, link.encode(link.Stop()))
-
-    def _kill_if_alive(self, pid: int) -> None:
-        if pid in self._pidfds:
-            log.error("worker %d was told to stop %.0f s ago: killing it", pid, STOP_S)
-            kill_group(pid)
 
     def salt(self, account: str) -> str:
         """Return the prefix-cache salt of an account: the cache tells no account about another's prompts."""
@@ -357,10 +285,10 @@ class LinkFront:
                 if worker is not None:
                     self._stats(now, worker, message)
             case link.Forked():
-                self._watch(message.model, message.pid)
+                self._processes.watch(message.model, message.pid)
                 self._dispatch(on.WorkerForked(now, message.model, message.pid))
             case link.Exited():
-                self._unwatch(message.pid)
+                self._processes.unwatch(message.pid)
                 self._ended(message.model, message.pid, message.status, tuple(message.log))
             case link.Planned():
                 if (answer := self._plans.pop(message.ref, None)) is not None:
@@ -412,7 +340,7 @@ class LinkFront:
         worker.peer = peer
         self._by_peer[peer.number] = worker
         worker.heard_at = now
-        self._watch(model, attach.pid)
+        self._processes.watch(model, attach.pid)
         self._dispatch(on.WorkerAttached(now, model, name, attach.pid, tuple(attach.devices)))
         for held in attach.held:
             self._adopt(name, held)
@@ -454,16 +382,11 @@ class LinkFront:
         self._hosts.kill_the_silent()
         now = self._loop.time()
         for worker in self.workers.values():
-            if now - worker.heard_at > seconds and worker.pid in self._pidfds:
+            if now - worker.heard_at > seconds and worker.pid in self._processes.living:
                 text = "worker %d of '%s' has been silent for %.0f s: killing it; its stacks are in its log"
                 log.error(text, worker.pid, worker.model, seconds, extra=about(model=worker.model))
                 worker.heard_at = now
-                show_stacks(worker.pid)
-                self._loop.call_later(link.STACKS_S, self._kill, worker.pid)
-
-    def _kill(self, pid: int) -> None:
-        if pid in self._pidfds:  # else it has gone, and its number may be somebody else's
-            kill_group(pid)
+                self._processes.kill_hanging(worker.pid)
 
     def forgive(self, seconds: float) -> None:
         """Do not count time in which the broker itself did not run as the workers' silence."""
@@ -511,26 +434,8 @@ class LinkFront:
         self._by_peer.pop(peer.number, None)
         self._asked.discard(peer.number)
 
-    def _watch(self, model: str, pid: int) -> None:
-        if pid in self._pidfds:
-            return
-        try:
-            fd = os.pidfd_open(pid)
-        except ProcessLookupError:
-            self._loop.call_soon(self._ended, model, pid, "ended at once", ())
-            return
-        self._pidfds[pid] = fd
-        self._loop.add_reader(fd, self._died, model, pid)
-
-    def _unwatch(self, pid: int) -> None:
-        fd = self._pidfds.pop(pid, None)
-        if fd is not None:
-            self._loop.remove_reader(fd)
-            os.close(fd)
-
-    def _died(self, model: str, pid: int) -> None:
-        """The process has ended; the nursery, its parent, will tell how, if it lives."""
-        self._unwatch(pid)
+    def _has_died(self, model: str, pid: int) -> None:
+        """A process has ended; the nursery, its parent, will tell how, if it lives."""
         self._loop.call_later(STATUS_WAIT_S if self.nursery else 0, self._ended, model, pid, "ended", ())
 
     def _ended(self, model: str, pid: int, status: str, lines: tuple[str, ...]) -> None:
@@ -549,4 +454,4 @@ class LinkFront:
 
     def alive(self) -> list[int]:
         """Return the pids of worker front processes that have not ended."""
-        return list(self._pidfds)
+        return list(self._processes.living)

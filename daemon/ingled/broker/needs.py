@@ -11,8 +11,9 @@ from ingled import link, machine
 from ingled.broker import ledger
 from ingled.broker.asking import Asking, Tell
 from ingled.broker.ledger import Ledger
-from ingled.broker.link_front import LinkFront, Worker
+from ingled.broker.link_front import LinkFront
 from ingled.broker.pressure import Pressure
+from ingled.broker.worker import Worker
 from ingled.config import Config
 from ingled.core import events as on
 from ingled.core.events import Survival

@@ -219,7 +219,7 @@ class Shell:
     def _perform(self, effect: do.Effect) -> None:
         match effect:
             case do.Send():
-                self.workers.settle()
+                self.workers.orders.settle()
                 self.front.send(effect.conn, effect.message)
             case do.OpenStream():
                 self.flow.open(effect.id, effect.account, effect.conn, effect.credit, effect.keep)
@@ -246,9 +246,9 @@ class Shell:
             case do.BeginRequest():
                 self.workers.begin(effect.worker, effect.id, effect.priority)
             case do.AbortRequest():
-                self.workers.abort(effect.worker, effect.id)
+                self.workers.orders.abort(effect.worker, effect.id)
             case do.ReleaseRequest():
-                self.workers.release(effect.worker, effect.id)
+                self.workers.orders.release(effect.worker, effect.id)
             case do.AdoptStream():
                 record = effect.record
                 self.flow.adopt(record.id, record.account, record.worker, record.detach, effect.offset, effect.tokens)
@@ -355,7 +355,7 @@ class Shell:
     def _grant(self, id: str, n: int, ack: int) -> None:
         stream = self.flow.streams[id]
         if stream.worker is not None:
-            self.workers.grant(stream.worker, id, n, 0 if stream.keep or stream.watched else ack)
+            self.workers.orders.grant(stream.worker, id, n, 0 if stream.keep or stream.watched else ack)
 
     def _provider_of(self, key: str) -> str | None:
         entry = self.control.pipeline.registry.entries.get(key)
