@@ -14,14 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from ingle.wire.limits import FRAME_BYTES
 from ingle.wire.schema import BODIES
 
 from ingled import link, remains
 from ingled.worker import group, log_tail
+from ingled.worker.adapting import Adapting
 from ingled.worker.catalog import make_engine
-from ingled.worker.engine import Delta, Engine, EngineDead, EngineHangs, EngineRefused, LoadError, Request, SleepError
-from ingled.worker.stream import Stream
+from ingled.worker.engine import Delta, Engine, EngineDead, EngineHangs, EngineRefused, LoadError, Request
+from ingled.worker.footprint import Footprint
+from ingled.worker.rest import Rest
+from ingled.worker.stream import Stream, whole
 from ingled.worker.uplink import Uplink
 
 log = logging.getLogger(__name__)
@@ -33,8 +35,6 @@ MEMORY_S = 10.0
 
 ROOM_S = 2.0
 """How often the driver is asked for the memory of the GPU."""
-ROOM_NEWS = 0.005
-"""It is told when such a part of the memory has come or gone."""
 
 ASKED, EXPIRED, DIED, FAILED = "the broker asked for it", "no broker answered", "the engine died", "loading failed"
 RESTLESS = "it cannot sleep"
@@ -61,8 +61,6 @@ class Worker:
         self._engine: Engine = make_engine(spec, folder, log_file)
         self._info: link.Info | None = None
         self._loading = link.Loading("configuring", 0)
-        self._asleep: link.Asleep | None = None
-        self._moving = ""  # that the engine falls asleep, or wakes
         self._streams: dict[str, Stream] = {}
         self._aborted: dict[str, Stream] = {}
         """Streams that have been told to end, and have not yet."""
@@ -71,16 +69,18 @@ class Worker:
         self._tasks: set[asyncio.Task[None]] = set()
         self._stuck = link.Lease(0).stuck
         self._worked = False  # since the last `Stats`
-        self._taken = group.Taken()
-        self._gauge = group.Gauge(self._taken)
-        self._memory = self._taken_bytes = 0
-        self._on_device = False  # what it takes is memory of a GPU
-        self._adapters: dict[str, None] = {}
-        self._changes: asyncio.Queue[link.AddAdapter | link.DropAdapter] = asyncio.Queue()
-        """What is to become of adapters, in order."""
+        self._footprint = Footprint()
         self._leave: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         path = str(runtime / link.SOCKET_FILE)
         self._uplink = Uplink(path, self._receive, lambda: self.leave(EXPIRED), self._attach)
+        self._adapting = Adapting(self._engine, self._uplink.send, self._die)
+        self._rest = Rest(
+            self._engine,
+            self._uplink.send,
+            took=self._footprint.took,
+            restless=lambda: self.leave(RESTLESS),
+            die=self._die,
+        )
 
     def leave(self, why: str) -> None:
         """Let `run` come to its end."""
@@ -118,36 +118,12 @@ class Worker:
         gc.freeze()  # with an engine's modules loaded, a full collection stops the loop for half a second
         gc.set_threshold(20_000, 20, 20)  # chunks that wait for their readers are no garbage, and make no cycles
         load_s = round(time.monotonic() - self._started, 3)
-        self._on_device = bool(info.taken_bytes)
-        await asyncio.to_thread(self._taken.mark)
-        taken = self._taken_bytes = info.taken_bytes or (await asyncio.to_thread(self._gauge.read)).taken
-        self._info = msgspec.structs.replace(info, load_s=load_s, taken_bytes=taken)
+        taken = await self._footprint.loaded(info.taken_bytes)
+        self._info = self._rest.info = msgspec.structs.replace(info, load_s=load_s, taken_bytes=taken)
         remains.note(self._folder, [os.getpid(), *group.others()])
         self._uplink.send(link.Ready(self._info))
-        self._spawn(self._adapt())
+        self._spawn(self._adapting.run())
         await self._watch()
-
-    async def _adapt(self) -> None:
-        """Load and forget adapters, one after the other."""
-        while True:
-            change = await self._changes.get()
-            name = change.model
-            try:
-                if isinstance(change, link.DropAdapter):
-                    self._adapters.pop(name, None)
-                    await self._engine.drop_adapter(name)
-                    self._uplink.send(link.AdapterGone(name))
-                else:
-                    await self._engine.add_adapter(change)
-                    self._adapters[name] = None
-                    self._uplink.send(link.AdapterReady(name))
-            except EngineDead as error:
-                self._die(str(error))
-                return
-            except Exception as error:
-                reason = str(error) if isinstance(error, LoadError) else f"{type(error).__name__}: {error}"
-                log.error("adapter '%s' cannot be changed: %s", name, reason, exc_info=error)
-                self._uplink.send(link.AdapterFailed(name, reason))
 
     def _report(self, phase: str, percent: int) -> None:
         news = link.Loading(phase, percent)
@@ -158,7 +134,7 @@ class Worker:
     async def _watch(self) -> None:
         while True:
             try:
-                if not self._moving:  # it answers nothing then, and has a deadline of its own
+                if not self._rest.moving:
                     await self._engine.health(self._stuck)
             except EngineDead as error:
                 log.error("%s", error)
@@ -184,25 +160,16 @@ class Worker:
 
     async def _look_at_memory(self, *, anew: bool = False) -> None:
         """Tell what it has had at most, if that is news: also who has nothing to do may have had it just before."""
-        sizes = await asyncio.to_thread(self._gauge.read, anew=anew)
-        self._memory = sizes.divided
-        if self._info is None or self._on_device:
-            return
-        if sizes.most > self._taken_bytes:
-            self._taken_bytes = sizes.most
+        if await self._footprint.look(anew=anew):
             self._uplink.send(self._stats())
 
     async def _look_at_device(self) -> None:
-        told: list[link.Gpu] = []
         while True:
             await asyncio.sleep(ROOM_S)
-            if self._info is None or not self._on_device or self._moving:
-                continue
-            gpus = await asyncio.to_thread(self._engine.gpus)
-            pairs = zip(gpus, told, strict=False)
-            if len(gpus) != len(told) or any(abs(now.free - was.free) > now.total * ROOM_NEWS for now, was in pairs):
-                told = gpus
-                self._uplink.send(link.Room(gpus))
+            if self._footprint.on_device and not self._rest.moving:
+                gpus = await asyncio.to_thread(self._engine.gpus)
+                if self._footprint.is_news(gpus):
+                    self._uplink.send(link.Room(gpus))
 
     def _stats(self) -> link.Stats:
         now = self._engine.load_now()
@@ -213,8 +180,8 @@ class Worker:
             now.prompt_tokens,
             now.cached_tokens,
             now.completion_tokens,
-            self._memory,
-            self._taken_bytes,
+            self._footprint.memory,
+            self._footprint.taken,
         )
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -245,16 +212,8 @@ class Worker:
                 self._uplink.send(stream.end)
             elif stream.freed is not None:
                 self._uplink.send(stream.freed)
-        self._uplink.send(self._state())
-        for name in self._adapters:
-            self._uplink.send(link.AdapterReady(name))
-
-    def _state(self) -> link.Loading | link.Ready | link.Asleep:
-        if self._moving:
-            return link.Loading(self._moving)
-        if self._asleep is not None:
-            return self._asleep
-        return self._loading if self._info is None else link.Ready(self._info)
+        self._uplink.send(self._rest.state(self._loading))
+        self._adapting.attach()
 
     def _receive(self, message: link.ToPeer) -> None:
         match message:
@@ -290,13 +249,13 @@ class Worker:
             case link.Measure():
                 self._uplink.send(link.Measured(message.ref, self._engine.families()))
             case link.Sleep():
-                self._spawn(self._sleep(message.level))
+                self._spawn(self._rest.sleep(message.level))
             case link.Wake():
-                self._spawn(self._wake())
+                self._spawn(self._rest.wake())
             case link.Check():
-                self._spawn(self._check())
+                self._spawn(self._rest.check())
             case link.AddAdapter() | link.DropAdapter():
-                self._changes.put_nowait(message)
+                self._adapting.change(message)
             case link.Stop():
                 self.leave(ASKED)
             case _:
@@ -338,61 +297,6 @@ class Worker:
         self._open += 1
         stream.answer = self._engine.run(request, partial(self._advance, stream))
 
-    # ------------------------------------------------------------ sleep
-
-    async def _sleep(self, level: int) -> None:
-        if self._info is None or self._moving:
-            return  # an order that was given twice
-        if self._asleep is None:
-            began, self._moving = time.monotonic(), "falls asleep"
-            try:
-                slept = await self._engine.sleep(level)
-            except SleepError as error:
-                self._fail_sleep(error)
-                return
-            seconds = round(time.monotonic() - began, 3)
-            self._asleep = link.Asleep(self._info, level, slept.left, slept.freed, seconds)
-            self._moving = ""
-            log.info("asleep at level %d after %.1f s: %d MiB freed", level, seconds, slept.freed >> 20)
-        self._uplink.send(self._asleep)
-
-    async def _wake(self) -> None:
-        if self._info is None or self._moving:
-            return
-        woke = None
-        if self._asleep is not None:
-            began, self._moving = time.monotonic(), "wakes"
-            try:
-                taken = await self._engine.wake()
-            except SleepError as error:
-                self._fail_sleep(error)
-                return
-            woke = link.Woke(self._asleep.level, round(time.monotonic() - began, 3), taken)
-            self._taken_bytes = max(self._taken_bytes, taken)
-            self._asleep, self._moving = None, ""
-            log.info("awake from level %d after %.1f s", woke.level, woke.seconds)
-        self._uplink.send(link.Ready(self._info, woke))
-
-    async def _check(self) -> None:
-        if self._info is None or self._moving:
-            return
-        if self._asleep is None:
-            self._moving = "is looked at"
-            try:
-                await self._engine.check()
-            except SleepError as error:
-                log.error("%s", error, exc_info=error.__cause__)
-                self._die(f"after the machine was suspended {error}")
-                return
-            finally:
-                self._moving = ""
-        self._uplink.send(self._state())
-
-    def _fail_sleep(self, error: SleepError) -> None:
-        log.error("%s", error, exc_info=error.__cause__)
-        self._uplink.send(link.SleepFailed(str(error)))
-        self.leave(RESTLESS)
-
     # ------------------------------------------------------------ one request
 
     def _advance(self, stream: Stream) -> None:
@@ -422,8 +326,8 @@ class Worker:
             return
         finish, stop = ("abort", None) if stream.aborted else (end.finish, end.stop)
         counts = (end.prompt, end.cached, end.completion)
-        whole = not (stream.streams or finish == "abort" or last.vectors)
-        result = _result(last) if whole else None
+        is_whole = not (stream.streams or finish == "abort" or last.vectors)
+        result = whole(last) if is_whole else None
         ended = link.Ended(stream.id, finish, *counts, round(end.first_ms, 3), stop, result, last.vectors)
         self._over(stream, ended)
 
@@ -461,18 +365,6 @@ class Worker:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=1)
-
-
-def _result(delta: Delta) -> dict[str, object]:
-    """Return the whole answer as the client gets it. Raises EngineRefused when no message can carry it."""
-    result: dict[str, object] = {"text": delta.text}
-    if delta.logprobs is not None:
-        result["logprobs"] = delta.logprobs
-    size = len(msgspec.msgpack.encode(result))
-    if size > FRAME_BYTES - 4096:
-        text = f"the answer has {size} bytes in one message, the limit is {FRAME_BYTES}"
-        raise EngineRefused("too_large", text, "ask for a stream", at="stream")
-    return result
 
 
 async def _main(

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from ingle.wire.limits import CHUNK_BYTES
+from ingle.wire.limits import CHUNK_BYTES, FRAME_BYTES
 from ingle.wire.schema import Chunk
 
 from ingled.link import Ended, Freed, Held, Piece, Run, RunFailed
-from ingled.worker.engine import Answer, Delta, Request
+from ingled.worker.engine import Answer, Delta, EngineRefused, Request
 
 CHUNK_LOGPROBS = 8192
 """Most logprobs in one chunk, alternatives counted: with them a chunk stays under 1 MiB."""
@@ -167,3 +167,15 @@ def cut(text: str, logprobs: list[dict[str, Any]] | None) -> list[tuple[str, lis
         return [(one, None) for one in texts]
     share = -(-len(logprobs) // len(texts))
     return [(one, logprobs[index * share : (index + 1) * share]) for index, one in enumerate(texts)]
+
+
+def whole(delta: Delta) -> dict[str, object]:
+    """Return the whole answer as the client gets it. Raises EngineRefused when no message can carry it."""
+    result: dict[str, object] = {"text": delta.text}
+    if delta.logprobs is not None:
+        result["logprobs"] = delta.logprobs
+    size = len(msgspec.msgpack.encode(result))
+    if size > FRAME_BYTES - 4096:
+        text = f"the answer has {size} bytes in one message, the limit is {FRAME_BYTES}"
+        raise EngineRefused("too_large", text, "ask for a stream", at="stream")
+    return result

@@ -1,0 +1,56 @@
+"""What a worker takes of the machine's memory, or of its GPUs', and whether that is news."""
+
+import asyncio
+
+from ingled import link
+from ingled.worker import group
+
+ROOM_NEWS = 0.005
+"""It is told when such a part of the memory has come or gone."""
+
+
+class Footprint:
+    """The memory of this process group. Made before its first fork."""
+
+    def __init__(self) -> None:
+        self._group = group.Taken()
+        self._gauge = group.Gauge(self._group)
+        self._told: list[link.Gpu] = []
+        self._ready = False
+        self.memory = 0
+        """Bytes of the machine's memory; of pages that processes share, their part."""
+        self.taken = 0
+        """The most that the worker alone has had since the model was ready, in bytes."""
+        self.on_device = False
+        """`taken` is memory of GPUs."""
+
+    async def loaded(self, taken: int) -> int:
+        """The model is ready, with so much of its devices; 0: they have none of their own. Returns what it takes."""
+        self.on_device = bool(taken)
+        await asyncio.to_thread(self._group.mark)
+        self.taken = taken or (await asyncio.to_thread(self._gauge.read)).taken
+        self._ready = True
+        return self.taken
+
+    def took(self, taken: int) -> None:
+        """It has so much of its devices, as it says itself."""
+        self.taken = max(self.taken, taken)
+
+    async def look(self, *, anew: bool = False) -> bool:
+        """Measure what has changed, or all `anew`; returns whether it has more than ever."""
+        sizes = await asyncio.to_thread(self._gauge.read, anew=anew)
+        self.memory = sizes.divided
+        if not self._ready or self.on_device or sizes.most <= self.taken:
+            return False
+        self.taken = sizes.most
+        return True
+
+    def is_news(self, gpus: list[link.Gpu]) -> bool:
+        """Return whether the memory of GPUs is another than when this was last true."""
+        pairs = zip(gpus, self._told, strict=False)
+        if len(gpus) == len(self._told) and not any(
+            abs(now.free - was.free) > now.total * ROOM_NEWS for now, was in pairs
+        ):
+            return False
+        self._told = gpus
+        return True
