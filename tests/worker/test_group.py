@@ -68,7 +68,7 @@ def test_a_peak_is_known_though_nobody_looked_while_it_lasted() -> None:
     done = subprocess.run([sys.executable, "-c", PEAKS], capture_output=True, text=True, timeout=60, check=True)
     before, after, later = (int(line) / MIB for line in done.stdout.split())
     assert before < 10, "what was before the mark does not count"
-    assert 40 <= after < 90 and later == after
+    assert 35 <= after < 85 and abs(later - after) < 5, "20 after 40 are no news"
 
 
 GAUGE = """
