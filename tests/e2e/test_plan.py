@@ -77,7 +77,8 @@ def test_a_load_is_learned_and_the_next_daemon_knows_it(daemon: DaemonFixture) -
         assert model["taken_bytes"] > MIB
         plan = client.call("plan", model="a")
         assert plan["need"]["source"] == model["need_source"] == "measured"
-        assert plan["need"]["bytes"] == model["need_bytes"] == model["taken_bytes"]
+        near = pytest.approx(model["taken_bytes"], abs=4 * MIB)  # it may take a page more between two looks
+        assert (plan["need"]["bytes"], model["need_bytes"]) == (near, near)
         other = client.call("plan", model="a", context=51200)
         assert other["need"]["source"] == "estimated" and other["load_s"] is None
     daemon.stop()
