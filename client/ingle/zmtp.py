@@ -235,7 +235,11 @@ class Dealer:
         if not data:
             raise ConnectionResetError(errno.ECONNRESET, "the daemon closed the connection")
         messages = self._protocol.receive(data)
-        self.flush()
+        try:
+            self.flush()
+        except OSError:
+            if not messages:  # what the peer said before its end counts: the next call finds that
+                raise
         return messages
 
     def wait(self, timeout: float | None = None, bell: int | None = None) -> bool:

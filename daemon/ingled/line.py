@@ -129,6 +129,8 @@ class Line:
             while self._unsent:
                 self.connection.send(link.encode(self._unsent[0]))
                 self._unsent.pop(0)
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # what the broker said before its end, such as `Stop`, is still to be read; then `receive` finds that
         except OSError as error:
             self._lost(error)
 
