@@ -146,48 +146,75 @@ class CoreClient:
         return Ready(prepared, one, text, logprobs)
 
     async def _begin_all(self) -> None:
-        """Begin what has come, one after the other: the core has the first while the second is prepared."""
-        until = time.monotonic() + BEGIN_S
+        """Begin what has come, one after the other, and give it to the core a few at a time.
+
+        Each time that nothing is on its way, libzmq's thread is woken, which costs as much as a request.
+        """
         while self._beginning:
-            answer, request = self._beginning.popleft()
-            try:
-                ready = self.ahead.take(request.id)
-                if ready is None and not self.ahead.has_begun(request.id):
-                    self.ahead.forget(request.id)
-                    ready = self._prepare_now(request)
-                if ready is None:
-                    self._spawn(self._begin_later(answer, request))
-                else:
-                    await self._begin(answer, request, ready)
-            except Exception as error:
-                self.drop(answer)
-                answer.fail(error)
-            if time.monotonic() > until:
-                await asyncio.sleep(0)  # streams go on meanwhile
-                until = time.monotonic() + BEGIN_S
+            until = time.monotonic() + BEGIN_S
+            begun: list[CoreAnswer] = []
+            requests = []
+            while self._beginning and time.monotonic() < until:
+                answer, request = self._beginning.popleft()
+                try:
+                    ready = self._prepared(request)
+                    if ready is None:
+                        self._spawn(self._begin_later(answer, request))
+                    elif (one := self._begin(answer, request, ready)) is not None:
+                        begun.append(answer)
+                        requests.append(one)
+                except Exception as error:
+                    self._fail(answer, error)
+            for answer, one in zip(begun, requests, strict=True):
+                await self._add(answer, one)
+            await asyncio.sleep(0)  # streams go on meanwhile
         self._begins = False
+
+    def _prepared(self, request: Request) -> Ready | None:
+        """Return a request as the core takes it, where that has been made ahead, or costs little. None: it is made."""
+        ready = self.ahead.take(request.id)
+        if ready is None and not self.ahead.has_begun(request.id):
+            self.ahead.forget(request.id)
+            ready = self._prepare_now(request)
+        return ready
 
     async def _begin_later(self, answer: CoreAnswer, request: Request) -> None:
         try:
-            await self._begin(answer, request, await self.ahead.prepare(request))
+            one = self._begin(answer, request, await self.ahead.prepare(request))
         except Exception as error:
-            self.drop(answer)
-            answer.fail(error)
+            self._fail(answer, error)
+            return
+        if one is not None:
+            await self._add(answer, one)
 
-    async def _begin(self, answer: CoreAnswer, request: Request, ready: Ready) -> None:
+    def _begin(self, answer: CoreAnswer, request: Request, ready: Ready) -> Any | None:
+        """Return what the core is to be given for an answer, if it is still wanted there."""
         prepared, one = ready.prepared, ready.request
         if prepared.over is not None:
             answer.ready(prepared.over)
-            return
+            return None
         if self._dead is not None:
             raise self._dead
         one.priority, one.arrival_time = request.priority, time.time()  # it may have been made ready long ago
         one.lora_request = self._requests.lora_of(request)
-        if answer.begin(prepared, one, ready.text, ready.logprobs):
-            self._running[one.request_id] = answer
-            if self.metrics is not None:
-                self.metrics.began(one)
+        if not answer.begin(prepared, one, ready.text, ready.logprobs):
+            return None
+        self._running[one.request_id] = answer
+        if self.metrics is not None:
+            self.metrics.began(one)
+        return one
+
+    async def _add(self, answer: CoreAnswer, one: Any) -> None:
+        if answer.id is None:
+            return  # it was aborted, or the core has died, since it began
+        try:
             await self._core.add_request_async(one)
+        except Exception as error:
+            self._fail(answer, error)
+
+    def _fail(self, answer: CoreAnswer, error: Exception) -> None:
+        self.drop(answer)
+        answer.fail(error)
 
     async def _stop(self, ids: list[str]) -> None:
         try:
@@ -237,8 +264,7 @@ class CoreClient:
                 if answer.add(output):
                     stopped.append(output.request_id)
             except Exception as error:
-                self.drop(answer)
-                answer.fail(error)
+                self._fail(answer, error)
                 continue
             if answer.over:
                 del running[output.request_id]

@@ -31,6 +31,8 @@ from ingled.worker.vllm_prompts import Prompts
 from ingled.worker.vllm_values import named
 
 _GRACEFUL: type[Exception] | tuple[()] = getattr(exceptions, "GracefulHTTPError", ())  # not in 0.26
+_OURS_ALONE = {"skip_clone": True} if "skip_clone" in SamplingParams.__struct_fields__ else {}
+"""Nobody else has the parameters: a shallow copy is enough for vLLM. Versions may be without."""
 _CLIENT: type[Exception] = getattr(exceptions, "VLLMClientError", VLLMValidationError)  # not in 0.26
 
 
@@ -146,7 +148,7 @@ class Requests:
             wanted["logprobs"] = body.top_logprobs
         kind = RequestOutputKind.DELTA if request.stream else RequestOutputKind.FINAL_ONLY
         try:
-            return SamplingParams(**wanted, structured_outputs=structure(body), output_kind=kind)
+            return SamplingParams(**wanted, **_OURS_ALONE, structured_outputs=structure(body), output_kind=kind)
         except Exception as error:
             raise translate(error, body) from error
 
