@@ -33,6 +33,21 @@ def test_what_is_learned_is_there_after_a_restart(tmp_path: Path) -> None:
     assert (tmp_path / "ledger.json").stat().st_mode & 0o777 == 0o600
 
 
+def test_that_the_largest_batch_has_run_is_kept_over_loads(tmp_path: Path) -> None:
+    async def run() -> list[bool]:
+        book = Ledger(tmp_path, asyncio.get_running_loop())
+        book.loaded(KEY, "m", "cpu", 1000, 64, 1.0)
+        news = [book.grew(KEY, 1005), book.grew(KEY, 1005, full=True), book.grew(KEY, 1000, full=True)]
+        news.append(book.grew("other", 1, full=True))
+        book.loaded(KEY, "m", "cpu", 1001, 64, 1.0)
+        await book.close()
+        return news
+
+    assert asyncio.run(run()) == [False, True, False, False]
+    entry = learn(tmp_path).entries[KEY]
+    assert (entry.full, entry.most) == (True, 1005)
+
+
 def test_a_load_that_was_not_measured_keeps_what_was(tmp_path: Path) -> None:
     entry = learn(tmp_path, (KEY, 1000, 5.0), (KEY, 0, 3.0)).entries[KEY]
     assert (entry.taken, entry.kv_cache, entry.load_s, entry.loads) == (1000, 64, 3.0, 2)

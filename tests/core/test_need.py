@@ -24,6 +24,13 @@ def test_what_was_measured_comes_before_what_was_planned() -> None:
     assert (grown.bytes, grown.parts.activations) == (17 * GIB, 3 * GIB)
 
 
+def test_who_has_run_its_largest_batch_is_believed_though_it_took_less_than_was_guessed() -> None:
+    before = known(PLANNED, Measured(13 * GIB, 4 * GIB, 13 * GIB + GIB // 2))
+    after = known(PLANNED, Measured(13 * GIB, 4 * GIB, 13 * GIB + GIB // 2, full=True))
+    assert (before.parts.activations, after.parts.activations) == (GIB, GIB // 2)
+    assert after.bytes == 13 * GIB + GIB // 2
+
+
 def test_what_is_configured_comes_before_all() -> None:
     assert known(PLANNED, Measured(GIB, 0, GIB), 5 * GIB).bytes == 5 * GIB
 

@@ -11,7 +11,8 @@ import msgspec
 import pytest
 from ingle.wire import limits
 from ingled import link
-from ingled.testing_link import SECRET, LinkBroker, group_members
+from ingled.link import Spec
+from ingled.testing_link import SECRET, LinkBroker, group_members, start_worker
 
 Start = Callable[..., subprocess.Popen[bytes]]
 
@@ -211,7 +212,24 @@ def test_stats_come_while_there_is_work_and_once_after(broker: LinkBroker, start
     _, stats = broker.wait(link.Stats)
     assert (stats.running, stats.prompt_tokens, stats.completion_tokens) == (0, 7, end.completion)
     assert stats.rss_bytes > 1 << 20
-    assert broker.pump(1.0) is None
+    later = broker.pump(1.0)
+    assert later is None or (isinstance(later[1], link.Stats) and later[1].work == stats.work), "of its memory alone"
+
+
+def test_what_it_has_had_at_most_is_told_when_it_stops_and_whether_its_largest_batch_counts(
+    broker: LinkBroker, runtime: Path
+) -> None:
+    for tokens, full in ((2, True), (1000, False)):
+        spec = Spec("m", "echo", "", {"max_num_seqs": 1, "max_num_batched_tokens": tokens}, echo={"delay_ms": 1000})
+        process = start_worker(runtime, spec)
+        worker = ready(broker)
+        run(broker, worker, "a b c d e f")
+        while broker.wait(link.Stats)[1].running != 1:
+            pass
+        broker.send(worker, link.Stop())
+        assert process.wait(30) == 0
+        said = [message for _, message in iter(lambda: broker.pump(1.0), None)]
+        assert any(stats.full for stats in said if isinstance(stats, link.Stats)) is full
 
 
 @pytest.mark.parametrize(

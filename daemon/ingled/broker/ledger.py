@@ -53,6 +53,8 @@ class Entry(Struct, frozen=True):
     """Bytes of the device that it kept when it slept last."""
     wake_s: dict[int, float] = {}
     """Seconds that it took to wake last, by level."""
+    full: bool = False
+    """Its largest batch has run, and `most` counts it."""
 
 
 Left = tuple[str, str, Annotated[int, Meta(ge=1)], float]
@@ -135,17 +137,18 @@ class Ledger:
         most = max(taken, before.most if before else 0)
         at, load_s = round(time.time(), 3), round(load_s, 3)
         sleep = (before.no_sleep, before.asleep, before.wake_s) if before else ("", 0, {})
-        self.entries[key] = Entry(model, device, taken, kv_cache, most, load_s, loads, at, *sleep)
+        full = before is not None and before.full
+        self.entries[key] = Entry(model, device, taken, kv_cache, most, load_s, loads, at, *sleep, full)
         for old in list(self.entries)[:-MOST]:
             del self.entries[old]
         self._save()
 
-    def grew(self, key: str, bytes: int) -> bool:
-        """Write down that a running model has more by now; returns whether that was news."""
+    def grew(self, key: str, bytes: int, *, full: bool = False) -> bool:
+        """Write down that a running model has more by now, its largest batch counted or not; return if that is news."""
         entry = self.entries.get(key)
-        if entry is None or bytes <= entry.most * GROWN:
+        if entry is None or (bytes <= entry.most * GROWN and (entry.full or not full)):
             return False
-        self._change(key, most=bytes)
+        self._change(key, most=max(bytes, entry.most), full=entry.full or full)
         return True
 
     def spent(self, left: list[Left]) -> None:

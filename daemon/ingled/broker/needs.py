@@ -137,7 +137,7 @@ class Needs:
     def measured(self, name: str, spec: link.Spec) -> Measured | None:
         """Return what an earlier load took."""
         entry = self.ledger.entries.get(self._key(name, spec))
-        return Measured(entry.taken, entry.kv_cache, entry.most) if entry else None
+        return Measured(entry.taken, entry.kv_cache, entry.most, entry.full) if entry else None
 
     @cached_property
     def _engine(self) -> str:
@@ -252,7 +252,7 @@ class Needs:
         name = worker.model
         if worker.stats is None or name not in self._specs:
             return
-        if self.ledger.grew(self._key(name, self._specs[name]), worker.stats.taken_bytes):
+        if self.ledger.grew(self._key(name, self._specs[name]), worker.stats.taken_bytes, full=worker.stats.full):
             self._tell(name)
 
     # ------------------------------------------------------------ what there is

@@ -55,6 +55,8 @@ class Measured:
     taken: int
     kv_cache: int
     most: int
+    full: bool = False
+    """Its largest batch has run: more than `most` is not to be expected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,8 @@ def known(planned: Need, measured: Measured | None = None, configured: int = 0) 
     guess = planned.parts
     weights = min(guess.weights, max(0, measured.taken - measured.kv_cache))
     process = measured.taken - measured.kv_cache - weights
-    activations = max(guess.activations, measured.most - measured.taken)
+    grown = max(0, measured.most - measured.taken)
+    activations = grown if measured.full else max(guess.activations, grown)
     parts = Parts(weights, measured.kv_cache, activations, process)
     return replace(planned, bytes=parts.total, source="measured", parts=parts)
 

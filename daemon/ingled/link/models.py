@@ -73,6 +73,8 @@ class Info(Struct, frozen=True, forbid_unknown_fields=True):
     weights_bytes: int = 0
     max_running: int = 0
     """Most requests in one batch; 0: not known, or the worker does not say when a place is free."""
+    batch_tokens: int = 0
+    """Most tokens of prompts in one batch; 0: not known."""
     device: str = "cpu"
     load_s: float = 0.0
     """Seconds from fork to ready."""

@@ -202,6 +202,8 @@ class Stats(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag=
     """Resident memory of the worker's processes together."""
     taken_bytes: int = 0
     """The most that they alone have had, since the model was ready."""
+    full: bool = False
+    """The largest batch has run meanwhile."""
 
     @property
     def work(self) -> tuple[int, int, int, int, int]:

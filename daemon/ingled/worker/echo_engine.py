@@ -173,7 +173,8 @@ class EchoEngine:
 
     def _info(self, places: int, load_s: float) -> Info:
         how, memory = self._options.sleep, self._options.memory
-        info = Info("echo", self._context, max_running=places, load_s=load_s)
+        batch = int(self._spec.options.get("max_num_batched_tokens", 0))
+        info = Info("echo", self._context, max_running=places, batch_tokens=batch, load_s=load_s)
         if not how:
             return info
         held = memory.weights + memory.kv_cache

@@ -4,7 +4,10 @@ import asyncio
 
 from ingled import link
 from ingled.worker import group
+from ingled.worker.engine import Load
 
+GROWN = 1.002
+"""What grows by less than this is no news: who idles sends nothing."""
 ROOM_NEWS = 0.005
 """It is told when such a part of the memory has come or gone."""
 
@@ -21,6 +24,8 @@ class Footprint:
         """Bytes of the machine's memory; of pages that processes share, their part."""
         self.taken = 0
         """The most that the worker alone has had since the model was ready, in bytes."""
+        self._filled = self.full = False
+        """The largest batch has run; and `taken` counts that."""
         self.on_device = False
         """`taken` is memory of GPUs."""
 
@@ -36,13 +41,20 @@ class Footprint:
         """It has so much of its devices, as it says itself."""
         self.taken = max(self.taken, taken)
 
+    def runs(self, now: Load, info: link.Info) -> None:
+        """So much runs just now."""
+        if now.running >= info.max_running > 0:
+            # Prompts are computed in batches of that size: after so many tokens, one of them was full, or nearly.
+            self._filled = self._filled or now.prompt_tokens - now.cached_tokens >= 2 * info.batch_tokens > 0
+
     async def look(self, *, anew: bool = False) -> bool:
-        """Measure what has changed, or all `anew`; returns whether it has more than ever."""
-        sizes = await asyncio.to_thread(self._gauge.read, anew=anew)
+        """Measure what has changed, or all `anew`; returns whether it has more than ever, or counts more."""
+        filled = self._filled
+        sizes = await asyncio.to_thread(self._gauge.read, anew=anew or filled is not self.full)
         self.memory = sizes.divided
-        if not self._ready or self.on_device or sizes.most <= self.taken:
+        if not self._ready or self.on_device or (sizes.most <= self.taken * GROWN and filled is self.full):
             return False
-        self.taken = sizes.most
+        self.taken, self.full = max(sizes.most, self.taken), filled
         return True
 
     def is_news(self, gpus: list[link.Gpu]) -> bool:

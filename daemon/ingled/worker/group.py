@@ -107,11 +107,13 @@ class Taken:
 
     def measure(self) -> Sizes:
         """Return it. What can be read again from a file (mapped weights, code) is not `taken`."""
-        own, more = rollup(self._pid), [rollup(pid) for pid in others()]
-        among = 0 if self._before is None else max(0, _shared(own) - self._before)
-        sums = {name: sum(one.get(name, 0) for one in (own, *more)) for name in ("Pss", "Private_Dirty")}
+        found = {pid: rollup(pid) for pid in [self._pid, *others()]}
+        among = 0 if self._before is None else max(0, _shared(found[self._pid]) - self._before)
+        sums = {name: sum(one.get(name, 0) for one in found.values()) for name in ("Pss", "Private_Dirty")}
         taken = sums["Private_Dirty"] + among
-        return Sizes(sums["Pss"], taken, taken + sum(most - now for now, most in map(resident, self._marked)))
+        # By what was resident in the same look: what is freed between two looks would count twice.
+        fallen = (resident(pid)[1] - one["Rss"] for pid, one in found.items() if pid in self._marked and "Rss" in one)
+        return Sizes(sums["Pss"], taken, taken + sum(max(0, one) for one in fallen))
 
 
 class Gauge:

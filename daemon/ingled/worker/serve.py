@@ -173,6 +173,8 @@ class Worker:
 
     def _stats(self) -> link.Stats:
         now = self._engine.load_now()
+        if self._info is not None:
+            self._footprint.runs(now, self._info)
         return link.Stats(
             now.running,
             now.waiting,
@@ -182,6 +184,7 @@ class Worker:
             now.completion_tokens,
             self._footprint.memory,
             self._footprint.taken,
+            self._footprint.full,
         )
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

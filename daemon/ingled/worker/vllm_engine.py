@@ -220,6 +220,7 @@ class VllmEngine:
             taken_bytes=found["device"],
             weights_bytes=sum(file.stat().st_size for file in Path(self._spec.source).glob("*.safetensors")),
             max_running=config.scheduler_config.max_num_seqs if self._tells_ends else 0,
+            batch_tokens=config.scheduler_config.max_num_batched_tokens,
             device="cpu" if current_platform.is_cpu() else current_platform.get_device_name(),
             no_sleep=no_sleep(config),
             device_weights=found["weights"],
