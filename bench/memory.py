@@ -25,6 +25,9 @@ from bench.shapes import Shape
 
 MIB = 1 << 20
 LONG_S = 300.0
+SEQUENCES = 16
+DRIVEN: tuple[dict[str, Any], ...] = ({}, {"top_p": 0.9}, {"top_p": 0.9, "logprobs": True, "top_logprobs": 5})
+"""Options with which the largest batch is driven: they decide how much memory the choice of tokens takes."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,7 @@ def profile(name: str, case: Case, folder: Path) -> str:
 source = "{folder}"
 context = {case.context}
 dtype = "{dtype}"
-max_sequences = 16
+max_sequences = {SEQUENCES}
 kv_cache = "{case.kv_mib}MiB"
 engine = {{enforce_eager = true}}
 """
@@ -130,22 +133,31 @@ def measure(name: str, case: Case) -> dict[str, Any]:
                     raise RuntimeError(f"no estimate of {name}: {plan}")
                 time.sleep(0.5)
             first = load(client, name)
-            work(client, name, case)
-            busy = kernel_bytes(client, name)
-            client.call("unload", model=name)
-            wait(client, name, "cold")
+            peaks = [drive(client, name, case)]
             learned = client.call("plan", model=name)
             second = load(client, name)
+            peaks.append(drive(client, name, case))
     return {
         "model": name,
         "weights_bytes": weights,
         "estimated": plan["need"],
         "first": first,
-        "after_work_kernel": busy,
+        "peaks": peaks,
         "learned": learned["need"],
         "ledger_load_s": learned["load_s"],
         "second": second,
     }
+
+
+def drive(client: Wire, name: str, case: Case) -> int | None:
+    """Run the largest batch of a model that is ready, and unload it; return the most that the kernel saw, as root."""
+    for body in DRIVEN:
+        if failed := work(client, name, case, SEQUENCES, body):
+            raise RuntimeError(f"{name}: {failed}")
+    most = kernel_peak(client, name)
+    client.call("unload", model=name)
+    wait(client, name, "cold")
+    return most
 
 
 def load(client: Wire, name: str) -> dict[str, Any]:
@@ -169,29 +181,52 @@ def wait(client: Wire, name: str, state: str) -> dict[str, Any]:
     return dict(model)
 
 
-def work(client: Wire, name: str, case: Case) -> None:
-    """Fill the largest batch: as many prompts at once as there may be, long enough to need all of the KV cache."""
-    text = " ".join("the quick fire" for _ in range(max(1, case.context // 24)))
-    body = {"max_tokens": 32, "temperature": 0.7, "ignore_eos": True}
-    open_ids = {client.ask(f"{number} {text}", model=name, body=body, stream=False) for number in range(16)}
+def work(client: Wire, name: str, case: Case, sequences: int, body: dict[str, Any]) -> str:
+    """Fill the largest batch: as many prompts at once as there may be, long enough to need all of the KV cache.
+
+    Returns what failed, if anything did.
+    """
+    text, salt = " ".join("the quick fire" for _ in range(case.context // 12)), time.monotonic_ns() % 1000
+    whole = {"max_tokens": 24, "temperature": 0.7, "ignore_eos": True} | body
+    open_ids = {client.ask(f"{salt} {at} {text}", model=name, body=whole, stream=False) for at in range(sequences)}
     deadline = time.monotonic() + LONG_S
     while open_ids:
         message = client.receive(deadline - time.monotonic())
         if message["t"] == "failed":
-            raise RuntimeError(f"{name}: {message}")
+            return str(message["message"])
         if message["t"] == "done":
             open_ids.discard(message["id"])
+            if message.get("resumed"):
+                return "its worker died, and another one went on"
+    return ""
 
 
 def kernel_bytes(client: Wire, name: str) -> int | None:
     """Return the bytes of pages that only this model's processes have, by the page tables; None if not root."""
     if os.geteuid() != 0:
         return None
-    pid = client.call("show", model=name)["pid"]
-    own = {process.pid for process in proc.tree([pid], proc.processes())}
+    own = pids(client, name)
     nursery = client.call("status")["nursery"]["pid"]
     others = {process.pid for process in proc.tree([nursery], proc.processes())} - own
     return len(pages(own) - pages(others)) * proc.PAGE
+
+
+def pids(client: Wire, name: str) -> set[int]:
+    """Return a model's processes."""
+    return {process.pid for process in proc.tree([client.call("show", model=name)["pid"]], proc.processes())}
+
+
+def kernel_peak(client: Wire, name: str) -> int | None:
+    """Return the most that a model's processes have had since it was ready, by page tables and the kernel's peaks."""
+    now = kernel_bytes(client, name)
+    return None if now is None else now + sum(map(fallen, pids(client, name)))
+
+
+def fallen(pid: int) -> int:
+    """Return by how much less of a process is resident than at most."""
+    lines = (line.split() for line in (proc.PROC / str(pid) / "status").read_text().splitlines())
+    sizes = {words[0]: int(words[1]) * 1024 for words in lines if words[0] in ("VmHWM:", "VmRSS:")}
+    return sizes["VmHWM:"] - sizes["VmRSS:"]
 
 
 def pages(pids: set[int]) -> set[int]:
@@ -216,24 +251,18 @@ def error(said: int, was: int) -> float:
 
 
 def table(results: list[dict[str, Any]]) -> str:
-    """Return the figures as Markdown, in MiB."""
+    """Return the figures as Markdown, in MiB: when it is ready, and at most, after the largest batch."""
     lines = [
-        "| model | weights | estimated | first load | off | kernel | learned | second load | off | load s | second |",
+        "| model | weights | estimated: ready | is | off | estimated: peak | is | off | learned: peak | is | off |",
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for one in results:
-        said = ready(one["estimated"])
-        first, second = one["first"], one["second"]
-        cells = [
-            one["model"],
-            *(f"{value / MIB:.1f}" for value in (one["weights_bytes"], said, first["taken"])),
-            f"{error(said, first['taken']):+.1f} %",
-            "-" if first["kernel"] is None else f"{first['kernel'] / MIB:.1f}",
-            *(f"{value / MIB:.1f}" for value in (ready(one["learned"]), second["taken"])),
-            f"{error(ready(one['learned']), second['taken']):+.1f} %",
-            f"{first['load_s']:.1f}",
-            f"{second['load_s']:.1f}",
-        ]
+        said, taken = ready(one["estimated"]), one["first"]["taken"]
+        first, second = (peak or one["learned"]["bytes"] for peak in one["peaks"])
+        pairs = [(said, taken), (one["estimated"]["bytes"], first), (one["learned"]["bytes"], second)]
+        cells = [one["model"], f"{one['weights_bytes'] / MIB:.1f}"]
+        for before, after in pairs:
+            cells += [f"{before / MIB:.1f}", f"{after / MIB:.1f}", f"{error(before, after):+.1f} %"]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
