@@ -52,10 +52,13 @@ def test_vllm_counts_each_kind_of_attention(tmp_path: Path) -> None:
     plain = variant("plain")
     sized = msgspec.structs.replace(plain, options={**plain.options, "kv_cache_memory_bytes": None}, concurrency=3)
     small = msgspec.structs.replace(plain, options={**plain.options, "kv_cache_memory_bytes": 4 << 20})
-    specs = [plain, sized, small, variant("tied", tie_word_embeddings=True), variant("odd", architectures=["Odd"])]
-    found = plan(*specs)
-    first, three, short, tied = (one.estimate for one in found[:4])
-    assert first and three and short and tied
+    wide = msgspec.structs.replace(plain, options={**plain.options, "max_num_batched_tokens": 8192})
+    few = msgspec.structs.replace(plain, options={**plain.options, "max_num_seqs": 2})
+    odd = variant("odd", architectures=["Odd"])
+    found = plan(plain, sized, small, variant("tied", tie_word_embeddings=True), odd, wide, few)
+    first, three, short, tied, _, much, little = (one.estimate for one in found)
+    assert first and three and short and tied and much and little
+    assert little.activations < first.activations < much.activations, "the largest batch is smaller, and larger"
     assert (first.token_bytes, first.answers) == (512, 4.0)
     assert three.kv_cache == 512 * 128 * (256 * 3 + 1) and three.answers == pytest.approx(3.0, 0.01)
     assert short.answers == 0.25 and short.longest == 8192

@@ -26,6 +26,7 @@ USES: tuple[str, ...] = (
     "vllm.config.model:ModelConfig.try_get_generation_config()",
     "vllm.config.model:ModelConfig.get_total_num_kv_heads()",
     "vllm.config.model:ModelConfig.get_head_size()",
+    "vllm.config.model:ModelConfig.get_num_attention_heads(parallel_config)",
     "vllm.config.model:ModelConfig.get_total_num_hidden_layers()",
     "vllm.config.vllm:VllmConfig.parallel_config",
     "vllm.config.parallel:ParallelConfig.tensor_parallel_size",

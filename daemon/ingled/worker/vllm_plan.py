@@ -29,8 +29,18 @@ from ingled.worker.vllm_gpu import all_seen
 
 log = logging.getLogger(__name__)
 
-CPU_PROCESS_BYTES = 192 << 20
+CPU_PROCESS_BYTES = 186 << 20
 """What a forked worker takes beside model and tokenizer, both of its processes (vLLM 0.32; decisions/0011)."""
+CPU_BATCH_BYTES = 40 << 20
+"""What a first batch leaves there, however small the model is: kernels, their scratch, pages that are written to."""
+CPU_HIDDEN, CPU_INNER = 11.0, 5.4
+"""How often the heap has the hidden states and queries of a batch, and those of the inner layer, at most: what is freed
+leaves gaps between what lives longer, and blocks of other sizes go elsewhere."""
+CPU_CHOICE_BYTES, CPU_LARGE_CHOICE_BYTES = 76, 28
+"""For each word and sequence, while tokens are chosen (logits, their order, probabilities): with gaps likewise, and
+where each of these is too large for the heap."""
+CPU_LARGE = 32 << 20
+"""Bytes from which on a block is never in the heap (M_MMAP_THRESHOLD of mallopt(3))."""
 GPU_PROCESS_BYTES = 600 << 20
 """The same on a GPU, of its memory: the CUDA context and its libraries. Not measured by us; what is measured of a
 model takes this one's place."""
@@ -64,8 +74,8 @@ def _estimate(config: Any, gpu: Gpu | None) -> Estimate:
     return Estimate(
         weights=weights,
         kv_cache=kv_bytes if specs else 0,
-        activations=_activations(config),
-        process=_process(model),
+        activations=_activations(config, kv_bytes // token if token else 0),
+        process=_process(model) + _inputs(config),
         token_bytes=token,
         context=model.max_model_len,
         answers=round(kv_bytes / answer, 2) if answer else 0.0,
@@ -130,15 +140,29 @@ def _packed(model: Any) -> int:
     return sum(one.numel() * one.element_size() for one in kept)
 
 
-def _activations(config: Any) -> int:
-    """Return about what the largest batch takes at its widest place: the inner layer, or the choice of tokens."""
+def _activations(config: Any, cached: int = 0) -> int:
+    """Return about what the largest batch takes: in its widest layer, and while its tokens are chosen.
+
+    `cached` is for how many tokens there is room in the KV cache, if it is known.
+    """
     model, scheduler = config.model_config, config.scheduler_config
-    text = model.hf_text_config
+    text, tokens, width = model.hf_text_config, scheduler.max_num_batched_tokens, model.dtype.itemsize
     hidden = int(model.get_hidden_size())
     inner = int(getattr(text, "intermediate_size", 0) or 4 * hidden)
-    layer = scheduler.max_num_batched_tokens * (3 * inner + 4 * hidden) * model.dtype.itemsize
-    choice = 0 if model.runner_type == "pooling" else scheduler.max_num_seqs * model.get_vocab_size() * 4 * 4
-    return int(max(layer, choice))
+    choices = 0 if model.runner_type == "pooling" else scheduler.max_num_seqs * model.get_vocab_size()
+    if not current_platform.is_cpu():
+        return int(max(tokens * (3 * inner + 4 * hidden) * width, choices * 16))
+    tokens = min(tokens, cached or tokens, scheduler.max_num_seqs * model.max_model_len)
+    query = model.get_num_attention_heads(config.parallel_config) * model.get_head_size()
+    layer = tokens * width * (CPU_HIDDEN * (hidden + query) + CPU_INNER * inner)
+    chosen = max(min(choices, CPU_LARGE // 4) * CPU_CHOICE_BYTES, choices * CPU_LARGE_CHOICE_BYTES)
+    return CPU_BATCH_BYTES + int(layer) + chosen
+
+
+def _inputs(config: Any) -> int:
+    """Return what the runner keeps for the inputs of its largest batch: one vector for each token."""
+    model = config.model_config
+    return int(config.scheduler_config.max_num_batched_tokens * model.get_hidden_size() * model.dtype.itemsize)
 
 
 def _process(model: Any) -> int:
