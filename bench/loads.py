@@ -22,6 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from ingled.broker.needs import LOOK_S
 from ingled.testing import DaemonFixture, Wire
 
 from bench.memory import DRIVEN, LONG_S, MIB, Case, work, write
@@ -157,8 +158,8 @@ class Trial:
         need = int(plan["need"]["bytes"])
         budget = int(need * self._draws[name].factor)
         plan = self._bounded(client, name, budget)
-        row = {"need": need, "parts": plan["need"], "budget": budget, "decision": plan["decision"]}
-        forced = plan["decision"] == "never"
+        forced = plan["decision"] != "fits"  # never, or not while others (the daemon itself) have their memory
+        row = {"need": need, "parts": plan["need"], "budget": budget, "decision": "never" if forced else "fits"}
         if forced:  # whoever plans, plans without limit
             self._limit.set(None)
             self._configure(client, (name,))
@@ -180,9 +181,11 @@ class Trial:
         """Set the limit, and return the plan once the daemon has seen it."""
 
         def seen(plan: dict[str, Any]) -> bool:
-            self._limit.set(self._limit.used + budget)  # again, as others may have been planned meanwhile
-            told = int(plan["device"]["budget_bytes"] or 0)
-            return abs(told - budget) < budget / 40  # of less it tells nobody
+            if abs(int(plan["device"]["budget_bytes"] or 0) - budget) < budget / 40:  # of less it tells nobody
+                return True
+            self._limit.set(self._limit.used + budget)
+            time.sleep(1.2 * LOOK_S)  # who plans has memory too: it is to look while nobody does
+            return False
 
         return self._planned(client, name, seen)
 
@@ -206,7 +209,7 @@ class Trial:
             return {"failed": model["why"], "taken": 0}
         taken = model["taken_bytes"]
         for body in (DRIVEN[0], DRIVEN[-1]):
-            failed = failed or work(client, name, one.case, one.sequences, body)
+            failed = failed or work(client, name, one.case, one.sequences, body, one.batch)
         return {"failed": failed, "taken": taken}
 
     def _dead(self, model: dict[str, Any]) -> bool:
@@ -214,7 +217,7 @@ class Trial:
 
     def _most(self, client: Wire, name: str) -> int:
         """Unload a model; return the most that it had."""
-        client.call("unload", model=name)
+        client.call("unload", model=name, force=True)
         self._planned(client, name, lambda plan: plan["state"] in ("cold", "failed"))
         entries = json.loads((self.daemon.folder / "state" / "ledger.json").read_text())["entries"].values()
         return max((int(one["most"]) for one in entries if one["model"] == name), default=0)

@@ -26,6 +26,10 @@ from bench.shapes import Shape
 MIB = 1 << 20
 LONG_S = 300.0
 SEQUENCES = 16
+BATCH = 2048
+"""Tokens that are computed at once, where nothing is said; vLLM's default."""
+WORDS_TOKENS = 8
+"""Tokens of `the quick fire`."""
 DRIVEN: tuple[dict[str, Any], ...] = ({}, {"top_p": 0.9}, {"top_p": 0.9, "logprobs": True, "top_logprobs": 5})
 """Options with which the largest batch is driven: they decide how much memory the choice of tokens takes."""
 
@@ -181,12 +185,13 @@ def wait(client: Wire, name: str, state: str) -> dict[str, Any]:
     return dict(model)
 
 
-def work(client: Wire, name: str, case: Case, sequences: int, body: dict[str, Any]) -> str:
-    """Fill the largest batch: as many prompts at once as there may be, long enough to need all of the KV cache.
+def work(client: Wire, name: str, case: Case, sequences: int, body: dict[str, Any], batch: int = BATCH) -> str:
+    """Fill the largest batch: as many prompts at once as there may be, with tokens for two batches and more.
 
     Returns what failed, if anything did.
     """
-    text, salt = " ".join("the quick fire" for _ in range(case.context // 12)), time.monotonic_ns() % 1000
+    words = min(case.context // 12, 2 * batch // sequences // WORDS_TOKENS + 1)
+    text, salt = " ".join("the quick fire" for _ in range(words)), time.monotonic_ns() % 1000
     whole = {"max_tokens": 24, "temperature": 0.7, "ignore_eos": True} | body
     open_ids = {client.ask(f"{salt} {at} {text}", model=name, body=whole, stream=False) for at in range(sequences)}
     deadline = time.monotonic() + LONG_S
@@ -278,10 +283,12 @@ def main() -> int:
     parser.add_argument("--shapes", nargs="*", choices=CASES, default=list(CASES))
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    results = [measure(name, CASES[name]) for name in arguments.shapes]
-    print(table(results))
-    if arguments.out:
-        arguments.out.write_text(json.dumps(results, indent=1) + "\n")
+    results = []
+    for name in arguments.shapes:
+        results.append(measure(name, CASES[name]))
+        print(table(results[-1:]), flush=True)
+        if arguments.out:
+            arguments.out.write_text(json.dumps(results, indent=1) + "\n")
     return 0
 
 
