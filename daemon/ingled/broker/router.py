@@ -44,8 +44,10 @@ PAUSE_S = 0.2
 ACCEPTS = 8
 """Connections taken at once."""
 
-PATIENCE_S = 0.002
-"""Seconds of the loop's time that a connection may take without having said all it had to say: then it is a flood."""
+PATIENCE_S = 0.01
+"""Seconds of the loop's time that a connection may take without having said all it had to say: then it is a flood.
+
+A hundred requests at once are none: a gateway, or an editor, sends them over one connection."""
 
 REST_S = 0.001
 """Seconds between two turns of floods, and between two lots of connections where there are always more."""
