@@ -106,11 +106,12 @@ def test_lists_of_pip_are_read() -> None:
 
 
 def test_what_ingle_needs_itself_is_read_from_the_project() -> None:
-    assert {name_of(one) for one in ours((ROOT / "pyproject.toml").read_text())} >= {"pyzmq", "msgspec", "pluggy"}
+    assert needed() >= {"pyzmq", "msgspec", "pluggy"}
 
 
-def name_of(requirement: str) -> str:
-    return Requirement(requirement).name
+def needed() -> set[str]:
+    """Return the names of what the project itself needs on a GPU machine."""
+    return {Requirement(one).name for one in ours((ROOT / "pyproject.toml").read_text())}
 
 
 def test_a_demand_is_written_as_a_requirement() -> None:
@@ -153,8 +154,8 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     wheel(folder, "engine", "1.0", ["part>=2", "there==1.5"], weight=3 * MIB)
     wheel(folder, "part", "2.5")
-    for name in ("pyzmq", "msgpack", "msgspec", "pluggy", "prometheus_client", "watchdog"):
-        wheel(folder, name, "99.0")
+    for name in sorted(needed()):
+        wheel(folder, name.replace("-", "_"), "99.0")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
     return folder
@@ -169,7 +170,8 @@ def test_a_wheelhouse_is_resolved_fetched_cut_joined_and_installed(
     python = f"{sys.version_info[0]}.{sys.version_info[1]}"
     command = ["engine", "--python", python, "--installed", str(listed), "--out", str(out), "--piece", "1"]
     assert main(command) == 0
-    assert "7 wheels, 3 MiB in 4 pieces" in capsys.readouterr().out
+    wheels = len({"engine", "part"} | needed() - {"msgpack"})
+    assert f"{wheels} wheels, 3 MiB in 4 pieces" in capsys.readouterr().out
     assert all(piece.stat().st_size <= MIB for piece in out.glob("wheels.tar.*"))
     told = {one["name"]: one for one in json.loads((out / "plan.json").read_text())["wheels"]}
     assert told["part"]["for"] == {"engine 1.0": ">=2"}
