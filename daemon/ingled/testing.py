@@ -17,6 +17,8 @@ from typing import Any, Self
 from ingle.wire.codec import pack, unpack
 from ingle.zmtp import Dealer
 
+from ingled.link import WAITING_FILE
+
 READY_S = 60.0
 DEADLINE_S = 60.0
 STOP_S = 60.0
@@ -195,6 +197,8 @@ class DaemonFixture:
             if self.process is not None:
                 self.stop()
         finally:
+            waiting = Path(f"{self.socket}.d") / WAITING_FILE  # after a kill, nobody else would find what it links to
+            waiting.resolve().unlink(missing_ok=True)
             self._folder.cleanup()
 
     def processes(self) -> set[int]:
