@@ -292,8 +292,9 @@ def measure(
     control, there = context.Pipe()
     context.Process(target=bystander, args=(there,), daemon=True).start()
     bell, far = socket.socketpair()
-    context.Process(target=ping, args=(far,), daemon=True).start()
-    with DaemonFixture(environ=environ) as daemon, Wire(daemon.socket) as other:
+    with far:
+        context.Process(target=ping, args=(far,), daemon=True).start()
+    with bell, DaemonFixture(environ=environ) as daemon, Wire(daemon.socket) as other:
         assert daemon.process is not None
         other.read(other.ask("warm"))
         broker, worker = daemon.process.pid, other.call("models")["models"][0]["pid"]
@@ -331,7 +332,6 @@ def measure(
         after = other.call("status")
         log = daemon.log.read_text()
     control.send(False)
-    bell.close()
     before_mb, after_mb = (status["daemon"]["rss_bytes"] / 1e6 for status in (before, after))
     return Outcome(inputs, quiet, busy, (before_mb, after_mb), after["dropped"], after["connections"], ran, log)
 
