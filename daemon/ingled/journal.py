@@ -79,9 +79,14 @@ class Reticent(logging.Formatter):
 class JournalHandler(logging.Handler):
     """Sends records to the journal."""
 
-    def __init__(self, identifier: str, always: Mapping[str, str] | None = None) -> None:
-        """Every record has the fields `always`."""
+    def __init__(self, identifier: str, always: Mapping[str, str] | None = None, *, library: bool = True) -> None:
+        """Every record has the fields `always`.
+
+        `library`: by systemd's own one, if there is one. Not where descriptors have been closed, as in a forked worker:
+        it keeps the number of its socket, which is somebody else's now.
+        """
         super().__init__()
+        self._library = library
         self.setFormatter(Reticent("%(message)s"))
         self._identifier, self._always = identifier, dict(always or {})
 
@@ -102,7 +107,7 @@ class JournalHandler(logging.Handler):
             "CODE_LINE": str(record.lineno),
             "CODE_FUNC": record.funcName or "",
         }
-        send(fields | self._always | getattr(record, "about", {}))
+        send(fields | self._always | getattr(record, "about", {}), library=self._library)
 
 
 def priority(level: int) -> int:
@@ -110,9 +115,9 @@ def priority(level: int) -> int:
     return next((number for least, number in _PRIORITIES if level >= least), 7)
 
 
-def send(fields: Mapping[str, str]) -> None:
+def send(fields: Mapping[str, str], *, library: bool = True) -> None:
     """Send one entry to the journal."""
-    if systemd is not None:
+    if library and systemd is not None:
         systemd.sendv(*(f"{name}={value}" for name, value in fields.items()))
         return
     try:

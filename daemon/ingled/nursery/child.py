@@ -28,7 +28,8 @@ def become_worker(runtime: Path, order: Start) -> int:
     log, journalled = worker_log(runtime, spec.model), journal.connected()
     detach(log)
     if journalled:  # what we say ourselves; the engine's words, and how far it is, are in the file
-        logging.getLogger("ingled").addHandler(journal.JournalHandler("ingle-worker", {"MODEL": spec.model}))
+        handler = journal.JournalHandler("ingle-worker", {"MODEL": spec.model}, library=False)
+        logging.getLogger("ingled").addHandler(handler)
     folder = worker_folder(runtime, os.getpid())
     folder.parent.mkdir(mode=0o700, exist_ok=True)
     folder.mkdir(mode=0o700)
