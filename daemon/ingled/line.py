@@ -17,7 +17,6 @@ log = logging.getLogger(__name__)
 FIRST_GRACE = 30.0
 """Seconds that the broker has for its first answer."""
 TICK = 1.0
-FRAME_BYTES = 64 << 20
 RETRY_S = 0.1
 """Between two looks whether a broker listens."""
 NEWS = link.Exited | link.Planned | link.HostStarted | link.HostNotStarted | link.HostEnded
@@ -102,7 +101,7 @@ class Line:
 
     def _connect(self) -> None:
         try:
-            self.connection = Dealer(str(self._runtime / link.SOCKET_FILE), max_frame=FRAME_BYTES)
+            self.connection = Dealer(str(self._runtime / link.SOCKET_FILE), max_frame=link.FRAME_BYTES)
         except OSError as error:
             log.debug("no broker yet: %s", error)
             return

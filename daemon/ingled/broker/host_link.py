@@ -18,8 +18,6 @@ from ingled.broker.router import Router
 
 log = logging.getLogger(__name__)
 
-FRAME_BYTES = 64 << 20
-
 
 def read(peer: Peer, frame: bytes) -> link.FromPeer | None:
     """Return the message of a peer; None, and a line in the log, when it cannot be read."""
@@ -49,7 +47,7 @@ class HostLink:
         self.router = shared
         if unit is not None:
             self.router = Router(
-                loop, self._receive, self.gone, meet=meet, frame_bytes=FRAME_BYTES, backlog_bytes=FRAME_BYTES
+                loop, self._receive, self.gone, meet=meet, frame_bytes=link.FRAME_BYTES, backlog_bytes=link.FRAME_BYTES
             )
         self._asked: set[int] = set()
         """Peers at the socket of their own that have been asked who they are, and have not said it yet."""

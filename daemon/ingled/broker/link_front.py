@@ -13,7 +13,7 @@ from typing import assert_never
 from ingled import link, remains
 from ingled.broker import carried, service
 from ingled.broker.hook_front import HookFront
-from ingled.broker.host_link import FRAME_BYTES, HostLink, read
+from ingled.broker.host_link import HostLink, read
 from ingled.broker.host_unit import HostUnit
 from ingled.broker.hosts import Hosts
 from ingled.broker.orders import Orders
@@ -65,7 +65,7 @@ class LinkFront:
         self._loop, self._flow, self._secret, self._lease_terms = loop, flow, secret, lease
         self._specs, self._folders, self._dispatch, self._send_text = specs, folders, dispatch, send_text
         self.router = Router(
-            loop, self._receive, self._gone, meet=meet, frame_bytes=FRAME_BYTES, backlog_bytes=FRAME_BYTES
+            loop, self._receive, self._gone, meet=meet, frame_bytes=link.FRAME_BYTES, backlog_bytes=link.FRAME_BYTES
         )
         self.orders = Orders(loop, self._to)
         self.host_link = HostLink(

@@ -6,6 +6,9 @@ import signal
 import struct
 from pathlib import Path
 
+FRAME_BYTES = 64 << 20
+"""Most that one message of the private link may have."""
+
 SECRET_FILE = "link.secret"
 """File of the runtime folder (mode 0600) with the start-up secret, in hex."""
 

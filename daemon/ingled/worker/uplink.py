@@ -20,7 +20,6 @@ FIRST_GRACE = 30.0
 TICK = 1.0
 FLUSH_BYTES = 1 << 20
 """Most text in one message."""
-FRAME_BYTES = 64 << 20
 RETRY_S = 0.05
 """Between two looks whether a broker listens."""
 LINGER_S = 1.0
@@ -59,7 +58,7 @@ class Uplink:
         if self._closed:
             return
         try:
-            self._dealer = Dealer(self._path, max_frame=FRAME_BYTES)
+            self._dealer = Dealer(self._path, max_frame=link.FRAME_BYTES)
         except OSError as error:
             log.debug("no broker: %s", error)
             self._loop.call_later(RETRY_S, self.connect)
