@@ -1,9 +1,11 @@
-"""What a worker leaves behind: its folder, and memory that its processes shared, which outlives the killed."""
+"""What the killed leave behind: a worker its folder and the memory its processes shared, a broker who waits."""
 
 import contextlib
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
+
+from ingled.link import WAITING_FILE
 
 SHARED = Path("/dev/shm")
 LIST = "shared"
@@ -29,3 +31,11 @@ def remove(folder: Path) -> None:
         for name in (folder / LIST).read_text().splitlines():
             (SHARED / Path(name).name).unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_waiting(runtime: Path) -> None:
+    """Remove the file of requests that wait, which may be elsewhere, where memory is, with a link to it here."""
+    file = runtime / WAITING_FILE
+    there = file.resolve()
+    file.unlink(missing_ok=True)
+    there.unlink(missing_ok=True)

@@ -17,7 +17,7 @@ from typing import Any, Self
 from ingle.wire.codec import pack, unpack
 from ingle.zmtp import Dealer
 
-from ingled.link import WAITING_FILE
+from ingled.remains import remove_waiting
 
 READY_S = 60.0
 DEADLINE_S = 60.0
@@ -197,8 +197,7 @@ class DaemonFixture:
             if self.process is not None:
                 self.stop()
         finally:
-            waiting = Path(f"{self.socket}.d") / WAITING_FILE  # after a kill, nobody else would find what it links to
-            waiting.resolve().unlink(missing_ok=True)
+            remove_waiting(Path(f"{self.socket}.d"))  # after a kill, nobody else would find what is linked to
             self._folder.cleanup()
 
     def processes(self) -> set[int]:

@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Struct
 
 from ingled.link import WAITING_FILE, Held
+from ingled.remains import SHARED
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +29,6 @@ LIVES = 3
 """How many daemons a request outlives: it may be what kills them."""
 HEAD = 4
 """Bytes before each record: its length."""
-SHARED = Path("/dev/shm")
 
 
 class Waits(Struct, frozen=True):

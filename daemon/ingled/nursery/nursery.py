@@ -101,10 +101,9 @@ class Nursery:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 return
-            waiting = (self._runtime / link.WAITING_FILE).resolve()  # it may be elsewhere, where memory is
-            for name in (link.SOCKET_FILE, link.SECRET_FILE, link.NURSERY_FILE, link.WAITING_FILE):
+            for name in (link.SOCKET_FILE, link.SECRET_FILE, link.NURSERY_FILE):
                 (self._runtime / name).unlink(missing_ok=True)
-            waiting.unlink(missing_ok=True)
+            remains.remove_waiting(self._runtime)
             if self._socket is not None:
                 self._socket.unlink(missing_ok=True)
 
