@@ -23,6 +23,7 @@ from ingle.wire.limits import OPEN_REQUESTS
 from ingled.testing import DaemonFixture
 
 from bench.drive import drive, many_descriptors
+from bench.hooks import FILTER
 from bench.load import Load, Outcome
 from bench.machine import ROOT
 from bench.proc import costs, processes, title, tree
@@ -43,12 +44,6 @@ STREAMED = 65_536
 """Tokens of a measurement of clients."""
 READY_S = 60.0
 
-FILTER = """
-from ingled.hooks import changed, hookimpl
-@hookimpl
-def ingled_prompt(messages):
-    return changed([*messages[:-1], messages[-1] | {"content": messages[-1]["content"].replace("LAMP", "LANTERN")}])
-"""
 HANDLER = """
 from ingled.hooks import hookimpl
 class Same:
