@@ -151,7 +151,7 @@ class World:
             self.answer(id, request)
         elif request.finishing:
             request.finishing = False
-            self.do(on.StagesEnded(self.now, id, "text"))
+            self.do(on.StationsEnded(self.now, id, "text"))
         else:
             assert request.running, "whoever waits waits for something"
             request.running = False

@@ -180,7 +180,7 @@ def test_a_hook_that_has_seen_the_prompt_and_is_gone_at_the_answer_has_failed_th
         daemon.handle(replied("both"))
         daemon.handle(on.ConnectionGone(3.0, 7, True))
         daemon.handle(on.RunEnded(4.0, "r", "stop", 1, 0, 1, 0.1, None, {"text": "secret"}))
-        out = daemon.handle(on.StagesEnded(4.1, "r", "secret"))
+        out = daemon.handle(on.StationsEnded(4.1, "r", "secret"))
         assert told(out) == [("both", "prompt", "unchanged"), ("both", "answer", "skipped")]
         assert isinstance(end(out), Failed if policy == "refuse" else Done)
 
@@ -226,14 +226,14 @@ def test_a_streamed_answer_waits_for_a_hook_for_security_that_looks_at_it_whole(
     (opened,) = only(daemon.handle(ask()), do.OpenStages)
     assert opened.record.sealed
     daemon.handle(on.RunEnded(2.0, "r", "stop", 1, 0, 1, 0.1, None, None))
-    daemon.handle(on.StagesEnded(2.1, "r", "a secret"))
+    daemon.handle(on.StationsEnded(2.1, "r", "a secret"))
     out = daemon.handle(replied("guard", point="answer", verdict="changed", value={"text": "a ***"}))
     assert [one for one in out if isinstance(one, do.DeliverText | do.CloseStream)] == [
         do.DeliverText("r", "a ***"), only(out, do.CloseStream)[0]
     ]  # fmt: skip
     daemon.handle(ask())
     daemon.handle(on.RunEnded(2.0, "r", "stop", 1, 0, 1, 0.1, None, None))
-    daemon.handle(on.StagesEnded(2.1, "r", "a secret"))
+    daemon.handle(on.StationsEnded(2.1, "r", "a secret"))
     out = daemon.handle(replied("guard", point="answer", verdict="refuse"))
     assert (only(out, do.DeliverText), end(out).code) == ([], "refused_by_hook")  # type: ignore[union-attr]
 
@@ -256,7 +256,7 @@ def test_only_what_hooks_have_seen_goes_out_of_a_whole_answer() -> None:
     ):
         daemon.handle(ask(stream=False))
         daemon.handle(on.RunEnded(2.0, "r", "stop", 1, 0, 1, 0.1, None, dict(result)))
-        daemon.handle(on.StagesEnded(2.1, "r", "a secret"))
+        daemon.handle(on.StationsEnded(2.1, "r", "a secret"))
         verdict = "changed" if value else "unchanged"
         out = daemon.handle(replied(name, point="answer", verdict=verdict, value=value))
         assert end(out).result == left  # type: ignore[union-attr]
@@ -306,7 +306,7 @@ def test_an_answer_that_outlived_the_daemon_waits_for_the_hooks_that_it_was_to_m
     fresh = core(awaited=(MAIN,))
     fresh.handle(on.RequestAdopted(3.0, carried(run.record), 0, []))
     fresh.handle(on.RunEnded(4.0, "r", "stop", 1, 0, 1, 0.1, None, None))
-    assert fresh.handle(on.StagesEnded(4.1, "r", "text")) == [], "nobody knows yet which plugins there are"
+    assert fresh.handle(on.StationsEnded(4.1, "r", "text")) == [], "nobody knows yet which plugins there are"
     out = fresh.handle(on.PluginsOffered(5.0, MAIN, (hook("guard", "answer", on_error="refuse"),)))
     assert called(out) == [(MAIN, "answer", ("guard",))]
 
@@ -320,7 +320,7 @@ def test_a_hook_of_a_client_that_died_with_the_daemon_has_failed_and_no_other_co
     fresh = core()
     fresh.handle(on.RequestAdopted(3.0, record, 0, []))
     fresh.handle(on.RunEnded(4.0, "r", "stop", 1, 0, 1, 0.1, None, None))
-    out = fresh.handle(on.StagesEnded(4.1, "r", "text"))
+    out = fresh.handle(on.StationsEnded(4.1, "r", "text"))
     assert told(out)[-1] == ("mine", "answer", "skipped")
     assert isinstance(end(out), Failed)
 
@@ -358,7 +358,7 @@ def test_what_a_filter_had_answered_when_the_daemon_died_is_answered_by_the_next
         assert not called(out)
         assert [one.text for one in only(out, do.FeedText)] == ["a verse"]
         if len(entries) > 1:
-            out = fresh.handle(on.StagesEnded(5.0, "r", "a verse"))
+            out = fresh.handle(on.StationsEnded(5.0, "r", "a verse"))
         if entries[-1].guards:
             assert called(out) == [(MAIN, "answer", ("guard",))]
             out = fresh.handle(replied("guard", point="answer"))
@@ -443,7 +443,7 @@ def test_an_end_is_observed_once() -> None:
     daemon = core(hook("sees", "observe"))
     daemon.handle(ask())
     daemon.handle(on.RunEnded(4.0, "r", "stop", 1, 0, 1, 0.1, None, None))
-    out = daemon.handle(on.StagesEnded(4.1, "r", "text"))
+    out = daemon.handle(on.StationsEnded(4.1, "r", "text"))
     assert called(out) == [(MAIN, "observe", ("sees",))]
     assert told(out) == [("sees", "observe", "told")]
     assert called(daemon.handle(on.ConnectionGone(5.0, 1, False))) == [], "its reader goes before it has all of it"
@@ -461,7 +461,7 @@ def test_what_plugins_fail_at_when_nobody_waits_is_counted_and_trips_them() -> N
     assert [one.value["state"] for one in only(out, do.Publish)] == ["tripped"]
     daemon.handle(ask())
     daemon.handle(on.RunEnded(4.0, "r", "stop", 1, 0, 1, 0.1, None, None))
-    assert told(daemon.handle(on.StagesEnded(4.1, "r", "text"))) == [("sees", "observe", "skipped")]
+    assert told(daemon.handle(on.StationsEnded(4.1, "r", "text"))) == [("sees", "observe", "skipped")]
     assert daemon.handle(on.Observed(5.0, MAIN, "model", (HookResult("gone"),))) == []
 
 
@@ -470,7 +470,7 @@ def test_observers_of_clients_are_counted_where_they_confirm() -> None:
     daemon.handle(offered("ears", "observe", "model", confirms=True))
     daemon.handle(ask())
     daemon.handle(on.RunEnded(2.0, "r", "stop", 1, 0, 1, 0.1, None, None))
-    (call,) = only(daemon.handle(on.StagesEnded(2.1, "r", "text")), do.CallHooks)
+    (call,) = only(daemon.handle(on.StationsEnded(2.1, "r", "text")), do.CallHooks)
     assert (call.provider, call.reply, call.confirmed) == ("conn:7", False, True)
     daemon.handle(on.Observed(2.2, "conn:7", "observe", (HookResult("ears", us=5),)))
     daemon.handle(on.ObserverFailed(2.3, "conn:7", "observe", ("ears",), "late"))
@@ -480,7 +480,7 @@ def test_observers_of_clients_are_counted_where_they_confirm() -> None:
     daemon.handle(offered("old", "observe"))
     daemon.handle(ask(id="s"))
     daemon.handle(on.RunEnded(3.0, "s", "stop", 1, 0, 1, 0.1, None, None))
-    (call,) = only(daemon.handle(on.StagesEnded(3.1, "s", "text")), do.CallHooks)
+    (call,) = only(daemon.handle(on.StationsEnded(3.1, "s", "text")), do.CallHooks)
     assert (call.hooks, call.confirmed) == (("ears", "old"), False), "one message, and not all of it would be answered"
 
 
@@ -490,12 +490,12 @@ def test_an_answer_that_is_stopped_while_its_worker_is_dead_costs_the_next_one_n
     daemon.handle(on.WorkerGone(2.0, "ember", 50, "killed"))
     daemon.handle(on.WorkerAttached(3.0, "ember", "51", 51))
     daemon.requests.records["r"].worker = "51"  # which holds it until there is a place
-    assert daemon.handle(on.StageStopped(3.05, "r", "brake", "enough")) == [], "what it holds is begun first"
+    assert daemon.handle(on.StationStopped(3.05, "r", "brake", "enough")) == [], "what it holds is begun first"
     daemon.requests.records["r"].worker = None
     out = daemon.handle(on.WorkerReady(3.1, "ember", 51))
     assert [type(one) for one in out if isinstance(one, do.RunRequest | do.AbortRequest)] == [
         do.RunRequest, do.AbortRequest
     ]  # fmt: skip
     daemon.handle(on.RunEnded(3.2, "r", "abort", 1, 0, 5, 0.1, None, None))
-    finished = end(daemon.handle(on.StagesEnded(3.3, "r", "text")))
+    finished = end(daemon.handle(on.StationsEnded(3.3, "r", "text")))
     assert isinstance(finished, Done) and finished.finish == "content_filter"

@@ -50,7 +50,7 @@ class Pending:
     message: HookCall
     deadlines: tuple[int, ...] = ()
     """Milliseconds for each hook of it."""
-    stage: int | None = None
+    station: int | None = None
     hop: Hop | None = None
     """Where it is for the text of a stream; None for a call of the chain."""
     bound: int | None = None
@@ -124,9 +124,11 @@ class HookCalls:
         pending.asker.replied(pending, reply)
         return pending.pid
 
-    def drop(self, id: str, stage: int | None = None) -> None:
-        """Forget the calls of a request, or of one stage of its text; observers are told all the same."""
-        for pending in [one for one in self._pending.values() if one.message.id == id and stage in (None, one.stage)]:
+    def drop(self, id: str, station: int | None = None) -> None:
+        """Forget the calls of a request, or of one station of its text; observers are told all the same."""
+        for pending in [
+            one for one in self._pending.values() if one.message.id == id and station in (None, one.station)
+        ]:
             if pending.message.point != "observe":
                 del self._pending[pending.number]
 
@@ -225,7 +227,7 @@ class HookCalls:
 
     def host_gone(self, host: Host) -> None:
         """A host is dead: calls of the chain that were with it are made again."""
-        for pending in [one for one in self._pending.values() if one.pid == host.pid and one.stage is None]:
+        for pending in [one for one in self._pending.values() if one.pid == host.pid and one.station is None]:
             self._repeat(pending)
 
 

@@ -182,12 +182,12 @@ class Control:
                 return self.pipeline.observer_failed(event)
             case on.HookAgain():
                 return self.passage.again(event)
-            case on.StagesEnded():
-                return self.passage.stages_ended(event)
-            case on.StageStopped():
-                return self.passage.stage_stopped(event)
-            case on.StageFailed():
-                return self.passage.stage_failed(event)
+            case on.StationsEnded():
+                return self.passage.stations_ended(event)
+            case on.StationStopped():
+                return self.passage.station_stopped(event)
+            case on.StationFailed():
+                return self.passage.station_failed(event)
             case on.TimerFired():
                 return self._timer(event)
             case on.SettingsChanged():

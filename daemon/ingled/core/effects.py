@@ -158,7 +158,7 @@ class DeliverText(Struct, frozen=True):
 
 
 class FinishStages(Struct, frozen=True):
-    """The engine is done: the shell reports `StagesEnded` when all text has passed."""
+    """The engine is done: the shell reports `StationsEnded` when all text has passed."""
 
     id: str
 

@@ -51,7 +51,7 @@ class Passage:
         self._find, self._admit, self._give = names.find, admit, give
         self._parked: list[Record] = []
         """Requests that came before it was known which hooks there are."""
-        self._ended: list[on.StagesEnded] = []
+        self._ended: list[on.StationsEnded] = []
         """Ends of answers, likewise."""
 
     # ------------------------------------------------------------ before the model
@@ -110,7 +110,7 @@ class Passage:
                 out += self.enters(e.now, record)
         ended, self._ended = self._ended, []
         for end in ended:
-            out += self.stages_ended(replace(end, now=e.now))
+            out += self.stations_ended(replace(end, now=e.now))
         return out
 
     def admitted(self, now: float, record: Record, wanted: str | None) -> list[do.Effect]:
@@ -257,7 +257,7 @@ class Passage:
         self.desk.requests.move(record, Stage.FILTERING)
         return [do.FinishStages(record.id), request_event(record)]
 
-    def stage_stopped(self, e: on.StageStopped) -> list[do.Effect]:
+    def station_stopped(self, e: on.StationStopped) -> list[do.Effect]:
         """A handler wants no more of an answer: its engine stops too."""
         record = self.desk.requests.records.get(e.id)
         if record is None or record.stage not in (Stage.RUNNING, Stage.FILTERING, Stage.QUEUED):
@@ -269,14 +269,14 @@ class Passage:
             return [do.AbortRequest(record.worker, record.id)]
         return []  # one that waits, maybe held by its next worker, is ended when that begins
 
-    def stage_failed(self, e: on.StageFailed) -> list[do.Effect]:
+    def station_failed(self, e: on.StationFailed) -> list[do.Effect]:
         """A handler failed that says that the answer fails with it."""
         record = self.desk.requests.records.get(e.id)
         if record is None or record.stage not in (Stage.RUNNING, Stage.FILTERING, Stage.QUEUED):
             return []
         return self._end(e.now, record, "hook_failed", "failed", e.hook, e.why)
 
-    def stages_ended(self, e: on.StagesEnded) -> list[do.Effect]:
+    def stations_ended(self, e: on.StationsEnded) -> list[do.Effect]:
         """All text has passed: the hooks that want the whole answer are next."""
         record = self.desk.requests.records.get(e.id)
         if record is None or record.stage is not Stage.FILTERING or record.end is None:

@@ -1,7 +1,7 @@
 """Requests and the hooks that they meet: which, with what value, and what becomes of the request. Pure.
 
 One chain for every request, whatever its entrance: `request` before admission, `prompt` before the template, `chunk`
-on the text (`ingled.core.stages`), `answer` before the end is told, `observe` behind it.
+on the text (`ingled.core.stations`), `answer` before the end is told, `observe` behind it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -89,7 +89,7 @@ class ObserverFailed(Struct, frozen=True):
     why: str
 
 
-class StagesEnded(Struct, frozen=True):
+class StationsEnded(Struct, frozen=True):
     """All text of a request has passed its chunk handlers: this is it."""
 
     now: float
@@ -97,7 +97,7 @@ class StagesEnded(Struct, frozen=True):
     text: str
 
 
-class StageStopped(Struct, frozen=True):
+class StationStopped(Struct, frozen=True):
     """A chunk handler wants no more of an answer."""
 
     now: float
@@ -106,7 +106,7 @@ class StageStopped(Struct, frozen=True):
     why: str
 
 
-class StageFailed(Struct, frozen=True):
+class StationFailed(Struct, frozen=True):
     """A chunk handler failed whose policy is to refuse."""
 
     now: float
@@ -125,7 +125,7 @@ OfHooks = (
     | HookAgain
     | Observed
     | ObserverFailed
-    | StagesEnded
-    | StageStopped
-    | StageFailed
+    | StationsEnded
+    | StationStopped
+    | StationFailed
 )

@@ -1,4 +1,4 @@
-"""One stage of a stream's text, and the way that its stages make: what is known of each. Pure, mutable."""
+"""One station of a stream's text, and the way that its stations make: what is known of each. Pure, mutable."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,11 +11,11 @@ from ingled.core.registry import Entry
 
 
 @dataclass(frozen=True, slots=True)
-class StageCall:
-    """Text for the handlers of a stage."""
+class StationCall:
+    """Text for the handlers of a station."""
 
     id: str
-    stage: int
+    station: int
     """Its number within the stream."""
     hop: Hop
     text: str
@@ -26,11 +26,11 @@ class StageCall:
 
 @dataclass(slots=True)
 class Moves:
-    """What is to be done after something happened to the stages."""
+    """What is to be done after something happened to the stations."""
 
-    calls: list[StageCall] = field(default_factory=list)
+    calls: list[StationCall] = field(default_factory=list)
     texts: list[tuple[str, str]] = field(default_factory=list)
-    """By request, text that has passed all stages."""
+    """By request, text that has passed all stations."""
     ended: list[str] = field(default_factory=list)
     """All text of these requests has passed."""
     failed: list[tuple[str, str, str]] = field(default_factory=list)
@@ -41,7 +41,7 @@ class Moves:
 
 
 @dataclass(slots=True, eq=False)
-class Stage:
+class Station:
     """One hop of one stream."""
 
     number: int
@@ -80,12 +80,12 @@ class Stage:
     """The call that says so has been made."""
     done: bool = False
     """It has given out everything."""
-    since: "Stage | None" = None
-    """Until it has caught up: the first of the stages that were one with it, and that it gives out text again for."""
+    since: "Station | None" = None
+    """Until it has caught up: the first of the stations that were one with it, and that it gives out text again for."""
     since_taken: int = 0
     """Characters of that one's text that what they gave out together stands for."""
     follows: bool = False
-    """What the stage before it makes of its prefix is the prefix of this one."""
+    """What the station before it makes of its prefix is the prefix of this one."""
 
     def given(self) -> str:
         """Return all text that it was given."""
@@ -117,10 +117,10 @@ class Stage:
 
 @dataclass(slots=True)
 class Way:
-    """The stages of one stream."""
+    """The stations of one stream."""
 
     id: str
-    stages: list[Stage]
+    stations: list[Station]
     """In order; their numbers are in none."""
     numbers: int
     """How many have been given."""
@@ -138,40 +138,40 @@ class Way:
     """And so has been told."""
 
     def at(self, number: int) -> int:
-        """Return the place of a stage."""
-        return next(index for index, stage in enumerate(self.stages) if stage.number == number)
+        """Return the place of a station."""
+        return next(index for index, station in enumerate(self.stations) if station.number == number)
 
     def end(self, moves: Moves) -> None:
         """Tell, once, that all text has passed, and that those on trial have said what they would have done."""
-        if self.finished and self.through and not self.ended and all(one.done for one in self.stages if one.aside):
+        if self.finished and self.through and not self.ended and all(one.done for one in self.stations if one.aside):
             self.ended = True
             moves.ended.append(self.id)
 
-    def catching_up(self, index: int) -> Stage | None:
-        """Return the stage that gives out text again for this one and others, if there is one: the last, of several."""
-        for end in range(len(self.stages) - 1, index - 1, -1):
-            first = self.stages[end].since
-            if first is not None and self.stages.index(first) <= index:
-                return self.stages[end]
+    def catching_up(self, index: int) -> Station | None:
+        """Return the station that gives out text again for this one and others, if any: the last of several."""
+        for end in range(len(self.stations) - 1, index - 1, -1):
+            first = self.stations[end].since
+            if first is not None and self.stations.index(first) <= index:
+                return self.stations[end]
         return None
 
-    def as_one(self, end: Stage) -> Stage:
-        """Make one stage again of those that were one and have not caught up; returns it, with all their handlers.
+    def as_one(self, end: Station) -> Station:
+        """Make one station again of those that were one and have not caught up; returns it, with all their handlers.
 
         Of them together it is known for how much of the text they gave out what they did; of each it is not.
         """
         first = end.since
         assert first is not None, "it is catching up"
-        begin, behind = self.stages.index(first), self.stages.index(end) + 1
-        parts = self.stages[begin:behind]
+        begin, behind = self.stations.index(first), self.stations.index(end) + 1
+        parts = self.stations[begin:behind]
         hop = Hop(first.hop.provider, tuple(entry for one in parts for entry in one.hop.entries))
         # A new number: answers to calls that are under way are answers to nobody.
-        whole = Stage(self.numbers, hop, inbox=[first.given()], finishing=first.finishing, follows=first.follows)
+        whole = Station(self.numbers, hop, inbox=[first.given()], finishing=first.finishing, follows=first.follows)
         whole.taken = end.since_taken
         self.numbers += 1
         for one in parts:
             one.empty()
-        self.stages.insert(begin, whole)
+        self.stations.insert(begin, whole)
         return whole
 
     def report(self, entry: Entry, result: HookResult) -> None:

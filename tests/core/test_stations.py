@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from ingle.wire.hook_schema import Hold, HookOffer, HookResult
 from ingled.core.chain import Hop, hops
 from ingled.core.registry import Entry
-from ingled.core.stage import Moves, StageCall
-from ingled.core.stages import Stages
+from ingled.core.station import Moves, StationCall
+from ingled.core.stations import Stations
 
 MAPS: dict[str, Callable[[str], str]] = {
     "same": lambda letter: letter,
@@ -49,14 +49,14 @@ class Handler:
 
 @dataclass
 class Bench:
-    """Stages of one stream, and those who handle it; calls are answered in any order."""
+    """Stations of one stream, and those who handle it; calls are answered in any order."""
 
     entries: list[Entry]
     hold: int = 0
     now: float = 0.0
     providers: dict[str, str] = field(default_factory=dict)
-    calls: dict[int, StageCall] = field(default_factory=dict)
-    """By stage, what is under way."""
+    calls: dict[int, StationCall] = field(default_factory=dict)
+    """By station, what is under way."""
     handlers: dict[tuple[int, str], Handler] = field(default_factory=dict)
     out: str = ""
     ended: int = 0
@@ -65,8 +65,8 @@ class Bench:
     reported: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.stages = Stages(self.providers.get)
-        self.stages.open("r", hops(self.entries), self.reported)
+        self.stations = Stations(self.providers.get)
+        self.stations.open("r", hops(self.entries), self.reported)
 
     def do(self, moves: Moves) -> None:
         self.out += "".join(text for _, text in moves.texts)
@@ -74,34 +74,34 @@ class Bench:
         self.failed += moves.failed
         self.stopped += moves.stopped
         for call in moves.calls:
-            assert call.stage not in self.calls, "one call of a stage at a time"
-            self.calls[call.stage] = call
+            assert call.station not in self.calls, "one call of a station at a time"
+            self.calls[call.station] = call
 
     def feed(self, text: str) -> None:
-        self.do(self.stages.feed(self.now, "r", text))
+        self.do(self.stations.feed(self.now, "r", text))
 
     def finish(self) -> None:
-        self.do(self.stages.finish(self.now, "r"))
+        self.do(self.stations.finish(self.now, "r"))
 
-    def answer(self, stage: int) -> None:
-        call = self.calls.pop(stage)
+    def answer(self, station: int) -> None:
+        call = self.calls.pop(station)
         text, results = call.text, []
         for name in call.hop.names:
             if call.seq == 0:
-                self.handlers[stage, name] = Handler(name, self.hold)
-            handler = self.handlers[stage, name]
+                self.handlers[station, name] = Handler(name, self.hold)
+            handler = self.handlers[station, name]
             text = handler.take(text, call.last or call.flush)
             results.append(HookResult(name, "changed", held=len(handler.rest)))
-        self.do(self.stages.replied(self.now, "r", stage, results, {"text": text}))
+        self.do(self.stations.replied(self.now, "r", station, results, {"text": text}))
 
-    def fail(self, stage: int, *blamed: str) -> None:
-        del self.calls[stage]
-        self.do(self.stages.failed(self.now, "r", stage, blamed, "no"))
+    def fail(self, station: int, *blamed: str) -> None:
+        del self.calls[station]
+        self.do(self.stations.failed(self.now, "r", station, blamed, "no"))
 
     def die(self, provider: str) -> None:
-        for _, stage in self.stages.of(provider):
-            self.calls.pop(stage, None)
-            self.do(self.stages.again("r", stage))
+        for _, station in self.stations.of(provider):
+            self.calls.pop(station, None)
+            self.do(self.stations.again("r", station))
 
     def drain(self) -> None:
         while self.calls:
@@ -186,9 +186,9 @@ def test_handlers_behind_one_that_fails_at_its_move_see_all_text_and_give_none_o
     bench.feed("d")
     bench.finish()
     while bench.calls:
-        stage, call = next(iter(bench.calls.items()))
+        station, call = next(iter(bench.calls.items()))
         seen.append((call.hop.names, call.text))
-        bench.answer(stage)
+        bench.answer(station)
     assert (bench.failed, bench.out, bench.ended) == ([], "AABBCCDD", 1)
     assert "".join(text for names, text in seen if names == ("double",)) == "abcd"
     assert "".join(text for names, text in seen if names == ("upper",)) == "aabbccdd"
@@ -218,7 +218,7 @@ def test_a_handler_that_stops_ends_the_text_and_what_comes_is_dropped() -> None:
     bench = Bench([entry("upper"), entry("double", "conn:1")])
     bench.feed("a")
     del bench.calls[0]
-    bench.do(bench.stages.replied(1.0, "r", 0, [HookResult("upper", "stop", "enough")], {"text": "A."}))
+    bench.do(bench.stations.replied(1.0, "r", 0, [HookResult("upper", "stop", "enough")], {"text": "A."}))
     assert bench.stopped == [("r", "upper", "enough")]
     bench.feed("never seen")
     bench.finish()
@@ -232,10 +232,10 @@ def test_text_that_is_held_for_too_long_is_demanded_however_much_comes_behind_it
         bench.feed("ab")
         bench.drain()
         assert bench.out == ""
-        bench.do(bench.stages.flush(bench.now))
+        bench.do(bench.stations.flush(bench.now))
         assert not bench.calls
     bench.now = 2.1
-    bench.do(bench.stages.flush(bench.now))
+    bench.do(bench.stations.flush(bench.now))
     assert [call.flush for call in bench.calls.values()] == [True]
     bench.drain()
     assert bench.out == "ABABABAB"
@@ -252,7 +252,7 @@ def test_replies_that_break_a_promise_are_failures() -> None:
         bench = Bench([entry("upper")])
         bench.feed("a")
         del bench.calls[0]
-        bench.do(bench.stages.replied(1.0, "r", 0, [result], value))
+        bench.do(bench.stations.replied(1.0, "r", 0, [result], value))
         bench.finish()
         assert (bench.out, bench.told()) == ("a", {"upper": "skipped"})
 
@@ -291,13 +291,13 @@ def test_what_comes_out_does_not_depend_on_cuts_deaths_and_moves(data: st.DataOb
                 bench.die(data.draw(st.sampled_from(["group:main", *{f"group:solo:{name}" for name in names}])))
             case "flush":
                 bench.now += 10.0
-                bench.do(bench.stages.flush(bench.now))
+                bench.do(bench.stations.flush(bench.now))
         assert whole(names, source).startswith(bench.out), "nothing twice, nothing that should not be"
     bench.finish()
     bench.drain()
     assert bench.out == whole(names, source)
     assert bench.ended == 1
-    assert bench.stages.text("r") == bench.out
+    assert bench.stations.text("r") == bench.out
     assert set(bench.told()) == set(names)
 
 
@@ -320,9 +320,9 @@ def test_nothing_is_lost_or_twice_when_handlers_fail(data: st.DataObject) -> Non
             case "answer" if bench.calls:
                 bench.answer(data.draw(st.sampled_from(sorted(bench.calls))))
             case "fail" if bench.calls:
-                stage = data.draw(st.sampled_from(sorted(bench.calls)))
-                blamed = data.draw(st.sets(st.sampled_from(bench.calls[stage].hop.names)))
-                bench.fail(stage, *blamed)
+                station = data.draw(st.sampled_from(sorted(bench.calls)))
+                blamed = data.draw(st.sets(st.sampled_from(bench.calls[station].hop.names)))
+                bench.fail(station, *blamed)
             case "die":
                 bench.die("group:main")
             case "move":
@@ -345,7 +345,7 @@ def test_a_handler_on_trial_is_told_of_and_nothing_waits_for_it_but_the_end() ->
     bench.feed("a")
     assert [call.hop.names for call in bench.calls.values()] == [("upper",), ("double",)]
     bench.answer(1)
-    assert bench.out == "aa" and bench.stages.quiet("r"), "its reader and its engine do not know of it"
+    assert bench.out == "aa" and bench.stations.quiet("r"), "its reader and its engine do not know of it"
     bench.feed("b")
     bench.finish()
     bench.answer(1)
@@ -363,7 +363,7 @@ def test_what_a_handler_on_trial_does_changes_nothing() -> None:
 
     def stops(bench: Bench) -> None:
         del bench.calls[0]
-        bench.do(bench.stages.replied(0.0, "r", 0, [HookResult("upper", "stop", "enough")], {"text": "!"}))
+        bench.do(bench.stations.replied(0.0, "r", 0, [HookResult("upper", "stop", "enough")], {"text": "!"}))
 
     def dies(bench: Bench) -> None:
         bench.die("group:main")
@@ -383,7 +383,7 @@ def test_a_handler_on_trial_hears_the_end_of_an_answer_that_another_stops() -> N
     bench = Bench([entry("upper", trial=True), entry("double")])
     bench.feed("a")
     del bench.calls[1]
-    bench.do(bench.stages.replied(0.0, "r", 1, [HookResult("double", "stop", "enough")], {"text": "a"}))
+    bench.do(bench.stations.replied(0.0, "r", 1, [HookResult("double", "stop", "enough")], {"text": "a"}))
     bench.finish()
     assert bench.ended == 0
     bench.drain()
