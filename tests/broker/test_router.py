@@ -5,9 +5,11 @@ import contextlib
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 
 import pytest
 import zmq
@@ -32,7 +34,7 @@ class Served:
         self.gone: list[Peer] = []
         self.unmet: list[Callable[[], None]] | None = None
         """Where a test sets it: who waits until it is known who they are."""
-        self.answer: Callable[[Peer, Frames], None] = lambda peer, frames: None
+        self.answer: Callable[[Peer, Frames], bool | None] = lambda peer, frames: None
         self.router = Router(
             self.loop,
             self._receive,
@@ -48,9 +50,9 @@ class Served:
         assert uid == os.getuid()
         then() if self.unmet is None else self.unmet.append(then)
 
-    def _receive(self, peer: Peer, frames: Frames) -> None:
+    def _receive(self, peer: Peer, frames: Frames) -> bool | None:
         self.heard.append((peer, frames))
-        self.answer(peer, frames)
+        return self.answer(peer, frames)
 
     def until(self, check: Callable[[], object]) -> None:
         """Let the loop turn until this is true."""
@@ -313,6 +315,32 @@ def test_who_comes_while_a_flood_rests_is_heard_before_it_goes_on(served: Served
     one.close()
     other.close()
     served.until(lambda: len(served.gone) == 2)
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_what_was_asked_for_is_no_flood(served: Served, monkeypatch: pytest.MonkeyPatch, asked: bool) -> None:
+    now = 0.0
+
+    def look() -> float:
+        nonlocal now
+        now += 0.0001
+        return now
+
+    def takes_a_millisecond(peer: Peer, frames: Frames) -> bool:
+        nonlocal now
+        now += 0.001
+        floods.append(peer.flood)
+        return asked
+
+    monkeypatch.setattr(router, "time", SimpleNamespace(perf_counter=look, monotonic=time.monotonic))
+    floods: list[bool] = []
+    served.answer = takes_a_millisecond
+    one = served.raw(GREETING + READY)
+    one.sendall(b"\0\5reply" * 30)
+    served.until(lambda: len(served.heard) == 30)
+    assert any(floods) is not asked
+    one.close()
+    served.until(lambda: served.gone)
 
 
 def test_a_flood_that_stops_inside_a_message_is_heard_when_it_goes_on(served: Served) -> None:

@@ -109,7 +109,7 @@ class Front:
         grant: Callable[[str, int, int], None],
         delivered: Callable[[str], None],
         call: Callable[[Connection, Call], None],
-        replied: Callable[[str, HookReply], None],
+        replied: Callable[[str, HookReply], bool],
         verbs: list[str],
         daemon: dict[str, str],
         rights: Callable[[int], Rights],
@@ -172,24 +172,25 @@ class Front:
 
     # ------------------------------------------------------------ in
 
-    def _receive(self, peer: Peer, frames: list[bytes]) -> None:
+    def _receive(self, peer: Peer, frames: list[bytes]) -> bool:
+        """Take one message; returns whether it is an answer that was waited for."""
         message = read(frames[0]) if len(frames) == 1 else None
         if message is None:
             self.unreadable += 1
-            return
+            return False
         if isinstance(message, Failed):
             self.router.send(peer, _encode(message))
-            return
+            return False
         if isinstance(message, Hello):
             self._hello(peer, message)
-            return
+            return False
         connection = self._by_peer.get(peer.number)
         if connection is None:
             ref = getattr(message, "ref", UNSET)
             text = "the first message of a connection must be 'hello'"
             refusal = Failed("bad_message", text, "see docs/protocol.md, Connections", "client", ref=ref, at="t")
             self.router.send(peer, _encode(refusal))
-            return
+            return False
         match message:
             case GiveCredit():
                 self._credit(connection, message)
@@ -214,9 +215,10 @@ class Front:
             case HookWithdraw():
                 self._dispatch(on.HookWithdrawn(self._loop.time(), connection.caller, message.ref, message.name))
             case HookReply():
-                self._replied(f"conn:{connection.number}", message)
+                return self._replied(f"conn:{connection.number}", message)
             case _:
                 assert_never(message)
+        return False
 
     def _hello(self, peer: Peer, hello: Hello) -> None:
         lowest, highest = hello.protocol

@@ -112,17 +112,17 @@ class HookCalls:
                 self._hosts.mail.call(host, pending.message)
         self._look()
 
-    def reply(self, provider: str, reply: HookReply) -> int | None:
+    def reply(self, provider: str, reply: HookReply) -> Pending | None:
         """Take the answer to a call from a provider; one that comes too late, or from another, changes nothing.
 
-        Returns the host that is done with it.
+        Returns the call.
         """
         pending = self._pending.get(reply.call)
         if pending is None or provider != (pending.provider if pending.pid is None else f"pid:{pending.pid}"):
             return None
         del self._pending[reply.call]
         pending.asker.replied(pending, reply)
-        return pending.pid
+        return pending
 
     def drop(self, id: str, station: int | None = None) -> None:
         """Forget the calls of a request, or of one station of its text; observers are told all the same."""

@@ -85,11 +85,12 @@ class HookFront:
         )  # fmt: skip
         self.calls.go(Pending(_Test(self.calls, answer), number, entry.provider, message))
 
-    def reply(self, provider: str, reply: HookReply) -> None:
-        """Take the answer to a call from a provider."""
-        pid = self.calls.reply(provider, reply)
-        if pid is not None:
-            self._leave(pid)
+    def reply(self, provider: str, reply: HookReply) -> bool:
+        """Take the answer to a call from a provider; returns whether it was waited for."""
+        pending = self.calls.reply(provider, reply)
+        if pending is not None and pending.pid is not None:
+            self._leave(pending.pid)
+        return pending is not None
 
     def provider_gone(self, provider: str) -> None:
         """A connection that provided hooks has ended."""

@@ -62,12 +62,16 @@ KINDS = frozenset({b"DEALER", b"REQ", b"ROUTER"})
 
 
 class Router:
-    """The shell around one ROUTER. `receive(peer, frames)` for each message, `gone(peer)` once at its end."""
+    """The shell around one ROUTER. `receive(peer, frames)` for each message, `gone(peer)` once at its end.
+
+    `receive` may return True: the message was asked for, as the answer to a question of ours. Then it tries nobody's
+    patience, for whoever asks gets no more than was asked for.
+    """
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        receive: Callable[[Peer, Frames], None],
+        receive: Callable[[Peer, Frames], bool | None],
         gone: Callable[[Peer], None],
         *,
         meet: Callable[[int, Callable[[], None]], None],
@@ -236,9 +240,10 @@ class Router:
             if peer is None:
                 break
             before = now
-            self._handle(peer)
+            asked = self._handle(peer)
             now = time.perf_counter()
-            peer.taken_s += now - before
+            if not asked:
+                peer.taken_s += now - before
         if flooded:
             self._floods_at = now + self._rest_s
         self._schedule()
@@ -313,12 +318,13 @@ class Router:
         peer.behind.extend(messages)
         return bool(messages) or protocol.missing > 0 or peer.ended
 
-    def _handle(self, peer: Peer) -> None:
-        """Take one message of a peer; the next one comes after the others'."""
+    def _handle(self, peer: Peer) -> bool:
+        """Take one message of a peer; the next one comes after the others'. Returns whether it was asked for."""
+        asked: bool | None = False
         if peer.behind:
             frames = peer.behind.popleft()
             try:
-                self._receive(peer, frames)
+                asked = self._receive(peer, frames)
             except Exception:  # a bug of ours must not stop the reading
                 log.exception("a bug of ingled: a message could not be handled")
         if peer.behind:
@@ -327,6 +333,7 @@ class Router:
             self._drop(peer)
         else:
             self._hear(peer)
+        return bool(asked)
 
     def _say(self, peer: Peer) -> None:
         """Send what the protocol has to say."""

@@ -361,8 +361,8 @@ class Shell:
         entry = self.control.pipeline.registry.entries.get(key)
         return None if entry is None else entry.provider
 
-    def _hook_replied(self, provider: str, reply: HookReply) -> None:
-        self.hooks.reply(provider, reply)
+    def _hook_replied(self, provider: str, reply: HookReply) -> bool:
+        return self.hooks.reply(provider, reply)
 
     def _delivered(self, id: str) -> None:
         self.dispatch(on.Delivered(self.loop.time(), id))
