@@ -203,8 +203,7 @@ class Line:
         if self._dealer is None:
             return
         try:
-            for data in self.session.take():
-                self._dealer.send(data)
+            self._dealer.send_all(self.session.take())
         except OSError:
             self._hang_up()
 
@@ -223,8 +222,7 @@ class Line:
             return
         dealer = self._dealer
         try:
-            for data in self.session.take():
-                dealer.send(data)
+            dealer.send_all(self.session.take())
             if not dealer.wait(None if soonest is None else soonest - now, bell):
                 return
             dealer.flush()

@@ -113,6 +113,8 @@ class Provider:
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._todo: deque[Callable[[], None]] = deque()
         """What the line's thread is to do."""
+        self._rung = False
+        """It has been told so, and has not begun with it."""
         self._over = threading.Event()
         self._closing = False
         self._error: IngleError | None = None
@@ -185,9 +187,11 @@ class Provider:
 
     def _later(self, do: Callable[[], None]) -> None:
         self._todo.append(do)
-        self._ring()
+        if not self._rung:  # what is done meanwhile goes out together
+            self._ring()
 
     def _ring(self) -> None:
+        self._rung = True
         with self._bell_lock:  # its number may be another file's once it is closed
             if self._bell >= 0:
                 os.eventfd_write(self._bell, 1)
@@ -226,6 +230,7 @@ class Provider:
                     self._arrived(ref, message)
                 with suppress(BlockingIOError):
                     os.eventfd_read(self._bell)
+                self._rung = False  # before what is to be done is looked at: what comes after that rings again
                 while self._todo:
                     self._todo.popleft()()
                 self._line.flush()

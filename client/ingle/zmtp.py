@@ -19,7 +19,7 @@ from ingle.wire.limits import FRAME_BYTES
 
 TYPE_CHECKING = False  # the real one costs 10 ms: `import typing`
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
 Frames = list[bytes]
 """One multipart message."""
@@ -214,6 +214,12 @@ class Dealer:
     def send(self, *frames: bytes) -> None:
         """Queue one message and write as much as the socket takes."""
         self._protocol.send(list(frames))
+        self.flush()
+
+    def send_all(self, messages: Iterable[bytes]) -> None:
+        """Queue messages of one frame each, and write as much as the socket takes, all at once."""
+        for message in messages:
+            self._protocol.send([message])
         self.flush()
 
     def flush(self) -> None:
