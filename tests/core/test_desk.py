@@ -5,6 +5,7 @@ from ingle.wire.schema import Accepted, Done, Failed, Result
 from ingled.core import effects as do
 from ingled.core import events as on
 from ingled.core.accounts import Caller, Rights
+from ingled.core.control import Control
 from ingled.core.requests import Record, Stage
 from msgspec import Raw
 
@@ -195,6 +196,50 @@ def test_a_request_of_an_earlier_broker_goes_on_where_its_client_is() -> None:
     assert ends(core.handle(ended("r9"))) == [("r9", "done")]
     effects = core.handle(on.Delivered(4.0, "r9"))
     assert only(effects, do.ReleaseRequest) == [do.ReleaseRequest("50", "r9")]
+
+
+def adopted(core: Control, grace_ms: int = 0) -> list[do.Effect]:
+    """Take over a request that runs and that nobody reads."""
+    core.handle(on.WorkerAttached(1.0, "ember", "50", 50))
+    core.handle(on.WorkerReady(1.0, "ember", 50))
+    record = Record("r9", "uid:1000", None, "ember", "chat", Raw(b""), True, False, grace_ms, 0, 0.5, worker="50")
+    record.stage = Stage.RUNNING
+    return core.handle(on.RequestAdopted(1.0, record, 40, [1, 2]))
+
+
+def graces(effects: list[do.Effect]) -> list[do.SetTimer]:
+    return [timer for timer in only(effects, do.SetTimer) if timer.key[0] == "grace"]
+
+
+def test_a_daemon_that_stops_waits_a_moment_for_the_reader_of_an_answer_that_may_have_been_delivered() -> None:
+    """Its client got `done` in the moment in which the daemon before this one was killed, and never comes."""
+    core = control()
+    assert graces(adopted(core)) == [do.SetTimer(("grace", "r9"), 31.0)]
+    core.handle(ended("r9", 2.0))
+    effects = core.handle(on.DrainAsked(3.0))
+    assert graces(effects) == [do.SetTimer(("grace", "r9"), 6.0)]
+    assert only(effects, do.Drained) == []
+    assert only(core.handle(on.TimerFired(6.0, ("grace", "r9"))), do.Drained) == [do.Drained()]
+
+
+def test_what_still_runs_when_the_daemon_stops_has_its_whole_grace_until_it_ends() -> None:
+    core = control()
+    adopted(core)
+    assert graces(core.handle(on.DrainAsked(3.0))) == []
+    effects = core.handle(ended("r9", 4.0))
+    assert graces(effects) == [do.SetTimer(("grace", "r9"), 7.0)]
+    assert only(core.handle(on.AttachAsked(5.0, ALICE, 3, "r9", 40, 8)), do.AttachStream)
+    assert only(core.handle(on.Delivered(5.1, "r9")), do.Drained) == [do.Drained()]
+
+
+def test_a_reader_that_is_lost_while_the_daemon_stops_has_no_more_than_it_asked_for_nor_long() -> None:
+    for grace_ms, at in ((500, 4.5), (60_000, 7.0)):
+        core = control()
+        core.handle(request(grace_ms=grace_ms))
+        make_ready(core)
+        core.handle(on.DrainAsked(3.0))
+        core.handle(ended(now=3.5))
+        assert graces(core.handle(on.ConnectionGone(4.0, 1, left=False))) == [do.SetTimer(("grace", "r1"), at)]
 
 
 def test_a_deadline_that_passed_before_the_adoption_waits_for_the_text_from_before_it() -> None:

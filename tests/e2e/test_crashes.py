@@ -192,6 +192,20 @@ def test_without_a_new_broker_everything_ends_and_leaves_nothing(daemon: DaemonF
         assert client.read(client.ask("anew"))[0] == "anew"
 
 
+def test_a_daemon_stops_soon_though_it_took_over_an_end_that_had_been_delivered() -> None:
+    """Whether the client had it, the next daemon cannot know; the client has gone and does not come back."""
+    with DaemonFixture(CONFIG.replace("[daemon]", "[daemon]\ndrain = 600")) as daemon:
+        with Wire(daemon.socket) as client:
+            id = client.ask(words(100), stream=False, grace_ms=600_000)
+        with Wire(daemon.socket) as other:
+            wait_for(lambda: states(other) == {id: "ending"})
+        kill_broker(daemon)
+        daemon.start()
+        with Wire(daemon.socket) as other:
+            wait_for(lambda: states(other) == {id: "ending"})
+        assert daemon.stop() == 0, "in less than `drain` and `grace_ms`"
+
+
 LATE = """
 [daemon]
 adopt_grace = 5

@@ -198,9 +198,8 @@ class Control:
             case on.ModelsChanged():
                 return self.catalog.changed(event)
             case on.DrainAsked():
-                self.workers.draining = True
                 value = {"what": "draining"}
-                return [do.Log("info", "draining"), do.Publish("daemon", value)]
+                return [do.Log("info", "draining"), do.Publish("daemon", value), *self.desk.drain(event.now)]
             case on.DrainExpired():
                 return self.desk.drain_expired(event.now)
             case _:

@@ -33,6 +33,9 @@ AT_ONCE = 16
 ADOPTED_GRACE_MS = 30_000
 """Shortest time for a client to come back after the daemon itself was replaced."""
 
+DRAINING_GRACE_MS = 3_000
+"""Longest time for it when the daemon stops and the answer has ended: its client may have all of it, and not come."""
+
 ADOPTED_TEXT_S = 1.0
 """A deadline that has passed waits so long for the text that was made before it: the worker sends it next."""
 
@@ -82,6 +85,8 @@ class Desk:
         self._held, self._made, self._blot = held, made, blot
         self.holds = False
         """Nothing is begun: the machine is about to be suspended."""
+        self.draining = False
+        """Nothing new is taken, and what has ended waits no longer for its reader than it must."""
         self.observed: Callable[[float, Record, Failed], list[do.Effect]] = lambda now, record, end: []
         """Tells observers of a request that fails."""
 
@@ -214,7 +219,7 @@ class Desk:
                 self.requests.give(record, None)
                 out.append(do.DetachStream(record.id))
                 if not record.detach:
-                    out.append(do.SetTimer(("grace", record.id), e.now + record.grace_ms / 1000))
+                    out.append(self._await_reader(e.now, record))
                 elif record.stage is Stage.ENDING:
                     out += self.keep(e.now, record)
             else:
@@ -304,8 +309,11 @@ class Desk:
         out: list[do.Effect] = [*told, do.CloseStream(record.id, end), do.ClearTimer(("deadline", record.id))]
         if record.hooked:
             out.append(do.ForgetHooks(record.id))
-        if record.detach and record.conn is None:
-            out += self.keep(now, record)
+        if record.conn is None:
+            if record.detach:
+                out += self.keep(now, record)
+            elif self.draining:
+                out.append(self._await_reader(now, record))
         out.append(request_event(record))
         return out
 
@@ -361,8 +369,14 @@ class Desk:
             out.append(do.SetTimer(("deadline", record.id), at))
         if not record.detach:
             record.grace_ms = max(record.grace_ms, ADOPTED_GRACE_MS)
-            out.append(do.SetTimer(("grace", record.id), e.now + record.grace_ms / 1000))
+            out.append(self._await_reader(e.now, record))
         return out
+
+    def _await_reader(self, now: float, record: Record) -> do.Effect:
+        """Let a reader that is away come back."""
+        short = self.draining and record.stage is Stage.ENDING
+        ms = min(record.grace_ms, DRAINING_GRACE_MS) if short else record.grace_ms
+        return do.SetTimer(("grace", record.id), now + ms / 1000)
 
     def missed(self, e: on.RequestsMissed) -> list[do.Effect]:
         """Give the worker again what was lost while its link was down."""
@@ -393,6 +407,12 @@ class Desk:
             prompt, answer = record.prompt_guess, self._made(record.id)
         self.quotas.pay(now, record.account, prompt + answer)
         self.requests.turns[record.model].counters.pay(record.account, prompt, answer)
+
+    def drain(self, now: float) -> list[do.Effect]:
+        """The daemon stops once all has ended and been read."""
+        self.draining = True
+        away = [one for one in self.requests.records.values() if one.stage is Stage.ENDING and one.conn is None]
+        return [self._await_reader(now, one) for one in away]
 
     def drain_expired(self, now: float) -> list[do.Effect]:
         """End all that is not over."""

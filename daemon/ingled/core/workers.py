@@ -65,11 +65,14 @@ class Workers:
         self.pipeline = pipeline
         self.adapters = Adapters(self)
         self.residents = Residents(self, devices, patience_s=patience_s, memory_wait_s=memory_wait_s)
-        self.draining = False
-        """The daemon shuts down: no worker is started but for requests that wait."""
         self._loads: list[Loading] = []
         self._unwanted: set[int] = set()
         """Workers that were told to go before they had said anything: no model has them, and none adopts them."""
+
+    @property
+    def draining(self) -> bool:
+        """The daemon shuts down: no worker is started but for requests that wait."""
+        return self.desk.draining
 
     def waited_for(self, name: str) -> bool:
         """Return whether somebody waits for a model."""
