@@ -1,6 +1,6 @@
 """How throughput, the first token and the broker's CPU go as clients, resident models and hooks grow.
 
-    python -m bench.curve [--rounds 5]
+    python -m bench.curve [--rounds 5] [--only hooks]
 
 Workers cost nothing but their messages (`bench.synthetic_worker`: one chunk a token, as from an engine that is never
 the bottleneck), so that what grows is what the daemon does. One daemon has no hooks; a second one has them all, and a
@@ -125,16 +125,18 @@ def main() -> None:
     """Measure and print."""
     parser = options(__doc__)
     parser.add_argument("--rounds", type=int, help="5, or 1 with --quick")
+    parser.add_argument("--only", choices=("clients", "models", "hooks"), help="one of the tables")
     args = parser.parse_args()
     rounds = args.rounds or (1 if args.quick else 5)
     many_descriptors(max(CLIENTS) + 200)
     record = Record("curve", args.label)
     record.begin("How it goes as clients, models and hooks grow")
     found: dict[Point, list[dict[str, float]]] = defaultdict(list)
-    plain, hooked = points(args.quick)
+    plain, hooked = ([one for one in its if args.only in (None, one.curve)] for its in points(args.quick))
     order = random.Random(8)
     with ExitStack() as stack:
-        bare, full = stack.enter_context(running(hooks=False)), stack.enter_context(running(hooks=True))
+        bare = stack.enter_context(running(hooks=False))
+        full = stack.enter_context(running(hooks=True)) if hooked else bare
         for number in range(-1, rounds):  # the first one warms up
             for point in order.sample([*plain, *hooked], len(plain) + len(hooked)):
                 figures = measure(full if point in hooked else bare, point, number + 1)
@@ -146,9 +148,9 @@ def main() -> None:
         ("models", f"Resident models, {STREAMS} clients that ask them by turns, {TOKENS} tokens an answer:"),
         ("hooks", f"Hooks, {STREAMS} clients, {TOKENS} tokens an answer:"),
     ):
-        its = [point for point in (*plain, *hooked) if point.curve == curve]
-        rows = [[point.name, *cells(found[point])] for point in its]
-        record.table(about, [curve, *(head for head, _, _ in COLUMNS)], rows)
+        rows = [[point.name, *cells(found[point])] for point in (*plain, *hooked) if point.curve == curve]
+        if rows:
+            record.table(about, [curve, *(head for head, _, _ in COLUMNS)], rows)
     record.data["points"] = [
         {"curve": point.curve, "name": point.name} | {key: [one[key] for one in its] for key in its[0]}
         for point, its in found.items()
