@@ -43,7 +43,7 @@ class Keeper:
             for message in self._line.receive():
                 self._obey(message)
         log.info("the keeper of hook hosts leaves: %s", "asked" if self._leaving else "no broker answered")
-        self._line.close()
+        self._line.leave()
         return 0
 
     def _leave(self) -> None:

@@ -3,6 +3,7 @@
 Without libzmq: its threads would make the nursery unfit to fork.
 """
 
+import contextlib
 import logging
 import os
 import time
@@ -19,6 +20,8 @@ FIRST_GRACE = 30.0
 TICK = 1.0
 RETRY_S = 0.1
 """Between two looks whether a broker listens."""
+LINGER_S = 1.0
+"""For so long a process that leaves waits until it has said what it had to say."""
 NEWS = link.Exited | link.Planned | link.HostStarted | link.HostNotStarted | link.HostEnded
 """What the next connection is told, if this one breaks before it has left."""
 MOST_SILENT_STEP = 2.0
@@ -36,6 +39,8 @@ class Line:
         self.connection: Dealer | None = None
         self._runtime = runtime
         self._unsent: list[link.FromPeer] = []
+        self._leaving: list[link.FromPeer] = []
+        """What the connection has been given, and holds still: it waits for room, or for the end of the handshake."""
         self._grace = FIRST_GRACE
         self._silence = 0.0
         self._last = time.monotonic()
@@ -65,6 +70,7 @@ class Line:
         except OSError as error:
             self._lost(error)
             return []
+        self._look_what_left(self.connection)
         found: list[link.ToPeer] = []
         for frames in messages:
             self._silence = 0.0
@@ -93,8 +99,18 @@ class Line:
             self._alive_at = now
             self.send(link.Alive())
 
+    def leave(self) -> None:
+        """Close the connection when all has left that was said, or cannot leave any more."""
+        until = time.monotonic() + LINGER_S
+        while (dealer := self.connection) is not None and dealer.unsent and (left := until - time.monotonic()) > 0:
+            dealer.wait(left)
+            with contextlib.suppress(OSError):  # `receive` will tell
+                dealer.flush()
+            self.receive()
+        self.close()
+
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection at once."""
         if self.connection is not None:
             self.connection.close()
             self.connection = None
@@ -126,14 +142,20 @@ class Line:
             return
         try:
             while self._unsent:
-                self.connection.send(link.encode(self._unsent[0]))
-                self._unsent.pop(0)
+                self._leaving.append(message := self._unsent.pop(0))
+                self.connection.send(link.encode(message))
+            self._look_what_left(self.connection)
         except (BrokenPipeError, ConnectionResetError):
             pass  # what the broker said before its end, such as `Stop`, is still to be read; then `receive` finds that
         except OSError as error:
             self._lost(error)
 
+    def _look_what_left(self, connection: Dealer) -> None:
+        if not connection.unsent:
+            self._leaving.clear()
+
     def _lost(self, error: OSError) -> None:
         log.info("the broker has gone: %s", error)
         self.close()
-        self._unsent = [message for message in self._unsent if isinstance(message, NEWS)]
+        self._unsent = [message for message in (*self._leaving, *self._unsent) if isinstance(message, NEWS)]
+        self._leaving.clear()

@@ -7,7 +7,6 @@ gets a host of its own.
 
 import asyncio
 import logging
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from ingled import link
 from ingled.broker.first_plugin import FirstPlugin
 from ingled.broker.host import Host, Mail
 from ingled.broker.host_processes import START_S, HostProcesses, Starter
-from ingled.broker.judge import DEAD_S, Judge
+from ingled.broker.judge import DEAD_S, Judge, import_that_ended
 from ingled.broker.peer import Peer
 from ingled.broker.plugin_entries import entries, stand_ins
 from ingled.core import events as on
@@ -163,13 +162,19 @@ class Hosts:
     def _started(self, group: str, pid: int) -> None:
         """A host has been started; it may have come already."""
         found = self.groups[group]
-        found.starting = False
         found.fresh = self._processes.watch(group, pid, self._wanted(group))
         early = self._early.pop(pid, None)
-        if found.fresh is None:
-            self._failed(group, "it ended at once")
-        elif early is not None:
+        if found.fresh is None:  # it has ended, and is on its way until it is known how
+            self._starter.ended(pid, lambda words, lines: self._ended_at_once(group, pid, words, lines))
+            return
+        found.starting = False
+        if early is not None:
             self._meet(found.fresh, early)
+
+    def _ended_at_once(self, group: str, pid: int, words: str, lines: Sequence[str]) -> None:
+        self.groups[group].starting = False
+        if not self._stopping:
+            self._never_came(group, pid, words, lines)
 
     def _not_started(self, group: str, why: str) -> None:
         log.error("a hook host for '%s': %s", group, why)
@@ -375,16 +380,19 @@ class Hosts:
         host.file.unlink(missing_ok=True)
         self.on_gone(host)
         if was_fresh and host.plugins is None:
-            loading = re.search("loading plugin '([^']+)'", lines[-1] if lines else "")
-            if loading is not None and host.group == MAIN:
-                text = "plugin '%s' ends the hook host at its import: it is left out"
-                log.error(text, loading[1], extra=about(hook=loading[1]))
-                self._crashing.add(loading[1])
-                self.problems[loading[1]] = f"its import ends the hook host ({words})"
-            self._failed(host.group, f"the hook host ended ({words}): {lines[-1] if lines else '-'}")
+            self._never_came(host.group, host.pid, words, lines)
         elif was_current and not found.coming:
             self._start(host.group)
         self._settle()
+
+    def _never_came(self, group: str, pid: int, words: str, lines: Sequence[str]) -> None:
+        """A host ended before it told what it offers; the next one does without a plugin whose import that was."""
+        name = import_that_ended(pid, lines)
+        if name is not None and group == MAIN:
+            log.error("plugin '%s' ends the hook host at its import: it is left out", name, extra=about(hook=name))
+            self._crashing.add(name)
+            self.problems[name] = f"its import ends the hook host ({words})"
+        self._failed(group, f"the hook host ended ({words}): {lines[-1] if lines else '-'}")
 
     def _failed(self, group: str, why: str) -> None:
         """A host could not be started; after some tries its plugins are broken until one can."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 
@@ -17,6 +18,19 @@ SAMPLE_S = 0.05
 """Over which it is seen which thread burns the processor."""
 STRIKES = 2
 """Deaths or hangs of a host after which the plugin at fault gets one of its own."""
+
+_LOADING = re.compile(r"loading plugin '([^']+)'")
+
+
+def import_that_ended(pid: int, lines: Sequence[str]) -> str | None:
+    """Return the plugin in whose import a host ended, by the last lines of the log that all hosts share."""
+    for line in reversed(lines):
+        said = line.partition(f" {pid}: ")[2]
+        if said.startswith("host "):  # it was through with them
+            return None
+        if found := _LOADING.match(said):
+            return found[1]
+    return None
 
 
 class Judge:

@@ -16,7 +16,7 @@ def main() -> NoReturn:
     parser.add_argument("--name", default="main", help="of this host, for the log")
     parser.add_argument("--check", action="store_true", help="check the plugins of the Setup on standard input")
     arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(process)d: %(message)s")
     if arguments.check:
         from ingled.hooks.check import check
 

@@ -75,6 +75,7 @@ class Nursery:
             self._look()
             self._leaving |= _told(waked)
             if self._line.expired or self._leaving:
+                self._line.leave()
                 return 0
         if native_threads() > 1:
             log.warning("%d threads after the import: a fork may hang", native_threads())
@@ -91,7 +92,7 @@ class Nursery:
         if self._line.expired:
             self._clean()
         log.info("the nursery leaves: %s", "asked" if self._leaving else "no broker answered")
-        self._line.close()
+        self._line.leave()
         return 0
 
     def _clean(self) -> None:
