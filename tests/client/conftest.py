@@ -250,7 +250,7 @@ class FakeDaemon:
         self.connections += 1
         welcome: Message = {"t": "welcome", "protocol": [1, 0], "token": "tok", "account": "uid:0"}
         welcome |= {"limits": self.limits, "daemon": {"version": "9", "boot": str(self.connections)}}
-        self._send(peer, welcome | {"ops": ["chat", "complete"], "verbs": [], "topics": []})
+        self._send(peer, welcome | {"ops": ["chat", "complete"], "verbs": [], "topics": ["model", "request", "hook"]})
 
     def _request(self, peer: bytes, message: Message) -> None:
         body = message["body"]

@@ -189,6 +189,14 @@ def test_events(ingle: Any, daemon: Any) -> None:
         assert process.returncode == 130
 
 
+def test_events_of_no_topic_are_those_of_all_that_the_daemon_has(ingle: Any, daemon: Any) -> None:
+    process = ingle.start("events")
+    daemon.wait_for("subscribe", topics=["model", "request", "hook"])
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_knows_every_verb(ingle: Any, shell: str) -> None:
     ran = ingle("completion", shell)

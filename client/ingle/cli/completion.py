@@ -1,7 +1,7 @@
 """`ingle completion`: make a shell complete verbs, options, models and requests."""
 
 from ingle.cli import VERBS
-from ingle.cli.grammar import EVERYWHERE, Given, Usage, Verb
+from ingle.cli.grammar import Given, Usage, Verb
 from ingle.cli.output import put
 
 MODELS = ("show", "load", "plan", "unload", "sleep", "wake", "pin", "unpin", "want")
@@ -149,7 +149,7 @@ def _verbs() -> list[Verb]:
 def _filled(script: str) -> str:
     lines = []
     for verb in _verbs():
-        names = " ".join(name for option in (*verb.options, *EVERYWHERE) for name in option.names)
+        names = " ".join(name for option in verb.options for name in option.names)
         lines.append(f"            {verb.name}) names=({names}) ;;")
     return script.format(
         verbs=" ".join(verb.name for verb in _verbs()),
@@ -173,7 +173,7 @@ def _fish() -> str:
     for verb in _verbs():
         lines.append(f"complete -c ingle -n __fish_use_subcommand -a {verb.name} -d {_quoted(VERBS[verb.name])}")
         here = f"-n '__fish_seen_subcommand_from {verb.name}'"
-        for option in (*verb.options, *EVERYWHERE):
+        for option in verb.options:
             names = " ".join(f"-l {name[2:]}" if name.startswith("--") else f"-s {name[1:]}" for name in option.names)
             values = {"MODEL": " -x -a '(ingle models --names 2>/dev/null)'", "": ""}.get(option.value, " -r")
             files = " -F" if option.value in ("FILE", "PATH") else ""
@@ -213,4 +213,5 @@ VERB = Verb(
         ('eval "$(ingle completion bash)"', "In ~/.bashrc; the same with zsh in ~/.zshrc."),
         ("ingle completion fish > ~/.config/fish/completions/ingle.fish", "For fish."),
     ),
+    alone=True,
 )

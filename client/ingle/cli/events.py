@@ -8,13 +8,11 @@ from ingle.errors import from_failed
 from ingle.line import Line
 from ingle.wire.codec import Message
 
-TOPICS = ("model", "request", "daemon")
-
 
 def run(given: Given) -> int:
     """Print events until interrupted."""
     with Line(given.value("socket")) as line:
-        ref = line.subscribe(given.words or TOPICS)
+        ref = line.subscribe(given.words or line.session.welcome["topics"])
         while True:
             message = line.next(ref)
             if message["t"] == "failed":
@@ -34,9 +32,10 @@ def _line(event: Message) -> str:
 VERB = Verb(
     "events",
     run,
-    f"""
-    Prints a line for each event of the topics, until Ctrl-C. Topics: {", ".join(TOPICS)}; without any, all of
-    them. An account hears of its own requests only. What happens while the daemon is away is not told.
+    """
+    Prints a line for each event of the topics, until Ctrl-C: of `model`, `request`, `daemon` and `hook`; without
+    any, of all that the daemon has. An account hears of its own requests and hooks only. What happens while the
+    daemon is away is not told.
     """,
     "[TOPIC...]",
     most=None,

@@ -53,23 +53,27 @@ class Verb:
         options: tuple[Option, ...] = (),
         examples: tuple[tuple[str, str], ...] = (),
         exits: tuple[tuple[int, str], ...] = (),
+        alone: bool = False,
     ) -> None:
         self.name, self.run, self.description = name, run, description
         self.arguments = arguments
         """As the synopsis shows them, such as `PROMPT...`."""
         self.least, self.most = least, most
         """Number of arguments; None: any."""
-        self.options = options
+        self.own = options
+        """Options that the synopsis shows."""
+        self.options = (*options, HELP) if alone else (*options, SOCKET, HELP)
         self.examples = examples
         """Commands and what they do."""
         self.exits = exits
         """Exit statuses that mean something particular here, beside those of every verb."""
+        self.alone = alone
+        """It needs no daemon."""
 
 
 JSON = Option(("--json",), "Print JSON with the names that docs/protocol.md gives, for programs.")
 SOCKET = Option(("--socket",), "The daemon's socket; without it see `ingle help environment`.", "PATH")
 HELP = Option(("-h", "--help"), "Print this page.")
-EVERYWHERE = (SOCKET, HELP)
 
 
 class Given:
@@ -94,7 +98,7 @@ class Given:
 
 def parse(verb: Verb, argv: list[str]) -> Given:
     """Read a verb's command line. Options may stand anywhere before `--`. Raises Usage."""
-    known = {name: option for option in (*verb.options, *EVERYWHERE) for name in option.names}
+    known = {name: option for option in verb.options for name in option.names}
     words: list[str] = []
     values: dict[str, Any] = {}
     rest = list(reversed(argv))

@@ -27,4 +27,5 @@ VERB = Verb(
     "[VERB|TOPIC]",
     most=1,
     examples=(("ingle help ask", "All about asking."), ("ingle help exit-codes", "What the statuses mean.")),
+    alone=True,
 )

@@ -204,5 +204,5 @@ VERB = Verb(
         ('echo \'{"prompt": "hi"}\' | ingle hooks test redact', "Tries one on a prompt."),
         ("ingle hooks trace -- ask -m coder what is in this file?", "What did each of them change?"),
     ),
-    exits=((1, "Also: the hook that was tested has failed."),),
+    exits=((1, "Something broke on the daemon's side, it is too busy, or the hook that was tested has failed."),),
 )

@@ -4,8 +4,8 @@ The standard library's `textwrap` would do the same, and take longer to import t
 """
 
 from ingle.cli import VERBS
-from ingle.cli.grammar import EVERYWHERE, Option, Verb
-from ingle.cli.outcome import EXITS, FAILURES
+from ingle.cli.grammar import Option, Verb
+from ingle.cli.outcome import ALONE, ELSEWHERE, EXITS, FAILURES
 
 WIDTH = 78
 
@@ -32,13 +32,13 @@ _ENVIRONMENT = """
 
 def page(verb: Verb) -> str:
     """Return a verb's manual page."""
-    synopsis = " ".join(part for part in ("ingle", verb.name, *map(_short, verb.options), verb.arguments) if part)
-    exits = dict(EXITS) | dict(verb.exits)
+    synopsis = " ".join(part for part in ("ingle", verb.name, *map(_short, verb.own), verb.arguments) if part)
+    exits = dict(ALONE if verb.alone else EXITS) | dict(verb.exits)
     parts = [
         ("NAME", f"ingle {verb.name} - {VERBS[verb.name]}"),
         ("SYNOPSIS", _wrapped(synopsis, "    ", "", WIDTH - 4)),
         ("DESCRIPTION", _paragraphs(verb.description)),
-        ("OPTIONS", "\n".join(_option(option) for option in (*verb.options, *EVERYWHERE))),
+        ("OPTIONS", "\n".join(_option(option) for option in verb.options)),
         ("EXAMPLES", "\n".join(f"{command}\n    {what}" for command, what in verb.examples)),
         ("EXIT STATUS", _exits(tuple(exits.items()))),
     ]
@@ -57,7 +57,11 @@ def contents() -> str:
 
 def topic(name: str) -> str:
     """Return the page of a topic."""
-    bodies = {"exit-codes": _exits(EXITS), "json": _paragraphs(FAILURES), "environment": _dedent(_ENVIRONMENT).strip()}
+    bodies = {
+        "exit-codes": _exits((*EXITS, *ELSEWHERE)),
+        "json": _paragraphs(FAILURES),
+        "environment": _dedent(_ENVIRONMENT).strip(),
+    }
     return f"{TOPICS[name]}\n\n{_indent(bodies[name])}\n"
 
 

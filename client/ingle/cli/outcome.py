@@ -16,7 +16,22 @@ EXITS = (
     (130, "Interrupted with Ctrl-C; what ran for this command was cancelled."),
     (141, "Whoever read the output left before its end; what ran for this command was cancelled."),
 )
-"""Exit statuses of every verb."""
+"""Exit statuses of every verb that asks the daemon."""
+
+ALONE = (
+    EXITS[0],
+    (1, "The output cannot be written."),
+    EXITS[2],
+    (130, "Interrupted with Ctrl-C."),
+    (141, "Whoever read the output left before its end."),
+)
+"""Exit statuses of those that need none."""
+
+ELSEWHERE = (
+    (5, "`ingle plan`: it does not fit. `ingle doctor`: something is broken."),
+    (143, "`ingle hook` was terminated; 129 when its terminal was closed."),
+)
+"""Exit statuses that only some verbs have."""
 
 FAILURES = """
 With --json a verb that fails prints one line on standard output, behind what it has already printed: the

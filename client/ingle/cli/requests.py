@@ -39,8 +39,9 @@ def run(given: Given) -> int:
 VERB = Verb(
     "requests",
     run,
-    """Prints a line for each request of this account that is queued, runs, is ending, or has ended with
-    its answer kept for `ingle attach`. Those of other accounts are for whoever has the right `requests`.
+    """Prints a line for each request of this account that is with hooks (`filtering`), is queued, runs,
+    is ending, or has ended with its answer kept for `ingle attach`. Those of other accounts are for whoever has the
+    right `requests`.
     """,
     options=(
         Option(("-a", "--all"), "Print the requests of all accounts."),

@@ -113,4 +113,5 @@ VERB = Verb(
         (0, "The text is unchanged, and the signature is good, or there is none and none was asked for."),
         (1, "The text was changed, the signature is wrong, or the given key did not sign."),
     ),
+    alone=True,
 )

@@ -22,4 +22,5 @@ VERB = Verb(
     "Prints the version of this command and of the protocol that it speaks. `ingle status` says the daemon's.",
     options=(JSON,),
     examples=(("ingle version", "Which one is it?"),),
+    alone=True,
 )
