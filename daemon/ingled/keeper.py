@@ -16,7 +16,8 @@ from pathlib import Path
 
 from ingled import journal, link
 from ingled.line import Line
-from ingled.processes import exit_words, host_log, kill_group, runs, start_host, tail
+from ingled.log_end import tail
+from ingled.processes import exit_words, host_log, kill_group, runs, start_host
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""Processes that outlive the broker that started them: whose a number is, how they end, and what they said last."""
+"""Processes that outlive the broker that started them: whose a number is, and how they end."""
 
 import contextlib
 import os
@@ -8,8 +8,6 @@ import sys
 from pathlib import Path
 
 from ingled.link import STACKS_SIGNAL
-
-LOG_LINES = 20
 
 
 def runs(pid: int, module: str) -> bool:
@@ -61,13 +59,3 @@ def start_host(runtime: Path, group: str) -> "subprocess.Popen[bytes]":
 def host_log(runtime: Path) -> Path:
     """Return the log of all hook hosts."""
     return runtime / "logs" / "hooks.log"
-
-
-def tail(path: Path, lines: int = LOG_LINES) -> tuple[str, ...]:
-    """Return the last lines of a log file; nothing when it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - 16384))
-            return tuple(file.read().decode(errors="replace").splitlines()[-lines:])
-    except OSError:
-        return ()

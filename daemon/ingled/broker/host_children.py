@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ingled.broker.host_processes import Told
-from ingled.processes import exit_words, host_log, kill_group, start_host, tail
+from ingled.log_end import tail
+from ingled.processes import exit_words, host_log, kill_group, start_host
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from ingled.core import events as on
 from ingled.core.accounts import visible
 from ingled.core.residency import State
 from ingled.link import worker_log
-from ingled.processes import tail
+from ingled.log_end import tail
 
 if TYPE_CHECKING:
     from ingled.broker.shell import Shell

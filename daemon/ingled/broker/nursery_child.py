@@ -11,7 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ingled import link
-from ingled.processes import exit_words, kill_group, runs, tail
+from ingled.log_end import tail
+from ingled.processes import exit_words, kill_group, runs
 
 log = logging.getLogger(__name__)
 

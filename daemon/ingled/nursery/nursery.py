@@ -14,9 +14,9 @@ from pathlib import Path
 
 from ingled import journal, link, remains
 from ingled.line import Line
+from ingled.log_end import tail
 from ingled.nursery import child
 from ingled.nursery.environment import import_engine, native_threads
-from ingled.worker import log_tail
 
 log = logging.getLogger(__name__)
 
@@ -204,7 +204,7 @@ class Nursery:
         remains.remove(child.worker_folder(self._runtime, pid))
         words = status_words(status)
         log.info("worker %d of '%s': %s", pid, worker.model, words, extra=journal.about(model=worker.model))
-        lines = log_tail.tail(link.worker_log(self._runtime, worker.model))
+        lines = list(tail(link.worker_log(self._runtime, worker.model)))
         self._line.send(link.Exited(worker.model, pid, words, lines))
 
     # ------------------------------------------------------------ plans

@@ -17,7 +17,8 @@ import msgspec
 from ingle.wire.schema import BODIES
 
 from ingled import link, remains
-from ingled.worker import group, log_tail
+from ingled.log_end import tail
+from ingled.worker import group
 from ingled.worker.adapting import Adapting
 from ingled.worker.catalog import make_engine
 from ingled.worker.engine import Delta, Engine, EngineDead, EngineHangs, EngineRefused, LoadError, Request
@@ -111,7 +112,7 @@ class Worker:
         except Exception as error:
             reason = str(error) if isinstance(error, LoadError) else f"{type(error).__name__}: {error}"
             log.error("'%s' cannot be loaded: %s", self._spec.model, reason, exc_info=error)
-            self._uplink.send(link.LoadFailed(reason, log_tail.tail(self._log_file) if self._log_file else []))
+            self._uplink.send(link.LoadFailed(reason, list(tail(self._log_file)) if self._log_file else []))
             self.leave(FAILED)
             return
         gc.collect()

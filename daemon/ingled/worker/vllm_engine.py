@@ -25,9 +25,10 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.version import __version__
 
 from ingled.link import AddAdapter, Family, Gpu, Info, Spec
+from ingled.log_end import read_lines
 from ingled.models import adapter
 from ingled.models.tensors import Unreadable
-from ingled.worker import core_client, log_tail, vllm_gpu
+from ingled.worker import core_client, vllm_gpu, vllm_log
 from ingled.worker.async_client import AsyncClient, Counter
 from ingled.worker.core_client import CoreClient
 from ingled.worker.engine import (
@@ -94,14 +95,14 @@ class VllmEngine:
         start = asyncio.ensure_future(self._in_thread(self._start, config))
         while not start.done():
             await asyncio.wait([start], timeout=POLL_S)
-            lines = log_tail.read_lines(self._log, seen) if self._log else []
-            if percent := log_tail.shards_percent(lines):
+            lines = read_lines(self._log, seen) if self._log else []
+            if percent := vllm_log.shards_percent(lines):
                 report("weights", 5 + percent * 80 // 100) if percent < 100 else report("warming", 85)
         try:
             self._engine = start.result()
         except Exception as error:
-            lines = log_tail.read_lines(self._log, seen) if self._log else []
-            raise LoadError(log_tail.root_cause(lines) or one_line(error)) from error
+            lines = read_lines(self._log, seen) if self._log else []
+            raise LoadError(vllm_log.root_cause(lines) or one_line(error)) from error
         self._requests = Requests(self._spec, self._engine)
         self._client = self._choose()
         await self._client.start()
@@ -170,8 +171,8 @@ class VllmEngine:
         except EngineRefused as error:
             raise LoadError(f"the first {what} failed: {error.message}") from error
         except EngineDead as error:
-            lines = log_tail.read_lines(self._log) if self._log else []
-            raise LoadError(f"the engine died at its first {what}: {log_tail.root_cause(lines) or error}") from error
+            lines = read_lines(self._log) if self._log else []
+            raise LoadError(f"the engine died at its first {what}: {vllm_log.root_cause(lines) or error}") from error
 
     async def _answer(self, tokens: int) -> Delta:
         """Return the likeliest tokens behind a prompt, or its vector.

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from ingled.worker.log_tail import read_lines, root_cause, shards_percent, tail
+from ingled.log_end import read_lines
+from ingled.worker.vllm_log import root_cause, shards_percent
 
 FAILED = """\
 (EngineCore pid=7) INFO 11-25 03:42:46 [core.py:100] Initializing a V1 LLM engine
@@ -22,16 +23,8 @@ def test_the_root_cause_is_the_engines_own_exception() -> None:
     assert root_cause(["all is well"]) is None
 
 
-def test_progress_bars_are_lines(tmp_path: Path) -> None:
+def test_progress_bars_tell_how_far_it_is(tmp_path: Path) -> None:
     log = tmp_path / "log"
     bar = "Loading safetensors checkpoint shards:  {} Completed | 1/2 [00:00<00:00]"
-    log.write_text("\x1b[36mstart\x1b[0m\n" + bar.format("0%") + "\r" + bar.format("50%") + "\n")
+    log.write_text(bar.format("0%") + "\r" + bar.format("50%") + "\n")
     assert shards_percent(read_lines(log)) == 50
-    assert read_lines(log)[0] == "start"
-    assert read_lines(tmp_path / "none") == []
-
-
-def test_the_tail_is_twenty_lines(tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    log.write_text("\n".join(map(str, range(100))))
-    assert tail(log) == [str(number) for number in range(80, 100)]

@@ -1,30 +1,11 @@
-"""Reading the worker's own log: how far loading has come, and why it failed."""
+"""What vLLM says in the worker's own log: how far loading has come, and why it failed."""
 
 import re
-from pathlib import Path
 
-TAIL_LINES = 20
 _EXCEPTION = re.compile(r"(?:^|\s)((?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrupt|Exit|Fault)): (\S.*)$")
 # What vLLM says when the cause is elsewhere.
 _POINTERS = ("See root cause", "See stack trace", "initialization failed", "EngineCore encountered an issue")
 _SHARDS = re.compile(r"Loading \w+ checkpoint shards:\s+(\d+)%")
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-
-
-def read_lines(log: Path, start: int = 0, most: int = 1 << 20) -> list[str]:
-    """Return the lines at the end of a log, at most `most` bytes of it; progress bars count as lines."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(start, log.stat().st_size - most))
-            text = file.read().decode(errors="replace")
-    except OSError:
-        return []
-    return [line.rstrip() for line in re.split(r"[\r\n]+", _COLOUR.sub("", text)) if line.strip()]
-
-
-def tail(log: Path) -> list[str]:
-    """Return the last lines of a log."""
-    return read_lines(log, most=64 << 10)[-TAIL_LINES:]
 
 
 def root_cause(lines: list[str]) -> str | None:
