@@ -171,12 +171,12 @@ def in_a_home(path: Path) -> bool:
 def bring_headers() -> None:
     """Install what systemd's Python library is built with, where that is easy; ingle does the same without it."""
     sys.path.insert(0, str(SETUP.parent))
-    import setup
+    from prerequisites import MANAGERS, has_libsystemd, package_manager, read_os_release
 
-    manager = setup.package_manager(setup.read_os_release())
-    if setup.has_libsystemd() or manager is None or shutil.which(setup.MANAGERS[manager]["install"].split()[0]) is None:
+    manager = package_manager(read_os_release())
+    if has_libsystemd() or manager is None or shutil.which(MANAGERS[manager]["install"].split()[0]) is None:
         return
-    command = f"{setup.MANAGERS[manager]['install']} {setup.MANAGERS[manager]['libsystemd']}"
+    command = f"{MANAGERS[manager]['install']} {MANAGERS[manager]['libsystemd']}"
     say(f"  {command}")
     env = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
     done = subprocess.run(

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+import prerequisites
 import setup
 
 
@@ -26,7 +27,7 @@ class Failed(Exception):
 def build(folder: Path) -> None:
     """Build it, for the Python that runs this. Raises Failed."""
     env = dict(os.environ)
-    if not setup.has_libsystemd():
+    if not prerequisites.has_libsystemd():
         env |= headers(folder.with_name(folder.name + ".headers"))
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "install", "--no-deps"]
     run([*pip, "--no-cache-dir", "--target", str(folder), setup.SYSTEMD_REQUIREMENT], env)
@@ -63,8 +64,8 @@ def installed_library() -> str:
 
 def hint() -> str:
     """Return the command that installs the headers."""
-    manager = setup.package_manager(setup.read_os_release()) or "apt"
-    return setup.install_command(manager, ["libsystemd"])
+    manager = prerequisites.package_manager(prerequisites.read_os_release()) or "apt"
+    return prerequisites.install_command(manager, ["libsystemd"])
 
 
 def run(command: Sequence[str], env: Mapping[str, str], where: Path | None = None) -> None:

@@ -23,14 +23,25 @@ ARCH = "ID=arch\n"
 TUMBLEWEED = 'ID="opensuse-tumbleweed"\nID_LIKE="opensuse suse"\n'
 
 
-@pytest.fixture(scope="module")
-def setup() -> ModuleType:
-    """The recipe as a module; it is a script and stands on no import path."""
-    spec = importlib.util.spec_from_file_location("ingle_ci_setup", SETUP)
+def script(name: str) -> ModuleType:
+    """A script as a module; it stands on no import path."""
+    spec = importlib.util.spec_from_file_location(f"ingle_ci_{name}", SETUP.with_name(f"{name}.py"))
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def setup() -> ModuleType:
+    """The recipe."""
+    return script("setup")
+
+
+@pytest.fixture(scope="module")
+def prerequisites() -> ModuleType:
+    """What a machine must have."""
+    return script("prerequisites")
 
 
 def pins(lock: str) -> list[str]:
@@ -65,23 +76,25 @@ def test_the_cpu_lock_has_the_engine_and_what_the_project_asks_for() -> None:
     assert any(re.fullmatch(r"torch==\d+\.\d+\.\d+\+cpu", line) for line in pins("lock-cpu.txt"))
 
 
-def test_this_machine_has_everything(setup: ModuleType) -> None:
-    assert setup.missing_prerequisites() == []
+def test_this_machine_has_everything(prerequisites: ModuleType) -> None:
+    assert prerequisites.missing_prerequisites() == []
 
 
-def test_a_missing_compiler_is_named(setup: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_compiler_is_named(
+    prerequisites: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("CC", raising=False)
-    assert [missing.package for missing in setup.missing_compiler(str(tmp_path))] == ["compiler"]
+    assert [missing.package for missing in prerequisites.missing_compiler(str(tmp_path))] == ["compiler"]
 
 
-def test_missing_headers_are_named_with_their_folder(setup: ModuleType, tmp_path: Path) -> None:
-    (missing,) = setup.missing_headers(str(tmp_path))
+def test_missing_headers_are_named_with_their_folder(prerequisites: ModuleType, tmp_path: Path) -> None:
+    (missing,) = prerequisites.missing_headers(str(tmp_path))
     assert missing.package == "headers"
     assert str(tmp_path) in missing.what
 
 
-def test_a_missing_library_is_named(setup: ModuleType) -> None:
-    (missing,) = setup.missing_libraries(["libingle-is-not-there.so.7"])
+def test_a_missing_library_is_named(prerequisites: ModuleType) -> None:
+    (missing,) = prerequisites.missing_libraries(["libingle-is-not-there.so.7"])
     assert missing.what == "the shared library libingle-is-not-there.so.7"
 
 
@@ -96,25 +109,27 @@ def test_a_missing_library_is_named(setup: ModuleType) -> None:
         (TUMBLEWEED, "zypper install -y libnuma1"),
     ],
 )
-def test_each_distribution_gets_its_own_command(setup: ModuleType, os_release: str, command: str) -> None:
-    text = setup.explain([setup.Missing("the shared library libnuma.so.1", "libnuma.so.1")], os_release)
+def test_each_distribution_gets_its_own_command(prerequisites: ModuleType, os_release: str, command: str) -> None:
+    text = prerequisites.explain([prerequisites.Missing("the shared library libnuma.so.1", "libnuma.so.1")], os_release)
     assert command in text
 
 
-def test_every_package_manager_knows_every_package(setup: ModuleType) -> None:
-    wanted = set(setup.MANAGERS["apt"])
-    assert {manager: set(names) for manager, names in setup.MANAGERS.items()} == dict.fromkeys(setup.FAMILIES, wanted)
+def test_every_package_manager_knows_every_package(prerequisites: ModuleType) -> None:
+    wanted = set(prerequisites.MANAGERS["apt"])
+    assert {manager: set(names) for manager, names in prerequisites.MANAGERS.items()} == dict.fromkeys(
+        prerequisites.FAMILIES, wanted
+    )
 
 
-def test_an_unknown_distribution_still_learns_what_is_missing(setup: ModuleType) -> None:
-    text = setup.explain([setup.Missing("a C compiler (cc, gcc or clang)", "compiler")], "ID=plan9\n")
+def test_an_unknown_distribution_still_learns_what_is_missing(prerequisites: ModuleType) -> None:
+    text = prerequisites.explain([prerequisites.Missing("a C compiler (cc, gcc or clang)", "compiler")], "ID=plan9\n")
     assert "a C compiler" in text
     assert "package manager" in text
 
 
-def test_several_missing_things_get_one_command_for_all(setup: ModuleType) -> None:
-    lacks = [setup.Missing("a C compiler", "compiler"), setup.Missing("libnuma", "libnuma.so.1")]
-    assert "apt-get install -y build-essential libnuma1" in setup.explain(lacks, DEBIAN)
+def test_several_missing_things_get_one_command_for_all(prerequisites: ModuleType) -> None:
+    lacks = [prerequisites.Missing("a C compiler", "compiler"), prerequisites.Missing("libnuma", "libnuma.so.1")]
+    assert "apt-get install -y build-essential libnuma1" in prerequisites.explain(lacks, DEBIAN)
 
 
 def test_the_script_ends_with_1_and_the_command_before_it_tries_anything(tmp_path: Path) -> None:
