@@ -16,16 +16,16 @@ from ingled.testing_link import group_members, lives
 
 CONFIG = """
 [daemon]
-stuck = 2
-adopt_grace = 5
+stuck = 10
+adopt_grace = 60
 
 [models.slow]
 source = "builtin:ember"
-echo = {delay_ms = 2}
+echo = {delay_ms = 5}
 """
 
 DEADLINE_S = 3
-"""Less than the answer takes that has it."""
+"""Of an answer that takes twenty times as long."""
 
 
 def words(count: int, mark: str = "word") -> str:
@@ -60,9 +60,14 @@ def begin(daemon: DaemonFixture, clients: list[Wire], length: int = 600) -> tupl
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP], ids=lambda n: n.name)
-def test_requests_of_a_killed_or_hanging_worker_go_on_by_themselves(
-    daemon: DaemonFixture, number: signal.Signals
-) -> None:
+def test_requests_of_a_killed_or_hanging_worker_go_on_by_themselves(number: signal.Signals) -> None:
+    config = CONFIG.replace("stuck = 10", "stuck = 2") if number == signal.SIGSTOP else CONFIG
+    with DaemonFixture(config) as daemon:
+        go_on_by_themselves(daemon, number)
+
+
+def go_on_by_themselves(daemon: DaemonFixture, number: signal.Signals) -> None:
+    """Kill or stop the worker of five streams, and read them to their ends."""
     clients = [Wire(daemon.socket) for _ in range(5)]
     ids, texts = begin(daemon, clients)
     with Wire(daemon.socket) as other:
@@ -167,7 +172,7 @@ def test_replace_takes_over_a_running_daemon_with_its_models_warm(daemon: Daemon
             daemon.process = subprocess.Popen(
                 [*daemon.command, "--replace"], stdout=out, stderr=out, env=daemon.environ, cwd=daemon.folder
             )
-        assert first.wait(30) == 0
+        assert first.wait(60) == 0
         assert head + "".join(delta.text for delta in stream) == text
     with Wire(daemon.socket) as other:
         assert model_of(other)["pid"] == pid
@@ -175,7 +180,13 @@ def test_replace_takes_over_a_running_daemon_with_its_models_warm(daemon: Daemon
     assert "handed over" in daemon.log.read_text()
 
 
-def test_without_a_new_broker_everything_ends_and_leaves_nothing(daemon: DaemonFixture) -> None:
+def test_without_a_new_broker_everything_ends_and_leaves_nothing() -> None:
+    with DaemonFixture(CONFIG.replace("adopt_grace = 60", "adopt_grace = 5")) as daemon:
+        everything_ends(daemon)
+
+
+def everything_ends(daemon: DaemonFixture) -> None:
+    """Kill the broker, and see what becomes of the others."""
     with Wire(daemon.socket) as client:
         client.read(client.ask("hi"))
         pids = [model_of(client)["pid"], client.call("status")["nursery"]["pid"]]
@@ -208,7 +219,7 @@ def test_a_daemon_stops_soon_though_it_took_over_an_end_that_had_been_delivered(
 
 LATE = """
 [daemon]
-adopt_grace = 5
+adopt_grace = 60
 [models.late]
 source = "builtin:ember"
 echo = {load_ms = 4000, delay_ms = 1}
@@ -328,7 +339,13 @@ def test_what_a_filter_has_answered_outlives_the_daemon_to_the_last_character(de
         room.close(remove=False)
 
 
-def test_what_has_waited_leaves_no_trace(daemon: DaemonFixture) -> None:
+def test_what_has_waited_leaves_no_trace() -> None:
+    with DaemonFixture(LATE) as daemon:
+        leaves_no_trace(daemon)
+
+
+def leaves_no_trace(daemon: DaemonFixture) -> None:
+    """Have a request wait for its model, and look at the file that holds it."""
     room = WaitingRoom(Path(f"{daemon.socket}.d"))
     canary = "canary-in-the-mine"
     with Wire(daemon.socket) as client:
@@ -413,9 +430,13 @@ def test_the_folder_of_a_worker_that_outlived_its_nursery_is_removed(daemon: Dae
         wait_for(lambda: not folder.exists())
 
 
-def test_a_deadline_that_passes_while_there_is_no_broker_ends_the_request_behind_its_text(
-    daemon: DaemonFixture,
-) -> None:
+def test_a_deadline_that_passes_while_there_is_no_broker_ends_the_request_behind_its_text() -> None:
+    with DaemonFixture(CONFIG.replace("delay_ms = 5", "delay_ms = 20")) as daemon:
+        deadline_passes(daemon)
+
+
+def deadline_passes(daemon: DaemonFixture) -> None:
+    """Have the deadline of an answer that takes a minute pass between two brokers."""
     text = words(3000)
     client = Wire(daemon.socket)
     client.call("load", model="slow")
