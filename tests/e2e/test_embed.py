@@ -12,7 +12,7 @@ from ingle.aio import Client as AsyncClient
 from ingle.hooks import Hook, Provider, answered, changed
 from ingled.testing import DaemonFixture, Wire
 from ingled.testing_link import wait_until
-from ingled.worker.echo_engine import letters
+from ingled.worker.echo_answer import letters
 
 CONFIG = """
 [models.talker]

@@ -7,7 +7,8 @@ import msgspec
 import pytest
 from ingle.wire.schema import ChatBody, CompleteBody
 from ingled.link import Spec
-from ingled.worker.echo_engine import EchoEngine, plan, words_of
+from ingled.worker.echo_answer import words_of
+from ingled.worker.echo_engine import EchoEngine, plan
 from ingled.worker.engine import Delta, EngineDead, EngineRefused, LoadError, Request
 
 

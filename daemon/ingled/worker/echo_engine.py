@@ -7,24 +7,21 @@ letters of a text. What an adapter answers is in capitals.
 """
 
 import asyncio
-import math
 import os
-import re
 import time
-from array import array
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable
 from functools import partial
-from itertools import cycle, islice
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
-from ingle.wire.schema import Body, ChatBody, CompleteBody, EmbedBody, Sampling
+from ingle.wire.schema import ChatBody, CompleteBody, EmbedBody, Sampling
 from msgspec import Struct
 
 from ingled.link import AddAdapter, Estimate, Family, Gpu, Info, Planned, Spec
 from ingled.worker import vectors
+from ingled.worker.echo_answer import LETTERS, answer_to, common, letters, prompt_words, words_of
 from ingled.worker.echo_sleep import EchoBed
 from ingled.worker.engine import (
     Delta,
@@ -36,14 +33,11 @@ from ingled.worker.engine import (
     Report,
     Request,
     Slept,
-    answer_too_long,
     no_such_adapter,
-    prompt_too_long,
 )
 from ingled.worker.generated import Generated
 from ingled.worker.sleeper import Sleeper
 
-LETTERS = "abcdefghijklmnopqrstuvwxyz"
 REMEMBERED = 64
 """Prompts of one salt that the simulated prefix cache keeps."""
 
@@ -226,7 +220,9 @@ class EchoEngine:
         if request.adapter and request.adapter not in self._adapters:
             raise no_such_adapter(request.adapter)
         said = self._adapters[request.adapter].sampling if request.adapter else self._spec.sampling
-        words, finish, stop = self._plan(body, len(prompt), msgspec.convert(said, Sampling))
+        words, finish, stop = answer_to(
+            body, len(prompt), self._context, self._options.tokens, msgspec.convert(said, Sampling)
+        )
         if request.adapter:
             words = [word.upper() for word in words]
         cached = self._remember(request.salt, prompt)
@@ -319,32 +315,6 @@ class EchoEngine:
     async def shutdown(self) -> None:
         """Do nothing: there are no processes."""
 
-    def _plan(
-        self, body: ChatBody | CompleteBody, prompt: int, defaults: Sampling
-    ) -> tuple[list[str], str, str | None]:
-        """Return the whole answer as tokens, its finish and its stop string."""
-        if prompt >= self._context:
-            raise prompt_too_long(prompt, self._context)
-        room = self._context - prompt
-        if body.max_tokens is not None and body.max_tokens > room:
-            raise answer_too_long(body.max_tokens, prompt, self._context)
-        if body.response_format is not None and body.response_format.type != "text":
-            raise EngineRefused(
-                "unsupported",
-                "the echo engine cannot write JSON",
-                "leave response_format out",
-                at="body.response_format",
-            )
-        source = words_of(question(body)) or ["…"]
-        most = body.max_tokens or min(defaults.max_tokens or room, room)
-        length = most if body.ignore_eos else (self._options.tokens or len(source))
-        finish = "length" if length >= most and (length > most or body.ignore_eos) else "stop"
-        last = len(source) - 1
-        spaced = [f"{word} " if index == last and not word[-1].isspace() else word for index, word in enumerate(source)]
-        words = list(islice(cycle(spaced), min(length, most)))
-        words[-1] = words[-1].rstrip() or words[-1]
-        return _stopped(words, finish, body.stop if body.stop is not None else defaults.stop)
-
     def _delta(self, body: ChatBody | CompleteBody, words: list[str], tokens: list[int]) -> Delta:
         logprobs: list[dict[str, Any]] | None = None
         if body.logprobs:
@@ -355,66 +325,6 @@ class EchoEngine:
     def _remember(self, salt: str, prompt: list[str]) -> int:
         """Return how many words of the prompt an earlier one of this salt began with, and keep it."""
         seen = self._seen.setdefault(salt, deque(maxlen=REMEMBERED))
-        longest = max((_common(prompt, earlier) for earlier in seen), default=0)
+        longest = max((common(prompt, earlier) for earlier in seen), default=0)
         seen.append(prompt)
         return min(longest, len(prompt) - 1)  # as in vLLM, the last token of a prompt is always computed
-
-
-def letters(text: str, size: int) -> "array[float]":
-    """Return a vector of length one that tells of which letters a text has how many."""
-    counts = [text.lower().count(letter) for letter in LETTERS[:size]] + [0] * (size - len(LETTERS))
-    length = math.sqrt(sum(count * count for count in counts)) or 1.0
-    return array("f", [count / length for count in counts])
-
-
-def question(body: ChatBody | CompleteBody) -> str:
-    """Return the text that is echoed."""
-    if isinstance(body, CompleteBody):
-        return body.prompt
-    asked = [message for message in body.messages if message.role == "user"] or body.messages
-    return _text(asked[-1].content)
-
-
-def prompt_words(body: Body) -> Iterator[str]:
-    """Yield the tokens of the prompt: the words, and the role before each message of a chat."""
-    if isinstance(body, CompleteBody):
-        yield from words_of(body.prompt)
-        return
-    if isinstance(body, EmbedBody):
-        for text in body.input:
-            yield from words_of(text)
-        return
-    for message in body.messages:
-        yield f"<{message.role}>"
-        yield from words_of(_text(message.content))
-
-
-def words_of(text: str) -> list[str]:
-    """Return the words of a text, each with the space that follows it; together they are the text."""
-    return re.findall(r"^\s+|\S+\s*", text)
-
-
-def _text(content: Any) -> str:
-    return content if isinstance(content, str) else "".join(part.text for part in content)
-
-
-def _common(one: list[str], other: list[str]) -> int:
-    length = min(len(one), len(other))
-    return next((index for index in range(length) if one[index] != other[index]), length)
-
-
-def _stopped(words: list[str], finish: str, stop: str | list[str] | None) -> tuple[list[str], str, str | None]:
-    """Cut the answer before the first stop string in it."""
-    text = "".join(words)
-    stops = [stop] if isinstance(stop, str) else stop or []
-    met = min(((text.find(one), one) for one in stops if one in text), default=None)
-    if met is None:
-        return words, finish, None
-    at, one = met
-    kept, size = [], 0
-    for word in words:
-        kept.append(word[: max(0, at - size)])
-        size += len(word)
-        if size >= at + len(one):
-            break
-    return kept, "stop", one
