@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         Refused,
         Unreachable,
     )
-    from ingle.results import Answer, Delta, Embeddings, Event, Model, Progress, RequestInfo, Status
+    from ingle.results import Answer, Daemon, Delta, Embeddings, Event, Model, Progress, RequestInfo, Status, Who
 
 __version__ = "0.1.0"
 
@@ -30,6 +30,7 @@ __all__ = [
     "Answer",
     "Cancelled",
     "Client",
+    "Daemon",
     "DaemonFailed",
     "Delta",
     "Embeddings",
@@ -47,11 +48,23 @@ __all__ = [
     "Status",
     "Stream",
     "Unreachable",
+    "Who",
 ]
 
 _HOMES = {
     "client": ("Client", "Events", "Stream"),
-    "results": ("Answer", "Delta", "Embeddings", "Event", "Model", "Progress", "RequestInfo", "Status"),
+    "results": (
+        "Answer",
+        "Daemon",
+        "Delta",
+        "Embeddings",
+        "Event",
+        "Model",
+        "Progress",
+        "RequestInfo",
+        "Status",
+        "Who",
+    ),
 }
 
 

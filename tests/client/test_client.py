@@ -336,6 +336,10 @@ def test_what_is_public_can_be_imported() -> None:
 
     assert all(getattr(ingle, name) is not None for name in ingle.__all__)
     assert set(ingle.__all__) <= set(dir(ingle))
+    from ingle import results
+
+    told = {name for name, one in vars(results).items() if isinstance(one, type) and one.__module__ == results.__name__}
+    assert told - {"Transcript"} <= set(ingle.__all__), "whoever gets one can name its type"
     with pytest.raises(AttributeError):
         _ = ingle.nothing
 
