@@ -234,6 +234,8 @@ async def main(folder: Path) -> None:
     await core.start()
     body = CompleteBody(prompt=PROMPT, temperature=0.0, max_tokens=40, ignore_eos=True)
     greedy = await Asked(core, Request("greedy", body)).all()
+    first = core.load_now()
+    assert (first.crowd, first.batch) == (1, first.prompt_tokens), first
     tokens = [token for some, _ in greedy["deltas"] for token in some]
     text = "".join(text for _, text in greedy["deltas"])
     wanted = cases(tokens, text, engine.renderer.get_tokenizer().eos_token_id)
@@ -245,6 +247,8 @@ async def main(folder: Path) -> None:
     through = AsyncClient(engine, requests, counters[-1])
     found["prompts"] = await prompts(requests.prompts)
     found["async"] = await run_all(through, requests, wanted) | await others(through)
+    busy = through.load_now()
+    assert busy.crowd >= 1 and 0 < busy.batch <= busy.prompt_tokens, busy
     assert core_client.obstacle(engine) is not None, "AsyncLLM reads the outputs now"
     print(json.dumps({"wanted": list(wanted), **found}), flush=True)
     await asyncio.to_thread(engine.shutdown, 0)

@@ -36,13 +36,16 @@ class Counter(StatLoggerBase):  # type: ignore[misc]
         """Add one step."""
         if self.metrics is not None:
             self.metrics.record(scheduler_stats, iteration_stats)
+        cached = 0
         if scheduler_stats is not None:
+            cached = scheduler_stats.prefix_cache_stats.hits
             self._now = replace(
                 self._now,
                 running=scheduler_stats.num_running_reqs,
+                crowd=max(self._now.crowd, scheduler_stats.num_running_reqs),
                 waiting=scheduler_stats.num_waiting_reqs,
                 kv_use=scheduler_stats.kv_cache_usage,
-                cached_tokens=self._now.cached_tokens + scheduler_stats.prefix_cache_stats.hits,
+                cached_tokens=self._now.cached_tokens + cached,
             )
         if iteration_stats is not None:
             for one in iteration_stats.finished_requests:
@@ -51,6 +54,7 @@ class Counter(StatLoggerBase):  # type: ignore[misc]
                 self._now,
                 prompt_tokens=self._now.prompt_tokens + iteration_stats.num_prompt_tokens,
                 completion_tokens=self._now.completion_tokens + iteration_stats.num_generation_tokens,
+                batch=max(self._now.batch, iteration_stats.num_prompt_tokens - cached),
             )
 
     def log_engine_initialized(self) -> None:

@@ -91,6 +91,7 @@ class CoreClient:
         self.metrics: EngineMetrics | None = None
         """vLLM's own counters, where they are wanted."""
         self._prompt_tokens = self._cached_tokens = self._completion_tokens = 0
+        self._crowd = self._batch = 0
 
     async def start(self) -> None:
         """Begin to read what the core says."""
@@ -118,7 +119,7 @@ class CoreClient:
 
     def load_now(self) -> Load:
         """Return the last step's counts; the core tells nothing of an abort, nor while it is idle."""
-        totals = (self._prompt_tokens, self._cached_tokens, self._completion_tokens)
+        totals = (self._prompt_tokens, self._cached_tokens, self._completion_tokens, self._crowd, self._batch)
         stats = self._stats
         if stats is None or not self._running:
             return Load(0, 0, 0.0, *totals)
@@ -253,12 +254,14 @@ class CoreClient:
         """Hand the outputs of one step to their answers; returns those that the core has to stop."""
         running = self._running
         stopped: list[str] = []
+        computed = 0
         for output in outputs.outputs:
             answer = running.get(output.request_id)
             if answer is None:
                 continue  # it was aborted
             if output.prefill_stats is not None:
                 self._prompt_tokens += output.prefill_stats.num_prompt_tokens
+                computed += output.prefill_stats.num_computed_tokens
             self._completion_tokens += len(output.new_token_ids)
             try:
                 if answer.add(output):
@@ -272,7 +275,9 @@ class CoreClient:
             news[answer] = None
         if (stats := outputs.scheduler_stats) is not None:
             self._stats = stats
+            self._crowd = max(self._crowd, stats.num_running_reqs)
             self._cached_tokens += stats.prefix_cache_stats.hits
+        self._batch = max(self._batch, computed)
         if self.metrics is not None:
             self.metrics.step(outputs, stopped)
         return stopped

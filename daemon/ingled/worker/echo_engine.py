@@ -147,6 +147,7 @@ class EchoEngine:
         self._running: dict[str, Answer] = {}
         self._seen: dict[str, deque[list[str]]] = {}
         self._totals = [0, 0, 0]
+        self._most = [0, 0]
         self._measures = False
         self._sleeper: Sleeper | None = None
         self._adapters: dict[str, AddAdapter] = {}
@@ -229,6 +230,7 @@ class EchoEngine:
         self._totals[0] += len(prompt)
         self._totals[1] += cached
         answer = self._running[request.id] = Answer(words, len(request.tokens))
+        self._most = [max(self._most[0], len(self._running)), max(self._most[1], len(prompt) - cached)]
         maker = asyncio.create_task(answer.make(self._options, news))
         first_ms = 0.0
         try:
@@ -275,7 +277,7 @@ class EchoEngine:
 
     def load_now(self) -> Load:
         """Return the counts."""
-        return Load(len(self._running), 0, 0.0, *self._totals)
+        return Load(len(self._running), 0, 0.0, *self._totals, *self._most)
 
     def measure(self, wanted: bool) -> None:
         """Count, or no more."""

@@ -74,7 +74,7 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """How busy the engine is; the counts of tokens are totals since its start."""
+    """How busy the engine is; the counts of tokens are totals since its start, as are `crowd` and `batch`."""
 
     running: int = 0
     waiting: int = 0
@@ -82,6 +82,13 @@ class Load:
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
+    crowd: int = 0
+    """Most requests that have run at once."""
+    batch: int = 0
+    """Most tokens of prompts that were done in one step, those that it found in its cache left out.
+
+    If one of them was begun in an earlier step, that one was full: so many were computed at once, or the largest batch.
+    """
 
 
 class EngineRefused(Exception):

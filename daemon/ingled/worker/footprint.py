@@ -8,6 +8,8 @@ from ingled.worker.engine import Load
 
 GROWN = 1.002
 """What grows by less than this is no news: who idles sends nothing."""
+FULL = 0.9
+"""Such a part of the largest batch counts for it: prompts seldom make exactly as many tokens."""
 ROOM_NEWS = 0.005
 """It is told when such a part of the memory has come or gone."""
 
@@ -42,10 +44,8 @@ class Footprint:
         self.taken = max(self.taken, taken)
 
     def runs(self, now: Load, info: link.Info) -> None:
-        """So much runs just now."""
-        if now.running >= info.max_running > 0:
-            # Prompts are computed in batches of that size: after so many tokens, one of them was full, or nearly.
-            self._filled = self._filled or now.prompt_tokens - now.cached_tokens >= 2 * info.batch_tokens > 0
+        """So much has run."""
+        self._filled = now.crowd >= info.max_running > 0 and now.batch >= FULL * info.batch_tokens > 0
 
     async def look(self, *, anew: bool = False) -> bool:
         """Measure what has changed, or all `anew`; returns whether it has more than ever, or counts more."""

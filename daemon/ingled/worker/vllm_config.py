@@ -98,6 +98,13 @@ def no_sleep(config: Any) -> str:
     return ""
 
 
+def largest_batch(config: Any, cached: int) -> int:
+    """Return how many tokens may be computed at once, with room for `cached` in the KV cache (0: it is not known)."""
+    model, scheduler = config.model_config, config.scheduler_config
+    tokens = min(scheduler.max_num_batched_tokens, scheduler.max_num_seqs * model.max_model_len)
+    return int(min(tokens, cached or tokens))
+
+
 def kv_bytes(config: Any, concurrency: int | None) -> int:
     """Return a KV cache for so many answers of full length; if not said, for some, and not for the last ones."""
     model, block = config.model_config, config.cache_config.block_size

@@ -46,7 +46,7 @@ from ingled.worker.engine import (
 from ingled.worker.group import die_with_parent
 from ingled.worker.pooling_client import PoolingClient
 from ingled.worker.sleeper import DEEP, DeviceMemory, Sleeper
-from ingled.worker.vllm_config import engine_config, no_sleep, use_folder
+from ingled.worker.vllm_config import engine_config, largest_batch, no_sleep, use_folder
 from ingled.worker.vllm_errors import one_line
 from ingled.worker.vllm_names import END_USES, METRIC_USES, absent
 from ingled.worker.vllm_probe import NAME, give_back
@@ -221,7 +221,7 @@ class VllmEngine:
             taken_bytes=found["device"],
             weights_bytes=sum(file.stat().st_size for file in Path(self._spec.source).glob("*.safetensors")),
             max_running=config.scheduler_config.max_num_seqs if self._tells_ends else 0,
-            batch_tokens=config.scheduler_config.max_num_batched_tokens,
+            batch_tokens=largest_batch(config, int(tokens) if found["kv_cache"] else 0),
             device="cpu" if current_platform.is_cpu() else current_platform.get_device_name(),
             no_sleep=no_sleep(config),
             device_weights=found["weights"],

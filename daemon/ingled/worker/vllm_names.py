@@ -142,7 +142,7 @@ CORE_USES: tuple[str, ...] = (
     "vllm.v1.engine.logprobs:LogprobsProcessor.update_from_output(output)",
     "vllm.v1.engine.logprobs:LogprobsProcessor(logprobs)",
     "vllm.v1.outputs:LogprobsLists.slice_request(req_idx, num_positions)",
-    "vllm.v1.metrics.stats:PrefillStats(num_prompt_tokens, num_cached_tokens)",
+    "vllm.v1.metrics.stats:PrefillStats(num_prompt_tokens, num_computed_tokens, num_cached_tokens)",
     "vllm.v1.metrics.stats:SchedulerStats(num_running_reqs, num_waiting_reqs, kv_cache_usage, prefix_cache_stats)",
     "vllm.config.scheduler:SchedulerConfig(stream_interval)",
 )

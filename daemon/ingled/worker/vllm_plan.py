@@ -23,7 +23,7 @@ from vllm.utils.torch_utils import set_default_torch_dtype
 
 from ingled.link import Estimate, Gpu, Planned, Spec
 from ingled.worker.group import rollup
-from ingled.worker.vllm_config import engine_config
+from ingled.worker.vllm_config import engine_config, largest_batch
 from ingled.worker.vllm_errors import one_line
 from ingled.worker.vllm_gpu import all_seen
 
@@ -152,7 +152,7 @@ def _activations(config: Any, cached: int = 0) -> int:
     choices = 0 if model.runner_type == "pooling" else scheduler.max_num_seqs * model.get_vocab_size()
     if not current_platform.is_cpu():
         return int(max(tokens * (3 * inner + 4 * hidden) * width, choices * 16))
-    tokens = min(tokens, cached or tokens, scheduler.max_num_seqs * model.max_model_len)
+    tokens = largest_batch(config, cached)
     query = model.get_num_attention_heads(config.parallel_config) * model.get_head_size()
     layer = tokens * width * (CPU_HIDDEN * (hidden + query) + CPU_INNER * inner)
     chosen = max(min(choices, CPU_LARGE // 4) * CPU_CHOICE_BYTES, choices * CPU_LARGE_CHOICE_BYTES)
