@@ -48,6 +48,35 @@ def test_that_the_largest_batch_has_run_is_kept_over_loads(tmp_path: Path) -> No
     assert (entry.full, entry.most) == (True, 1005)
 
 
+def test_who_ran_out_of_memory_is_remembered_until_its_largest_batch_has_run(tmp_path: Path) -> None:
+    async def run() -> list[tuple[int, int]]:
+        book = Ledger(tmp_path, asyncio.get_running_loop())
+        told = []
+
+        def tell() -> None:
+            told.append((book.entries[KEY].short, book.entries[KEY].loads))
+
+        book.short(KEY, "m", "cpu", 1000)
+        tell()
+        book.short(KEY, "m", "cpu", 900)
+        book.loaded(KEY, "m", "cpu", 800, 64, 1.0)
+        tell()
+        assert book.grew(KEY, 900) and not book.grew(KEY, 900)
+        tell()
+        assert book.grew(KEY, 900, full=True) and not book.grew(KEY, 900, full=True)
+        tell()
+        book.short(KEY, "m", "cpu", 1000)
+        tell()
+        assert book.grew(KEY, 900, full=True), "once more, and now it lived"
+        tell()
+        await book.close()
+        return told
+
+    assert asyncio.run(run()) == [(1000, 0), (1000, 1), (1000, 1), (0, 1), (1000, 1), (0, 1)]
+    entry = learn(tmp_path).entries[KEY]
+    assert (entry.short, entry.full, entry.most, entry.loads) == (0, True, 900, 1)
+
+
 def test_a_load_that_was_not_measured_keeps_what_was(tmp_path: Path) -> None:
     entry = learn(tmp_path, (KEY, 1000, 5.0), (KEY, 0, 3.0)).entries[KEY]
     assert (entry.taken, entry.kv_cache, entry.load_s, entry.loads) == (1000, 64, 3.0, 2)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
-from ingled.core.need import BITS, Measured, Need, Parts, changes, known
+from ingled.core.need import BITS, SHORT, Measured, Need, Parts, changes, known
 from ingled.core.placement import Device, Resident, Terms
 
 GIB = 1 << 30
@@ -29,6 +29,20 @@ def test_who_has_run_its_largest_batch_is_believed_though_it_took_less_than_was_
     after = known(PLANNED, Measured(13 * GIB, 4 * GIB, 13 * GIB + GIB // 2, full=True))
     assert (before.parts.activations, after.parts.activations) == (GIB, GIB // 2)
     assert after.bytes == 13 * GIB + GIB // 2
+
+
+def test_who_ran_out_of_memory_is_given_more_than_it_had_then() -> None:
+    for planned, measured in (
+        (PLANNED, Measured(0, 0, 0, short=14 * GIB)),
+        (PLANNED, Measured(14 * GIB, 4 * GIB, 14 * GIB, full=True, short=14 * GIB)),
+        (Need(), Measured(0, 0, 0, short=14 * GIB)),
+    ):
+        found = known(planned, measured)
+        assert (found.bytes, found.source) == (int(14 * GIB * SHORT), "measured")
+        assert found.bytes == found.parts.total
+    enough = known(PLANNED, Measured(13 * GIB, 4 * GIB, 15 * GIB, full=True, short=14 * GIB))
+    assert enough.bytes == 15 * GIB, "it is known to need more than that"
+    assert known(PLANNED, Measured(0, 0, 0, short=9 * GIB), 5 * GIB).bytes == 5 * GIB, "the profile says so"
 
 
 def test_what_is_configured_comes_before_all() -> None:

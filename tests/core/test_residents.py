@@ -68,6 +68,22 @@ def test_one_load_at_a_time() -> None:
     assert do.StartWorker("b") in make_ready(three, "a")
 
 
+def test_who_ran_out_of_memory_and_would_again_has_failed_and_shows_why() -> None:
+    one = core(a={"need": 90})
+    one.handle(request("r1", model="a"))
+    make_ready(one, "a", 2.0, 50)
+    one.handle(on.NeedSeen(3.0, "a", 105, 1.0))
+    effects = one.handle(on.WorkerGone(3.0, "a", 50, "killed by SIGKILL (the kernel ran out of memory)"))
+    timer = only(effects, do.SetTimer)[0]
+    assert (timer.key, one.models["a"].state) == (("restart", "a"), State.COLD)
+    effects = one.handle(on.TimerFired(timer.at, timer.key))
+    assert ends(effects) == [("r1", "does_not_fit")] and only(effects, do.StartWorker) == []
+    assert one.models["a"].state is State.FAILED
+    assert "ran out of memory" in str(one.models["a"].why) and "needs 105 B" in str(one.models["a"].why)
+    one.handle(on.NeedSeen(5.0, "a", 95, 1.0))
+    assert only(one.handle(on.LoadAsked(90.0, ROOT, 5, "a", False)), do.StartWorker) == [do.StartWorker("a")]
+
+
 def test_what_never_fits_is_refused_at_once_with_what_would_help() -> None:
     small = core(a={}, big={"need": 101})
     effects = small.handle(request("r1", model="big"))

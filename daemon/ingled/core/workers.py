@@ -92,6 +92,9 @@ class Workers:
         for one in self._take_loads(model.name):
             why, hint = (self.names.blot(text, one.rights) for text in (never.why, never.hint))
             out.append(refuse(one.conn, one.ref, "does_not_fit", why, hint))
+        if model.crashes and model.state is State.COLD:  # it was there, and it shows why it is not any more
+            model.why = f"{model.why}; {never.why}"
+            out += self.move(now, model, Cause.GAVE_UP)
         return [*out, *self.adapters.refused(now, model, never)]
 
     def _take_loads(self, name: str) -> list[Loading]:

@@ -8,8 +8,8 @@ from ingled.worker.engine import Load
 
 GROWN = 1.002
 """What grows by less than this is no news: who idles sends nothing."""
-FULL = 0.9
-"""Such a part of the largest batch counts for it: prompts seldom make exactly as many tokens."""
+FULL = 0.8
+"""Such a part of the largest batch counts for it: of a prompt that was cut for the next step, nothing is known."""
 ROOM_NEWS = 0.005
 """It is told when such a part of the memory has come or gone."""
 
