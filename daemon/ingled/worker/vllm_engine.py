@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import count
@@ -105,12 +105,8 @@ class VllmEngine:
             raise LoadError(vllm_log.root_cause(lines) or one_line(error)) from error
         self._requests = Requests(self._spec, self._engine)
         self._client = self._choose()
-        await self._client.start()
         report("warming", 95)
-        await self._warm()
-        self.measure(self._measures)
-        give_back()
-        found = await self._settle()
+        found = await self._while_alive(self._make_ready())
         self._sleeper = Sleeper(self, found["weights"] + found["kv_cache"], found["device"])
         return self._info(found)
 
@@ -158,6 +154,25 @@ class VllmEngine:
     def _pools(self) -> bool:
         """The model makes vectors of texts."""
         return bool(self._engine.vllm_config.model_config.runner_type == "pooling")
+
+    async def _make_ready(self) -> dict[str, int]:
+        """Let EngineCore do all for the first time that requests need; returns what its parts have of the device."""
+        await self._client.start()
+        await self._warm()
+        self.measure(self._measures)
+        give_back()
+        return await self._settle()
+
+    async def _while_alive(self, work: Coroutine[Any, Any, T]) -> T:
+        """Return what this returns. Raises LoadError when EngineCore dies: what it was asked, vLLM waits for then."""
+        task = asyncio.ensure_future(work)
+        while not task.done():
+            await asyncio.wait([task], timeout=POLL_S)
+            if self._engine.errored and not task.done():
+                task.cancel()
+                lines = read_lines(self._log) if self._log else []
+                raise LoadError(f"the engine died before it was ready: {vllm_log.root_cause(lines) or 'see its log'}")
+        return task.result()
 
     async def _warm(self) -> None:
         """Ask something small: what a first request pays for is paid before `Ready`, and a broken model shows."""
