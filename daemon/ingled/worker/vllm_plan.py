@@ -29,14 +29,14 @@ from ingled.worker.vllm_gpu import all_seen
 
 log = logging.getLogger(__name__)
 
-CPU_PROCESS_BYTES = 186 << 20
+CPU_PROCESS_BYTES = 79 << 20
 """What a forked worker takes beside model and tokenizer, both of its processes (vLLM 0.32; decisions/0011)."""
 CPU_BATCH_BYTES = 40 << 20
 """What a first batch leaves there, however small the model is: kernels, their scratch, pages that are written to."""
-CPU_HIDDEN, CPU_INNER = 11.0, 5.4
-"""How often the heap has the hidden states and queries of a batch, and those of the inner layer, at most: what is freed
-leaves gaps between what lives longer, and blocks of other sizes go elsewhere."""
-CPU_CHOICE_BYTES, CPU_LARGE_CHOICE_BYTES = 76, 28
+CPU_NUMBER_BYTES, CPU_NUMBER_WIDTHS = 15, 3
+"""What the heap has at most for each number of a batch's hidden states, queries and inner layer: so many bytes, since
+narrow ones are computed in wide ones, and so often its width. What is freed leaves gaps between what lives longer."""
+CPU_CHOICE_BYTES, CPU_LARGE_CHOICE_BYTES = 60, 28
 """For each word and sequence, while tokens are chosen (logits, their order, probabilities): with gaps likewise, and
 where each of these is too large for the heap."""
 CPU_LARGE = 32 << 20
@@ -154,9 +154,9 @@ def _activations(config: Any, cached: int = 0) -> int:
         return int(max(tokens * (3 * inner + 4 * hidden) * width, choices * 16))
     tokens = largest_batch(config, cached)
     query = model.get_num_attention_heads(config.parallel_config) * model.get_head_size()
-    layer = tokens * width * (CPU_HIDDEN * (hidden + query) + CPU_INNER * inner)
+    layer = tokens * (hidden + query + inner) * (CPU_NUMBER_BYTES + CPU_NUMBER_WIDTHS * width)
     chosen = max(min(choices, CPU_LARGE // 4) * CPU_CHOICE_BYTES, choices * CPU_LARGE_CHOICE_BYTES)
-    return CPU_BATCH_BYTES + int(layer) + chosen
+    return int(CPU_BATCH_BYTES + layer + chosen)
 
 
 def _inputs(config: Any) -> int:
