@@ -1,12 +1,13 @@
 """A hundred loads that the plan called fitting, under a limit of the kernel: does one run out of memory? And `Never`?
 
-    python -m bench.loads --out FILE [--fitting 100] [--minutes 9] [--seed 1]
+    python -m bench.loads [--fitting 100] [--minutes 9] [--seed 1]
 
-Models of random shapes and options are planned by a daemon in a control group of its own, each under a limit of 0.6 to
-1.6 times what the plan says that it needs, with no head-room. What fits by the plan is loaded and driven with its
-largest batch, in two ways; what never fits is loaded all the same (its profile says that it takes nothing), driven
-likewise, and has been refused wrongly if it lives. Run it again and it goes on where it stopped, until so many loads
-were called fitting. Needs root, for the control group.
+Models of random shapes and options are planned by a daemon in a control group of its own, which is told that models may
+have 0.6 to 1.25 times what the plan says that this one needs, and the kernel gives it no more. What fits by the plan is
+loaded and driven with its largest batch, in several ways; what never fits is loaded all the same (its profile says that
+it takes nothing), driven likewise, and has been refused wrongly if it lives. Neither is what has to wait; it is counted
+apart, as is what lived without its largest batch. Run again, it goes on where it stopped, until so many loads were
+called fitting. Needs root, for the control group.
 """
 
 import argparse
@@ -16,23 +17,34 @@ import random
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean, pstdev
 from types import TracebackType
 from typing import Any, Self
 
-from ingled.broker.needs import LOOK_S
 from ingled.testing import DaemonFixture, Wire
 
 from bench.memory import DRIVEN, LONG_S, MIB, Case, work, write
+from bench.record import RESULTS, Record
 from bench.shapes import Shape
+from bench.table import markdown
 
 BATCH = 8
 """Models that one daemon has, before the next one is started with others."""
 PLAN_S = 90.0
-LEAST, MOST = 0.6, 1.6
-"""Limits, in parts of what the plan says."""
+LEAST, MOST = 0.6, 1.25
+"""Limits, in parts of what the plan says: from 1 on it fits."""
+FITTING = 0.7
+"""Part of the models that are to fit."""
+EDGE = 0.1
+"""Who is as near to the limit is counted apart: an estimate that is off shows there first."""
+WRITTEN_S = 0.3
+"""After such a time the ledger is in its file."""
+SETTLED_S, SETTLED = 0.3, 1 << 20
+"""A control group in which nothing changes by more than so much, for so long, is at rest."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +76,10 @@ engine = {{max_num_batched_tokens = {self.batch}}}
 def draw(number: int, seed: int) -> Draw:
     """Return the model of this number."""
     chance = random.Random(f"{seed}/{number}")
-    heads = chance.choice((4, 6, 8, 12))
+    hidden = 64 * chance.randrange(3, 11)
+    heads = chance.choice([one for one in (4, 6, 8, 12) if hidden % one == 0])  # else the configuration is refused
     shape = Shape(
-        hidden=64 * chance.randrange(3, 11),
+        hidden=hidden,
         layers=chance.randrange(2, 13),
         heads=heads,
         kv_heads=chance.choice([one for one in (2, 4, heads) if heads % one == 0]),
@@ -78,10 +91,13 @@ def draw(number: int, seed: int) -> Draw:
     stored, context = chance.choice(("F32", "BF16", "BF16")), chance.choice((256, 512, 1024))
     words = 1000 * chance.choice((8, 16, 32, 64))
     sequences, batch = chance.choice((4, 8, 16, 24)), chance.choice((512, 1024, 2048, 4096))
+    batch = min(batch, sequences * context // 2)  # the first prompt of a burst goes alone: the others are to fill it
     token = shape.kv_bytes * (2 if stored == "F32" else 1)
-    kv_mib = max(16, -(-token * (context + 256) * chance.choice((1, 2, 4)) // MIB))
+    tokens = max(batch * 2, (context + 256) * chance.choice((1, 2, 4)))
+    kv_mib = max(16, -(-token * tokens // MIB))
     case = Case(shape, words, stored, context, kv_mib, kind)
-    return Draw(case, sequences, max(batch, sequences), round(chance.uniform(LEAST, MOST), 3))
+    factor = chance.uniform(1, MOST) if chance.random() < FITTING else chance.uniform(LEAST, 1)
+    return Draw(case, sequences, max(batch, sequences), round(factor, 3))
 
 
 class Limit:
@@ -142,52 +158,53 @@ class Trial:
             write(one.case, folder / name)
         # What vLLM keeps of an architecture is kept, or each first one would be inspected.
         cache = os.environ.get("VLLM_CACHE_ROOT") or str(Path.home() / ".cache/vllm")
-        text = self._text(())
+        text = self._text()
         self.daemon = DaemonFixture(text, engine="vllm", environ={"VLLM_CACHE_ROOT": cache}, prefix=limit.command)
 
-    def _text(self, forced: tuple[str, ...]) -> str:
+    def _text(self, budget: int | None = None, forced: str = "") -> str:
+        """Return the configuration: so much memory for models, and of this one it is said that it takes nothing."""
+        room = "" if budget is None else f"memory = {budget}\n"
         tables = (
-            one.profile(name, self._folder / name, "1MiB" * (name in forced)) for name, one in self._draws.items()
+            one.profile(name, self._folder / name, "1MiB" * (name == forced)) for name, one in self._draws.items()
         )
-        return "\n".join(['[daemon]\nhead_room = "1MiB"', *tables])
+        return "\n".join([f'[daemon]\nhead_room = "1MiB"\n{room}', *tables])
 
     def run(self, client: Wire, name: str) -> dict[str, Any]:
         """Plan one under its limit; load and drive it; return what came of it, in bytes."""
+        need = self._planned(client, name, lambda plan: plan["need"]["source"] == "estimated")["need"]
+        budget = int(need["bytes"] * self._draws[name].factor)
+        plan = self._configure(client, name, budget)
+        row = {"need": need["bytes"], "parts": need, "budget": budget, "decision": plan["decision"]}
+        if row["decision"] == "never":
+            self._configure(client, name, budget, forced=True)
+        if row["decision"] in ("fits", "never"):
+            self._limit.set(self._at_rest() + budget)  # who plans has memory too: nobody does any more
+            before = self._limit.killed
+            row |= self._drive(client, name)
+            row |= {"killed": self._limit.killed - before} | self._most(client, name)
         self._limit.set(None)
-        plan = self._planned(client, name, lambda plan: plan["need"]["source"] == "estimated")
-        need = int(plan["need"]["bytes"])
-        budget = int(need * self._draws[name].factor)
-        plan = self._bounded(client, name, budget)
-        forced = plan["decision"] != "fits"  # never, or not while others (the daemon itself) have their memory
-        row = {"need": need, "parts": plan["need"], "budget": budget, "decision": "never" if forced else "fits"}
-        if forced:  # whoever plans, plans without limit
-            self._limit.set(None)
-            self._configure(client, (name,))
-            self._planned(client, name, lambda plan: plan["need"]["source"] == "configured")
-            self._bounded(client, name, budget)
-        before = self._limit.killed
-        row |= self._drive(client, name)
-        row |= {"killed": self._limit.killed - before, "most": self._most(client, name)}
-        if forced:
-            self._limit.set(None)
-            self._configure(client, ())
         return row
 
-    def _configure(self, client: Wire, forced: tuple[str, ...]) -> None:
-        self.daemon.file.write_text(self._text(forced))
+    def _configure(self, client: Wire, name: str, budget: int, *, forced: bool = False) -> dict[str, Any]:
+        """Have the daemon go by this, and return its plan of a model once it does."""
+        self.daemon.file.write_text(self._text(budget, name * forced))
         client.call("reload")
+        source = "configured" if forced else "estimated"
 
-    def _bounded(self, client: Wire, name: str, budget: int) -> dict[str, Any]:
-        """Set the limit, and return the plan once the daemon has seen it."""
+        def done(plan: dict[str, Any]) -> bool:
+            return bool(plan["device"]["budget_bytes"] == budget and plan["need"]["source"] == source)
 
-        def seen(plan: dict[str, Any]) -> bool:
-            if abs(int(plan["device"]["budget_bytes"] or 0) - budget) < budget / 40:  # of less it tells nobody
-                return True
-            self._limit.set(self._limit.used + budget)
-            time.sleep(1.2 * LOOK_S)  # who plans has memory too: it is to look while nobody does
-            return False
+        return self._planned(client, name, done)
 
-        return self._planned(client, name, seen)
+    def _at_rest(self) -> int:
+        """Return what all of it has once that does not change."""
+        deadline, before = time.monotonic() + PLAN_S, -1
+        while abs((now := self._limit.used) - before) > SETTLED:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"the daemon is not at rest: it has {now} bytes, and had {before}")
+            before = now
+            time.sleep(SETTLED_S)
+        return now
 
     def _planned(self, client: Wire, name: str, done: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         deadline = time.monotonic() + PLAN_S
@@ -198,59 +215,88 @@ class Trial:
         return dict(plan)
 
     def _drive(self, client: Wire, name: str) -> dict[str, Any]:
-        """Load a model and run its largest batch. What fails is told; then it is unloaded."""
-        one, failed, taken = self._draws[name], "", 0
+        """Load a model and run its largest batch. What fails is told."""
+        one, failed = self._draws[name], ""
         client.call("load", model=name, wait=False)
         while (model := client.call("show", model=name))["state"] not in ("ready", "failed"):
-            if self._dead(model):
-                return {"failed": "it died while it was loaded", "taken": 0}
+            if any("ended" in line for line in model["story"]):
+                return {"failed": f"it died while it was loaded: {model['why']}", "taken": 0}
             time.sleep(0.1)
         if model["state"] == "failed":
             return {"failed": model["why"], "taken": 0}
-        taken = model["taken_bytes"]
         for body in (DRIVEN[0], DRIVEN[-1]):
             failed = failed or work(client, name, one.case, one.sequences, body, one.batch)
-        return {"failed": failed, "taken": taken}
+        return {"failed": failed, "taken": model["taken_bytes"], "load_s": model["load_s"]}
 
-    def _dead(self, model: dict[str, Any]) -> bool:
-        return any("ended" in line for line in model["story"])
-
-    def _most(self, client: Wire, name: str) -> int:
-        """Unload a model; return the most that it had."""
+    def _most(self, client: Wire, name: str) -> dict[str, Any]:
+        """Unload a model; return the most that it had, and whether its largest batch is in that."""
         client.call("unload", model=name, force=True)
-        self._planned(client, name, lambda plan: plan["state"] in ("cold", "failed"))
-        entries = json.loads((self.daemon.folder / "state" / "ledger.json").read_text())["entries"].values()
-        return max((int(one["most"]) for one in entries if one["model"] == name), default=0)
+        deadline = time.monotonic() + LONG_S
+        while client.call("show", model=name)["state"] not in ("cold", "failed") and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(WRITTEN_S)
+        file = self.daemon.folder / "state" / "ledger.json"
+        entries = json.loads(file.read_text())["entries"].values() if file.exists() else ()
+        found = [one for one in entries if one["model"] == name]
+        return {"most": max((one["most"] for one in found), default=0), "full": any(one.get("full") for one in found)}
+
+
+HEAD = ["", "loads", "ran out of memory", "lived", "with their largest batch", "with more than there was"]
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Return the figures in words."""
-    fitting = [row for row in rows if row["decision"] == "fits"]
-    never = [row for row in rows if row["decision"] == "never"]
-    out = [row for row in fitting if row["killed"] or row["failed"]]
-    over = [row for row in fitting if row["most"] > row["budget"]]
-    wrong = [row for row in never if not row["killed"] and not row["failed"]]
-    known = [row for row in fitting if row["most"]]
-    off = sorted((row["need"] - row["most"]) / row["most"] * 100 for row in known)
-    lines = [
-        f"{len(fitting)} loads were called fitting: {len(out)} ran out of memory, {len(over)} had more than there was.",
-        f"{len(never)} were called Never: {len(wrong)} of them lived all the same.",
-    ]
-    if off:
-        middle = off[len(off) // 2]
-        lines.append(f"Estimate against peak: {off[0]:+.1f} to {off[-1]:+.1f} %, median {middle:+.1f} %.")
-    return "\n".join(lines)
+    """Return the figures as Markdown, and in words."""
+    lines = []
+    for decision in ("fits", "never"):
+        ran = [row for row in rows if row["decision"] == decision]
+        near = [row for row in ran if abs(row["budget"] / row["need"] - 1) <= EDGE]
+        lines += [_ends(decision, ran), _ends(f"of these within {EDGE:.0%} of the limit", near)]
+    others = Counter(row["decision"] for row in rows if row["decision"] not in ("fits", "never"))
+    words = [f"{count} more: {decision}." for decision, count in others.items()]
+    known = [row for row in rows if row.get("full") and not _died(row)]
+    for what, ready in (("its largest batch", False), ("it was ready", True)):
+        if known:
+            words.append(f"Estimate against what was taken after {what}: {_spread(known, ready)}.")
+    return "\n\n".join([markdown(HEAD, lines), *words])
+
+
+def _ends(name: str, ran: list[dict[str, Any]]) -> list[str]:
+    lived = [row for row in ran if not _died(row)]
+    full = sum(row["full"] for row in lived)
+    over = sum(row["most"] > row["budget"] for row in lived)
+    return [name, *map(str, (len(ran), len(ran) - len(lived), len(lived), full, over))]
+
+
+def _died(row: dict[str, Any]) -> bool:
+    return bool(row["killed"] or row["failed"])
+
+
+def _spread(ran: list[dict[str, Any]], ready: bool) -> str:
+    def off(row: dict[str, Any]) -> float:
+        said, was = (row["need"] - row["parts"]["activations"], row["taken"]) if ready else (row["need"], row["most"])
+        return 100.0 * float(said - was) / float(was)
+
+    offs = [off(row) for row in ran]
+    near = sum(abs(one) <= 5 for one in offs)
+    return (
+        f"{fmean(offs):+.1f} % on average, {pstdev(offs):.1f} % around that, {min(offs):+.1f} to {max(offs):+.1f} %,"
+        f" {near} of {len(offs)} within 5 %"
+    )
 
 
 def main() -> int:
     """Go on until so many loads were called fitting, or the time is over."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="where the figures are, and are added")
+    parser.add_argument("--label", default="", help="keeps results of one machine apart")
     parser.add_argument("--fitting", type=int, default=100)
     parser.add_argument("--minutes", type=float, default=9.0)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    rows: list[dict[str, Any]] = json.loads(options.out.read_text()) if options.out.exists() else []
+    record = Record("loads", options.label)
+    file = RESULTS / f"{record.stem}.json"
+    rows: list[dict[str, Any]] = json.loads(file.read_text())["rows"] if file.exists() else []
+    record.data = {"seed": options.seed, "rows": rows}
+    record.begin("A hundred loads that the plan called fitting, and those that it refused", aloud=False)
     until = time.monotonic() + 60 * options.minutes
 
     def over() -> bool:
@@ -265,18 +311,20 @@ def main() -> int:
             Limit(f"ingle-loads-{os.getpid()}-{first}") as limit,
         ):
             trial = Trial(draws, limit, Path(folder))
-            with trial.daemon as daemon, Wire(daemon.socket) as client:
+            with trial.daemon as daemon:
                 for name in draws:
                     if over():
                         break
                     try:
-                        row = trial.run(client, name)
+                        with Wire(daemon.socket) as client:
+                            row = trial.run(client, name)
                     except RuntimeError as error:
                         row = {"decision": "none", "failed": str(error)}
                     rows.append({"model": name, **row})
-                    options.out.write_text(json.dumps(rows, indent=1) + "\n")
+                    record.write()
                     print(rows[-1], flush=True)
-    print(table(rows))
+    record.say(table(rows))
+    record.write()
     return 0
 
 

@@ -45,6 +45,7 @@ class Case:
     context: int
     kv_mib: int
     architecture: str = "Qwen3ForCausalLM"
+    sequences: int = SEQUENCES
 
 
 CASES = {
@@ -52,6 +53,11 @@ CASES = {
     "30m": Case(Shape(384, 8, 6, 6, 64, 1024), 24_000, "BF16", 4096, 256, "LlamaForCausalLM"),
     "80m": Case(Shape(640, 10, 10, 2, 64, 1792, tied=True), 50_000, "BF16", 8192, 192),
     "150m": Case(Shape(768, 10, 12, 4, 64, 2304, tied=True), 100_000, "BF16", 4096, 384),
+    "35m": Case(Shape(320, 12, 5, 1, 64, 1024), 32_000, "BF16", 1024, 64, "LlamaForCausalLM", 32),
+    "73m": Case(Shape(512, 16, 8, 2, 64, 1536, tied=True), 48_000, "F32", 2048, 160, sequences=8),
+    "76m": Case(Shape(448, 6, 7, 7, 64, 1792), 64_000, "BF16", 8192, 256, "LlamaForCausalLM", 4),
+    "134m": Case(Shape(768, 12, 12, 12, 64, 2048), 32_000, "BF16", 2048, 256, "LlamaForCausalLM", 24),
+    "138m": Case(Shape(896, 10, 14, 2, 64, 2432, tied=True), 60_000, "BF16", 4096, 256, sequences=12),
 }
 """None of these shapes was looked at when the constants of `ingled.worker.vllm_plan` were chosen."""
 
@@ -117,7 +123,7 @@ def profile(name: str, case: Case, folder: Path) -> str:
 source = "{folder}"
 context = {case.context}
 dtype = "{dtype}"
-max_sequences = {SEQUENCES}
+max_sequences = {case.sequences}
 kv_cache = "{case.kv_mib}MiB"
 engine = {{enforce_eager = true}}
 """
@@ -156,7 +162,7 @@ def measure(name: str, case: Case) -> dict[str, Any]:
 def drive(client: Wire, name: str, case: Case) -> int | None:
     """Run the largest batch of a model that is ready, and unload it; return the most that the kernel saw, as root."""
     for body in DRIVEN:
-        if failed := work(client, name, case, SEQUENCES, body):
+        if failed := work(client, name, case, case.sequences, body):
             raise RuntimeError(f"{name}: {failed}")
     most = kernel_peak(client, name)
     client.call("unload", model=name)
@@ -190,13 +196,15 @@ def work(client: Wire, name: str, case: Case, sequences: int, body: dict[str, An
 
     Returns what failed, if anything did.
     """
-    words = min(case.context // 12, 2 * batch // sequences // WORDS_TOKENS + 1)
+    words = min((case.context - 96) // WORDS_TOKENS, 2 * batch // sequences // WORDS_TOKENS + 1)
     text, salt = " ".join("the quick fire" for _ in range(words)), time.monotonic_ns() % 1000
     whole = {"max_tokens": 24, "temperature": 0.7, "ignore_eos": True} | body
     open_ids = {client.ask(f"{salt} {at} {text}", model=name, body=whole, stream=False) for at in range(sequences)}
     deadline = time.monotonic() + LONG_S
     while open_ids:
         message = client.receive(deadline - time.monotonic())
+        if message.get("id") not in open_ids:
+            continue  # of a model that failed before
         if message["t"] == "failed":
             return str(message["message"])
         if message["t"] == "done":
