@@ -111,9 +111,10 @@ class Taken:
         among = 0 if self._before is None else max(0, _shared(found[self._pid]) - self._before)
         sums = {name: sum(one.get(name, 0) for one in found.values()) for name in ("Pss", "Private_Dirty")}
         taken = sums["Private_Dirty"] + among
-        # By what was resident in the same look: what is freed between two looks would count twice.
+        # By what was resident in the same look: what is freed between two looks would count twice. Pages that
+        # move as the kernel walks do; then more is resident than ever was, and this takes it back.
         fallen = (resident(pid)[1] - one["Rss"] for pid, one in found.items() if pid in self._marked and "Rss" in one)
-        return Sizes(sums["Pss"], taken, taken + sum(max(0, one) for one in fallen))
+        return Sizes(sums["Pss"], taken, taken + sum(fallen))
 
 
 class Gauge:
