@@ -67,6 +67,8 @@ def test_bash_runs_nothing_and_quotes(ingle: Any, daemon: Any, bin: dict[str, st
     assert unquoted(complete_in_bash("ingle load $(ec", bin, script)) == [NASTY[0]]
     assert unquoted(complete_in_bash("ingle load \\$\\(ec", bin, script)) == [NASTY[0]]
     assert complete_in_bash("ingle load qwen:", bin, script) == ["7b"]
+    assert complete_in_bash("ingle events h", bin, script) == ["hook"]
+    assert complete_in_bash("ingle help ex", bin, script) == ["exit-codes"]
     assert complete_in_bash("ingle ask --model qwen:7", bin, script) == ["7b"]
     assert complete_in_bash("ingle sho", bin, script) == ["show"]
     assert complete_in_bash("ingle help sho", bin, script) == ["show"]

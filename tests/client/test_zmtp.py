@@ -52,6 +52,21 @@ def test_messages_go_both_ways(router: "zmq.Socket[bytes]", folder: Path) -> Non
     dealer.close()
 
 
+def test_several_messages_leave_together(router: "zmq.Socket[bytes]", folder: Path) -> None:
+    dealer = Dealer(f"{folder}/s")
+    dealer.send_all([b"one", b""])
+    dealer.send_all([])
+    dealer.send_all([b"two" * 1000])
+    got: list[bytes] = []
+    while len(got) < 3:
+        dealer.wait(0.01)
+        dealer.receive()
+        while router.poll(0):
+            got.append(router.recv_multipart()[1])
+    assert got == [b"one", b"", b"two" * 1000]
+    dealer.close()
+
+
 def test_heartbeats_are_answered(router: "zmq.Socket[bytes]", folder: Path) -> None:
     router.setsockopt(zmq.HEARTBEAT_IVL, 20)
     router.setsockopt(zmq.HEARTBEAT_TIMEOUT, 2000)

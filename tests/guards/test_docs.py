@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import get_args
 
 import ingle
+from ingle.cli import events
 from ingle.wire import limits, schema
 from ingled.broker.front import LIMITS
 from ingled.broker.reading import RESERVED_OPS
@@ -34,7 +35,7 @@ def test_the_protocol_lists_exactly_the_error_codes_that_there_are() -> None:
 
 def test_the_protocol_lists_exactly_the_verbs_and_topics_that_there_are() -> None:
     assert cells(section(6)) == set(VERBS)
-    assert cells(section(7)) == set(TOPICS)
+    assert cells(section(7)) == set(TOPICS) == set(events.TOPICS)
     for name in RESERVED_VERBS | RESERVED_OPS:
         assert f"`{name}`" in PROTOCOL
 

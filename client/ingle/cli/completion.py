@@ -1,7 +1,9 @@
 """`ingle completion`: make a shell complete verbs, options, models and requests."""
 
 from ingle.cli import VERBS
+from ingle.cli.events import TOPICS
 from ingle.cli.grammar import Given, Usage, Verb
+from ingle.cli.manual import TOPICS as PAGES
 from ingle.cli.output import put
 
 MODELS = ("show", "load", "plan", "unload", "sleep", "wake", "pin", "unpin", "want")
@@ -38,7 +40,8 @@ _ingle() {{
         case "$verb" in
             {models}) mapfile -t names < <(ingle models --names 2>/dev/null) ;;
             {requests}) mapfile -t names < <(ingle requests --names 2>/dev/null) ;;
-            help) names=({verbs}) ;;
+            help) names=({verbs} {pages}) ;;
+            events) names=({topics}) ;;
             completion) names=(bash zsh fish) ;;
             hooks)
                 if (( last == 2 )); then
@@ -97,7 +100,8 @@ _ingle() {{
         case "$verb" in
             {models}) names=("${{(@f)$(ingle models --names 2>/dev/null)}}") ;;
             {requests}) names=("${{(@f)$(ingle requests --names 2>/dev/null)}}") ;;
-            help) names=({verbs}) ;;
+            help) names=({verbs} {pages}) ;;
+            events) names=({topics}) ;;
             completion) names=(bash zsh fish) ;;
             hooks)
                 if (( CURRENT == 3 )); then
@@ -157,6 +161,8 @@ def _filled(script: str) -> str:
         models="|".join(MODELS),
         requests="|".join(REQUESTS),
         files=FILES,
+        pages=" ".join(PAGES),
+        topics=" ".join(TOPICS),
     )
 
 
@@ -185,6 +191,8 @@ def _fish() -> str:
             lines.append(f"complete -c ingle {here} -a '(ingle {list_them} --names 2>/dev/null)'")
     seen = "complete -c ingle -n '__fish_seen_subcommand_from"
     lines.append(f"{seen} completion' -a 'bash zsh fish'")
+    lines.append(f"{seen} events' -a '{' '.join(TOPICS)}'")
+    lines.append(f"{seen} help' -a '{' '.join((*VERBS, *PAGES))}'")
     lines.append(f"{seen} hooks; and not __fish_seen_subcommand_from test trace' -a 'test trace'")
     lines.append(f"{seen} hooks; and __fish_seen_subcommand_from test' -a '(ingle hooks --names 2>/dev/null)'")
     lines.append(f"{seen} config; and not __fish_seen_subcommand_from show check' -a 'show check'")

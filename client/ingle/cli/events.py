@@ -8,6 +8,9 @@ from ingle.errors import from_failed
 from ingle.line import Line
 from ingle.wire.codec import Message
 
+TOPICS = ("model", "request", "daemon", "hook")
+"""Those of this version's daemon."""
+
 
 def run(given: Given) -> int:
     """Print events until interrupted."""
@@ -32,9 +35,9 @@ def _line(event: Message) -> str:
 VERB = Verb(
     "events",
     run,
-    """
-    Prints a line for each event of the topics, until Ctrl-C: of `model`, `request`, `daemon` and `hook`; without
-    any, of all that the daemon has. An account hears of its own requests and hooks only. What happens while the
+    f"""
+    Prints a line for each event of the topics, until Ctrl-C. Topics: {", ".join(TOPICS)}; without any, all that
+    the daemon has. An account hears of its own requests and hooks only. What happens while the
     daemon is away is not told.
     """,
     "[TOPIC...]",
