@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import termios
 from pathlib import Path
 from typing import Any
 
@@ -103,9 +104,11 @@ def test_a_paused_reader_loses_nothing(ingle: Any, daemon: Any) -> None:
     process.stderr.close()
 
 
-def test_on_a_terminal_progress_is_shown_and_control_characters_are_not(ingle: Any) -> None:
+def seen_on_terminal(ingle: Any, *argv: str, columns: int = 0) -> bytes:
     parent, child = pty.openpty()
-    process = ingle.start("ask", "say:a\x1b[31mb", stdout=child, stderr=child)
+    if columns:
+        termios.tcsetwinsize(child, (24, columns))
+    process = ingle.start(*argv, stdout=child, stderr=child)
     os.close(child)
     seen = b""
     with contextlib.suppress(OSError):  # EIO: the other end is closed
@@ -113,6 +116,19 @@ def test_on_a_terminal_progress_is_shown_and_control_characters_are_not(ingle: A
             seen += data
     os.close(parent)
     assert process.wait(60) == 0
+    return seen
+
+
+def test_load_draws_a_bar_on_a_terminal_and_no_line_is_longer_than_that(ingle: Any) -> None:
+    seen = seen_on_terminal(ingle, "load", "tiny")
+    assert b"loading w\\x1b [##############------] 70% ..." in seen
+    assert b"tiny: ready" in seen
+    narrow = seen_on_terminal(ingle, "load", "tiny", columns=20)
+    assert b"loading w\\x1b [####\x1b[0m" in narrow, "what is cut off cannot run into the next line"
+
+
+def test_on_a_terminal_progress_is_shown_and_control_characters_are_not(ingle: Any) -> None:
+    seen = seen_on_terminal(ingle, "ask", "say:a\x1b[31mb")
     assert b"loading 40%" in seen
     assert b"a[31mb" in seen
     assert b"\x1b[31m" not in seen

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 FAREWELL = 2.0
 """Seconds in which a cancelled request should have ended."""
+BAR = 20
+"""Letters of a progress bar."""
 
 
 class Follower:
@@ -114,18 +116,19 @@ def leave(line: Line, ref: int) -> None:
         pass  # it will notice that we have gone
 
 
-def waiting_for(progress: Message) -> str:
-    """Return what a request waits for, for people."""
+def waiting_for(progress: Message, *, bar: bool = False) -> str:
+    """Return what a request waits for, for people; `bar`: how far it is is drawn too."""
     words: list[str] = [progress["phase"]]
     if progress.get("what"):
         words.append(str(progress["what"]))
-    if progress.get("position") is not None:
-        words.append(f"(place {progress['position']})")
-    if progress.get("percent") is not None:
-        words.append(f"{progress['percent']}%")
+    if progress.get("position"):
+        words.append(f"({progress['position']} before you)")
+    if (percent := progress.get("percent")) is not None:
+        done = BAR * min(percent, 100) // 100
+        words.append(f"[{'#' * done}{'-' * (BAR - done)}] {percent}%" if bar else f"{percent}%")
     if progress.get("eta_ms") is not None:
         words.append(f"about {progress['eta_ms'] / 1000:.0f}s")
-    return paint(visible(" ".join(words)) + " ...", "dim", sys.stderr)
+    return " ".join(words) + " ..."
 
 
 def account_of(done: Message) -> str:

@@ -21,7 +21,7 @@ def bring(verb: str, given: Given) -> int:
     with Line(given.value("socket")) as line:
         try:
             forever = bool(args["wait"])
-            value = line.call(verb, args, forever=forever, on_progress=lambda m: status.show(waiting_for(m)))
+            value = line.call(verb, args, forever=forever, on_progress=lambda m: status.show(waiting_for(m, bar=True)))
         finally:
             status.clear()
     print_json(value) if given.switch("json") else print_line(f"{value['model']}: {value['state']}")

@@ -155,15 +155,25 @@ class StatusLine:
         self._always = always
 
     def show(self, text: str) -> None:
-        """Replace the line."""
-        if self._always and not self._on:
-            note(f"{text}\n")
-        elif self._on:
-            note(f"\r\x1b[K{text}")
+        """Replace the line; what is longer than a line of the terminal is cut off, for only one can be taken away."""
+        text = visible(text)
+        if self._on:
+            shown = paint(text[: max(1, _columns(sys.stderr) - 1)], "dim", sys.stderr)
+            note(f"\r\x1b[K{shown}")
             self._shown = True
+        elif self._always:
+            note(f"{text}\n")
 
     def clear(self) -> None:
         """Take the line away."""
         if self._shown:
             note("\r\x1b[K")
             self._shown = False
+
+
+def _columns(terminal: Any) -> int:
+    """Return how many letters a line of a terminal has, or 80 where it does not say."""
+    try:
+        return os.get_terminal_size(terminal.fileno()).columns or 80
+    except (OSError, ValueError):
+        return 80

@@ -41,7 +41,7 @@ def run(given: Given) -> int:
     status = StatusLine()
     with Line(given.value("socket")) as line:
         try:
-            plan = line.call("plan", args, forever=True, on_progress=lambda m: status.show(waiting_for(m)))
+            plan = line.call("plan", args, forever=True, on_progress=lambda m: status.show(waiting_for(m, bar=True)))
         finally:
             status.clear()
     if given.switch("json"):
