@@ -14,9 +14,9 @@ from ingled.core.desk import Limits
 from ingled.core.events import Survival
 from ingled.core.fairness import PATIENCE_S as PATIENCE_OF_ALL
 from ingled.core.ladder import Sleep
-from ingled.core.placement import Device, Terms
+from ingled.core.placement import Device, Terms, Wait
 from ingled.core.requests import Stage
-from ingled.core.residency import CHANGING, MOVING, Model, State
+from ingled.core.residency import AWAY, CHANGING, MOVING, Model, State
 from ingled.core.residents import PRESENT
 from msgspec import Raw
 
@@ -69,8 +69,10 @@ class Core(RuleBasedStateMachine):
         self.last = event.now
         models = self.core.models.values()
         absent = {model.name for model in models if model.state not in PRESENT or model.asleep}
+        pinned = {model.name for model in models if model.pinned}
         effects = self.core.handle(event)
         self.check_memory(absent)
+        self.check_victims(effects, pinned)
         if self.suspends is Survival.LOST and not isinstance(event, AGAIN):
             begun = [one for one in effects if isinstance(one, BEGUN)]
             assert not begun, "nothing is begun while the machine is about to be suspended"
@@ -154,6 +156,19 @@ class Core(RuleBasedStateMachine):
             assert budget is not None
             assert sum(model.sleep.left if model.asleep else model.terms.need for model in present) <= budget
         assert sum(model.state in CHANGING for model in present) <= 1
+
+    def check_victims(self, effects: list[do.Effect], pinned: set[str]) -> None:
+        """Nobody goes for another one who is busy or pinned, or for one that will not fit whoever goes."""
+        device = self.core.residents.devices[0]
+        most = max(device.budget or 0, device.most or 0)
+        for effect in effects:
+            if not isinstance(effect, do.Log) or "makes room for '" not in effect.text:
+                continue
+            victim, wanted = effect.model, effect.text.split("makes room for '")[1].split("'")[0]
+            assert victim not in pinned, "a pinned model is put out"
+            assert not self.core.requests.turns[victim].running, "a busy model is put out"
+            held = sum(self.core.models[name].terms.need for name in pinned if self.core.models[name].state in PRESENT)
+            assert self.core.models[wanted].terms.need + held <= most, "a model is put out for one that will not fit"
 
     def tick(self) -> float:
         self.now += 0.25
@@ -431,6 +446,24 @@ class Core(RuleBasedStateMachine):
         residents = self.core.residents
         changing = any(model.state in (*MOVING, State.STOPPING) for model in self.core.models.values())
         return name in residents.wanted and (changing or bool(self.running) or "place " in self.timers)
+
+    @invariant()
+    def nobody_waits_for_busy_models_that_take_new_requests_for_ever(self) -> None:
+        """After `patience` whoever is in the way takes no more, so that a wait has an end."""
+        if not hasattr(self, "core") or self.core.residents.suspension.holds:
+            return
+        residents = self.core.residents
+        for name, since in residents.wanted.items():
+            model = self.core.models[name]
+            if model.state not in AWAY or model.restart_at is not None:
+                continue
+            decision = residents.decide(self.last, model, waited=self.last - since).decision
+            if isinstance(decision, Wait):
+                late = self.last - since >= PATIENCE_S
+                assert not late or all(self.core.models[one].closed for one in decision.blockers)
+                ends = decision.until is None or decision.until > 0
+                assert ends, "what is to be asked again is asked again later"
+            return  # those behind it are decided beside what has been promised to it
 
     @invariant()
     def a_model_is_closed_only_while_somebody_waits_for_its_memory(self) -> None:

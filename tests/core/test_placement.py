@@ -1,10 +1,12 @@
 """Who fits on a device, who goes for whom, who waits: the policy as values, and under any mixture of models."""
 
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from ingled.core.placement import CheapestBack, Device, Evict, Fits, Never, Resident, Terms, Uses, Wait
+from ingled.core.eviction import LINGER_S, CheapestBack
+from ingled.core.placement import Absent, Device, Evict, Fits, Never, Outlook, Resident, Terms, Uses, Wait
 
 GPU = Device("gpu", 100)
 POLICY = CheapestBack()
@@ -44,6 +46,35 @@ def test_busy_pinned_and_fresh_models_stay() -> None:
     assert decide(70, there("a", min_resident=10, age=4)) == Wait("model 'a' has just been loaded", 6)
     assert isinstance(decide(70, there("a", pinned=True)), Never)
     assert decide(60, there("a", busy=True), there("b", rate=9)) == Evict(("b",))
+
+
+def test_a_busy_model_is_waited_for_no_longer_than_the_idle_one_would_load_that_goes_instead() -> None:
+    seldom, often = there("seldom", busy=True, reload_s=9, rate=1), there("often", reload_s=6, rate=4)
+
+    def after(waited: float) -> object:
+        return POLICY.decide("new", Terms(60), [seldom, often], GPU, Outlook(waited))
+
+    assert after(0) == Wait("model 'seldom' is busy", 6, ("seldom",))
+    assert after(4) == Wait("model 'seldom' is busy", 2, ("seldom",))
+    assert after(6) == Evict(("often",)) == decide(60, seldom, often)
+    dear = there("dear", reload_s=600, rate=4)
+    cheap = POLICY.decide("new", Terms(60), [seldom, dear], GPU, Outlook(0))
+    assert cheap == Wait("model 'seldom' is busy", LINGER_S, ("seldom",)), "nobody waits for longer than that"
+    pinned = replace(seldom, pinned=True)
+    assert POLICY.decide("new", Terms(60), [pinned, often], GPU, Outlook(0)) == Evict(("often",))
+
+
+def test_of_victims_that_cost_alike_those_go_whose_room_the_next_one_can_use() -> None:
+    residents = [there("long", 50, rate=2.0), there("short", 30, rate=1.9), there("rest", 20, rate=9)]
+    assert decide(30, *residents) == Evict(("short",)), "it costs a little less"
+    next_one = Absent(Terms(20, reload_s=1), 5.0)
+    outlook = Outlook(rate=9, absent=(next_one,))
+    assert POLICY.decide("new", Terms(30), residents, GPU, outlook) == Evict(("long",)), "both come, for one that goes"
+
+
+def test_who_goes_among_many_is_decided_quickly_and_by_cost_for_its_size() -> None:
+    many = [there(f"m{i}", 10, rate=1 + i) for i in range(10)]
+    assert decide(25, *many) == Evict(("m0", "m1", "m2"))
 
 
 def test_nobody_goes_for_what_will_not_fit_anyway() -> None:

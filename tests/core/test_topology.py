@@ -4,7 +4,8 @@ from itertools import combinations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ingled.core.placement import CheapestBack, Device, Evict, Fits, Never, Resident, Terms, Wait
+from ingled.core.eviction import CheapestBack
+from ingled.core.placement import Device, Evict, Fits, Never, Resident, Terms, Wait
 from ingled.core.topology import Placed, place, share
 
 GIB = 1 << 30

@@ -1,22 +1,20 @@
-"""Which models share a device: who fits, who has to go for whom, and who waits. Pure.
+"""Which models share a device: who fits, whether somebody has to go, and who waits. Pure.
 
-A policy is asked anew whenever something has changed, and answers for one model at a time; `Workers` carries it out.
-Another policy is any object with `decide`.
+A policy is asked anew whenever something has changed, and answers for one model at a time; `Residents` carries it out.
+What every policy has to keep to is here (`Sharing`), and which of the models go is another matter (`eviction`). Another
+policy is any object with `decide`, or a `Sharing` with other `victims`.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
-from math import exp
+from math import exp, inf
 from typing import Protocol
 
 from ingle.bytesize import spell
 
 MEMORY_S = 3600.0
 """Seconds after which a use counts for 1/e of a new one; 1800 and 7200 did as well on traces (bench/residency.py)."""
-
-EXACT = 10
-"""Up to so many candidates, all sets of victims are compared; of more, the best one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,21 +131,47 @@ class Never:
 Decision = Fits | Evict | Wait | Never
 
 
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """A model that is not there: somebody may ask it next."""
+
+    terms: Terms
+    rate: float
+    """Uses in a second, of late (`Uses`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What a policy may look at beside the device."""
+
+    waited: float = inf
+    """Seconds for which somebody has waited for the model."""
+    rate: float = 0.0
+    """Its uses in a second, of late (`Uses`)."""
+    absent: tuple[Absent, ...] = ()
+    """The other models that are not there."""
+
+
+AT_ONCE = Outlook()
+"""Nothing is known, and nobody is to wait without need."""
+
+
 class Policy(Protocol):
     """What decides who is resident."""
 
-    def decide(self, name: str, terms: Terms, residents: Sequence[Resident], device: Device) -> Decision:
+    def decide(
+        self, name: str, terms: Terms, residents: Sequence[Resident], device: Device, outlook: Outlook = AT_ONCE
+    ) -> Decision:
         """Say what has to happen for a model to be loaded on a device where these are."""
 
 
-class CheapestBack:
-    """Evicts those idle models that it costs least to have gone: seconds of their load, times how often they are asked.
+class Sharing(ABC):
+    """What every policy keeps to: no busy, pinned or fresh model goes, nobody for what will not fit, one at a time."""
 
-    How often counts for more than how long ago: on traces LRU spends a fifth more (bench/residency.py).
-    """
-
-    def decide(self, name: str, terms: Terms, residents: Sequence[Resident], device: Device) -> Decision:
-        """Take as few victims as are needed, the cheapest first; never for a model that will not fit anyway."""
+    def decide(
+        self, name: str, terms: Terms, residents: Sequence[Resident], device: Device, outlook: Outlook = AT_ONCE
+    ) -> Decision:
+        """Say what has to happen; which of the idle models go is for `victims` to say."""
         never = self._never(name, terms, residents, device)
         if never is not None:
             return never
@@ -159,11 +183,13 @@ class CheapestBack:
         forced = [one for one in residents if _excludes(terms, one)]
         others = [one for one in residents if one not in forced]
         excess = _excess(terms, others, device)
-        free = [one for one in others if not _held(one)]
-        freed = sum(one.terms.need for one in free)
-        if freed < excess or any(_held(one) for one in forced):
+        freed = sum(one.terms.need for one in others if not held(one))
+        if freed < excess or any(held(one) for one in forced):
             return self._wait(forced, others, excess - freed)
-        chosen = [*forced, *_victims(free, excess)]
+        goes = self.victims(terms, others, excess, outlook) if excess > 0 else ()
+        if isinstance(goes, Wait):
+            return goes
+        chosen = [*forced, *goes]
         leaving = [one.name for one in residents if one.leaving]
         if not chosen:
             return (
@@ -172,6 +198,15 @@ class CheapestBack:
                 else Fits()
             )
         return Evict(tuple(one.name for one in chosen))
+
+    @abstractmethod
+    def victims(
+        self, terms: Terms, there: Sequence[Resident], excess: int, outlook: Outlook
+    ) -> Sequence[Resident] | Wait:
+        """Say who of those there goes, so that `excess` bytes are free: none that is `held`; or who is waited for.
+
+        Those that are not held have so much together.
+        """
 
     def _never(self, name: str, terms: Terms, residents: Sequence[Resident], device: Device) -> Never | None:
         fixed = next((one.name for one in residents if one.pinned and _excludes(terms, one)), None)
@@ -182,7 +217,9 @@ class CheapestBack:
         most = _most(device.budget, device)
         if terms.need > most:
             have = f"{device.name} has {spell(most)} for models"
-            return Never(f"model '{name}' needs {spell(terms.need)}, and {have}", "a shorter context takes less memory")
+            return Never(
+                f"model '{name}' needs {spell(terms.need)}, and {have}", f"`ingle plan {name}` says what would fit"
+            )
         pinned = [one for one in residents if one.pinned and not one.leaving]
         held = sum(one.terms.need for one in pinned)
         if terms.need > most - held:
@@ -193,8 +230,8 @@ class CheapestBack:
 
     def _wait(self, forced: Sequence[Resident], others: Sequence[Resident], excess: int) -> Wait:
         """Say for whom it waits: those that must go, or as many of the busy ones as are needed."""
-        blockers = [one for one in forced if _held(one)]
-        for one in sorted((one for one in others if _held(one)), key=lambda one: one.terms.need, reverse=True):
+        blockers = [one for one in forced if held(one)]
+        for one in sorted((one for one in others if held(one)), key=lambda one: one.terms.need, reverse=True):
             if excess <= 0:
                 break
             if not one.pinned and not one.leaving:
@@ -229,7 +266,7 @@ def _excludes(new: Terms, one: Resident) -> bool:
     return not one.asleep and (new.exclusive or old.exclusive or (new.group is not None and new.group == old.group))
 
 
-def _held(one: Resident) -> bool:
+def held(one: Resident) -> bool:
     """Return whether it may not be evicted now."""
     return one.busy or one.pinned or one.leaving or one.age < one.terms.min_resident
 
@@ -240,31 +277,6 @@ def _why_held(one: Resident) -> str:
     if one.pinned:
         return "is pinned"
     return "is busy" if one.busy else "has just been loaded"
-
-
-def cost(one: Resident) -> float:
-    """Return the seconds of loading in a second that it costs to have it gone; of two never asked, the older goes."""
-    return one.terms.reload_s * one.terms.weight * (one.rate + 1e-9 / (1 + one.idle))
-
-
-def _victims(free: Sequence[Resident], excess: int) -> list[Resident]:
-    """Return those that together give enough memory back at the least cost."""
-    if excess <= 0:
-        return []
-    if len(free) > EXACT:
-        chosen = []
-        for one in sorted(free, key=lambda one: cost(one) / max(1, one.terms.need)):
-            if excess > 0:
-                chosen.append(one)
-                excess -= one.terms.need
-        return chosen
-    sets = (
-        some
-        for count in range(1, len(free) + 1)
-        for some in combinations(free, count)
-        if sum(one.terms.need for one in some) >= excess
-    )
-    return list(min(sets, key=lambda some: sum(map(cost, some))))
 
 
 def _excess(terms: Terms, residents: Sequence[Resident], device: Device) -> int:

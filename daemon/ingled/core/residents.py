@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from math import inf
 from typing import TYPE_CHECKING
 
 from ingle.bytesize import spell
@@ -11,10 +12,11 @@ from ingled.core import effects as do
 from ingled.core import events as on
 from ingled.core.accounts import visible
 from ingled.core.adapters import base_of
+from ingled.core.eviction import CheapestBack, cost
 from ingled.core.ladder import LIGHT, level_for, who_may_sleep
 from ingled.core.naming import Unusable
 from ingled.core.outcomes import refuse, unusable
-from ingled.core.placement import CheapestBack, Decision, Device, Evict, Fits, Never, Policy, Resident, Wait, cost
+from ingled.core.placement import Absent, Decision, Device, Evict, Fits, Never, Outlook, Policy, Resident, Wait
 from ingled.core.residency import AWAY, MOVING, Cause, Model, State
 from ingled.core.sleepers import Sleepers
 from ingled.core.suspension import Suspension
@@ -32,6 +34,7 @@ TIMERS = ("place", "ttl", "back", "suspend")
 """Kinds of timers that are for here."""
 
 PRESENT = (State.READY, State.SLEEPING, State.STOPPING, *MOVING)
+GONE = (State.COLD, State.FAILED)
 IN_WORDS = {State.LOADING: "is being loaded", State.DOZING: "falls asleep", State.WAKING: "wakes up"}
 
 
@@ -99,14 +102,20 @@ class Residents:
         there = (model for model in self.models.values() if model.state in PRESENT and model.adapts is None)
         return [self.seen(now, model) for model in there]
 
-    def decide(self, now: float, model: Model, promised: Iterable[Resident] = ()) -> Placed:
+    def outlook(self, now: float, model: Model, waited: float = inf) -> Outlook:
+        """Return what the policy may look at, of a model for which somebody has waited for so long."""
+        others = [one for one in self.models.values() if one.state in GONE and one.adapts is None and one is not model]
+        return Outlook(waited, model.uses.rate(now), tuple(Absent(one.terms, one.uses.rate(now)) for one in others))
+
+    def decide(self, now: float, model: Model, promised: Iterable[Resident] = (), waited: float = inf) -> Placed:
         """Say what has to happen for a model to be loaded, and where; `promised` have been decided before it."""
         if model.adapts is not None:
             base = base_of(self.models, model)
-            return Placed(Fits(), base.on) if base.state is State.READY else self.decide(now, base, promised)
+            return Placed(Fits(), base.on) if base.state is State.READY else self.decide(now, base, promised, waited)
         others = [one for one in self.present(now) if one.name != model.name]
         only = model.on if model.state is State.SLEEPING else None  # it wakes where it sleeps
-        return place(self.policy, model.name, model.terms, [*others, *promised], self.devices, only)
+        outlook = self.outlook(now, model, waited)
+        return place(self.policy, model.name, model.terms, [*others, *promised], self.devices, only, outlook)
 
     def idle(self, now: float, state: State = State.READY) -> list[Model]:
         """Return the models that could give memory back, those first of which it costs least, byte for byte."""
@@ -146,14 +155,14 @@ class Residents:
                 continue
             if model.restart_at is not None:
                 continue  # a pause after a death, at the end of which its timer fires
-            placed = self.decide(now, model, promised)
+            placed = self.decide(now, model, promised, now - since)
             match decision := self._bounded(now, name, placed.decision):
                 case Fits():
                     asleep = model.state is State.SLEEPING
                     out += self._workers.wake(now, model) if asleep else self._workers.start(now, model, placed.on)
                 case Evict():
                     out += self._make_room(now, model, decision.models, placed.on)
-                    promised.append(Resident(name, model.terms, placed.on, busy=True))
+                    promised.append(Resident(name, model.terms, placed.on, busy=True, rate=model.uses.rate(now)))
                     out += self._waits(now, model, "evicting", f"{name}: {', '.join(decision.models)} makes room")
                 case Wait():
                     patience = since + self.patience_s
@@ -164,7 +173,7 @@ class Residents:
                     if decision.until is not None:
                         ask_again.append(now + decision.until)
                     if not decision.blockers and not decision.others:
-                        promised.append(Resident(name, model.terms, placed.on, busy=True))
+                        promised.append(Resident(name, model.terms, placed.on, busy=True, rate=model.uses.rate(now)))
                     out += self._waits(now, model, "queued", f"{name}: {decision.why}")
                 case Never():
                     self.forget(name)

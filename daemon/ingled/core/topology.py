@@ -9,7 +9,21 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from math import inf
 
-from ingled.core.placement import Decision, Device, Evict, Fits, Never, Policy, Resident, Terms, Wait, cost
+from ingled.core.eviction import cost
+from ingled.core.placement import (
+    AT_ONCE,
+    Absent,
+    Decision,
+    Device,
+    Evict,
+    Fits,
+    Never,
+    Outlook,
+    Policy,
+    Resident,
+    Terms,
+    Wait,
+)
 
 ORDER = (Fits, Evict, Wait, Never)
 """What is better comes first."""
@@ -31,6 +45,7 @@ def place(
     residents: Sequence[Resident],
     devices: Sequence[Device],
     only: tuple[int, ...] | None = None,
+    outlook: Outlook = AT_ONCE,
 ) -> Placed:
     """Choose the devices of a model, of which it takes equal shares, and say what has to happen there first.
 
@@ -38,7 +53,7 @@ def place(
     """
     if only is not None:
         spread = replace(terms, devices=len(only))
-        return Placed(_decide(policy, name, spread, residents, devices, only), only)
+        return Placed(_decide(policy, name, spread, residents, devices, only, outlook), only)
     if len(devices) == 1 and devices[0].whole:
         terms = replace(terms, devices=1)
     if terms.devices > len(devices):
@@ -52,7 +67,7 @@ def place(
         if alike in seen:
             continue  # eight equal devices have seventy sets of four, and most of them are the same
         seen.add(alike)
-        placed = Placed(_decide(policy, name, terms, residents, devices, on), on)
+        placed = Placed(_decide(policy, name, terms, residents, devices, on, outlook), on)
         worth = _worth(placed, terms, residents, devices)
         if best is None or worth < best[0]:
             best = worth, placed
@@ -72,16 +87,18 @@ def _decide(
     residents: Sequence[Resident],
     devices: Sequence[Device],
     on: tuple[int, ...],
+    outlook: Outlook,
 ) -> Decision:
     """Ask the policy for each of these devices; who goes from one of them has gone from all."""
-    mine = replace(terms, need=share(terms.need, terms.devices))
+    mine = _one_share(terms)
+    spread = replace(outlook, absent=tuple(Absent(_one_share(one.terms), one.rate) for one in outlook.absent))
     victims: dict[str, None] = {}
     waits: list[Wait] = []
     for index in on:
         there = [
             here for one in residents if one.name not in victims and (here := _here(one, index, terms)) is not None
         ]
-        match policy.decide(name, mine, there, devices[index]):
+        match policy.decide(name, mine, there, devices[index], spread):
             case Never() as never:
                 return never
             case Wait() as wait:
@@ -103,6 +120,10 @@ def _here(one: Resident, index: int, terms: Terms) -> Resident | None:
     if index in one.on:
         return replace(one, terms=replace(one.terms, need=share(one.terms.need, len(one.on))))
     return replace(one, terms=replace(one.terms, need=0)) if terms.group and one.terms.group == terms.group else None
+
+
+def _one_share(terms: Terms) -> Terms:
+    return replace(terms, need=share(terms.need, terms.devices))
 
 
 def share(need: int, devices: int) -> int:
