@@ -73,7 +73,7 @@ class Control:
     def handle(self, event: on.Event) -> list[do.Effect]:
         """Take one event in; returns what the shell is to do, in order."""
         out = self._handle(event)
-        out += self.desk.next(event.now)  # before others may take its memory
+        out += self.desk.places.next(event.now)  # before others may take its memory
         out += self.residents.place(event.now)
         out += self.catalog.let_go(event.now)
         if self.draining and not self.desk.busy:
@@ -149,7 +149,7 @@ class Control:
             case on.RequestAdopted():
                 return self._adopted(event)
             case on.RequestsMissed():
-                return self.desk.missed(event)
+                return self.desk.places.missed(event)
             case on.WorkerGone():
                 return self.workers.worker_gone(event)
             case on.NurseryAttached():
@@ -247,12 +247,12 @@ class Control:
         if model.adapts is not None:
             base_of(self.models, model).used(now)
         # What is accepted is with the worker, should this process die now.
-        if self.desk.takes(now, record):
-            given, event = self.desk.run(now, record)
+        if self.desk.places.takes(now, record):
+            given, event = self.desk.places.run(now, record)
             return [*first, given, *told, event]
         record.waited = True
         self.requests.move(record, Stage.QUEUED)
-        held = self.desk.hold(record) if model.state is State.READY else [do.KeepWaiting(record)]
+        held = self.desk.places.hold(record) if model.state is State.READY else [do.KeepWaiting(record)]
         out = [*first, *held, *told]
         if model.state in AWAY and model.restart_at is None:
             self.residents.want(now, model)
@@ -276,7 +276,7 @@ class Control:
             return [*out, *self.passage.adopted(e.now, record)]
         model = self.models[record.model]
         if model.state is State.READY:
-            out += self.desk.hold(record)
+            out += self.desk.places.hold(record)
         elif model.state in AWAY and model.restart_at is None:
             self.residents.want(e.now, model)
         return out

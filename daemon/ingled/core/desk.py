@@ -1,6 +1,7 @@
 """The life of a request from its acceptance to its end, whatever becomes of readers and workers.
 
-`Control` owns the models and decides when a request may run; here it is given out, kept, ended and forgotten.
+`Control` owns the models and decides when a request may run, `Places` gives it to a worker; here it is kept, ended and
+forgotten.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,11 +19,11 @@ from ingled.core import events as on
 from ingled.core.accounts import Rights
 from ingled.core.adapters import base_of, shown
 from ingled.core.chain import hops
-from ingled.core.fairness import FIRST_OF_ALL
 from ingled.core.outcomes import failed, ms, no_such_request, request_event, told
+from ingled.core.places import Places
 from ingled.core.quota import Quotas
 from ingled.core.requests import Record, Requests, Stage
-from ingled.core.residency import Model, State
+from ingled.core.residency import Model
 
 RESUMES = 3
 """How often a request goes on after the death of its worker, before it is held to be the cause."""
@@ -79,12 +80,11 @@ class Desk:
         of a text what an account may not see (`Names`).
         """
         self.requests = Requests(made)
+        self.places = Places(models, self.requests)
         self.quotas = Quotas()
         self.limits = limits
         self.models = models
         self._held, self._made, self._blot = held, made, blot
-        self.holds = False
-        """Nothing is begun: the machine is about to be suspended."""
         self.draining = False
         """Nothing new is taken, and what has ended waits no longer for its reader than it must."""
         self.observed: Callable[[float, Record, Failed], list[do.Effect]] = lambda now, record, end: []
@@ -100,61 +100,6 @@ class Desk:
         news = told(shown(self.models, self.models[record.model]), now)
         what = news.what if news.what is UNSET else self._blot(news.what, record.rights)
         return replace(news, id=record.id, position=position, what=what)
-
-    def run(self, now: float, record: Record) -> list[do.Effect]:
-        """Have the worker of its model, which is ready, run a request."""
-        worker = self.models[record.model].worker
-        assert worker is not None, "a ready model has a worker"
-        held = record.stage is Stage.QUEUED and record.worker == worker
-        late = self.requests.turns[record.model].overdue(now, record)
-        self.requests.move(record, Stage.RUNNING)
-        record.worker, record.run_at = worker, now
-        if late:
-            record.priority = FIRST_OF_ALL
-        begin = do.BeginRequest(worker, record.id, record.priority) if held else do.RunRequest(worker, record)
-        out: list[do.Effect] = [begin, request_event(record)]
-        if record.stopped is not None:  # while it had no worker: this one only says what it has cost
-            out.append(do.AbortRequest(worker, record.id))
-        return out
-
-    def hold(self, record: Record) -> list[do.Effect]:
-        """Let the worker hold a request that waits for a place there, so that it outlives this process."""
-        worker = self.models[record.model].worker
-        assert worker is not None, "a ready model has a worker"
-        record.worker = worker
-        return [do.HoldRequest(worker, record)]
-
-    def takes(self, now: float, record: Record) -> bool:
-        """Return whether a request that has just come can run at once: whoever waited before it could not."""
-        model = self.models[record.model]
-        turns = self.requests.turns[record.model]
-        turns.asked(now, record)
-        return self._open(model) and turns.room(now, record.priority)
-
-    def _open(self, model: Model) -> bool:
-        """Return whether requests may be given to a model."""
-        return model.state is State.READY and not model.closed and not self.holds
-
-    def next(self, now: float) -> list[do.Effect]:
-        """Run those that wait and for whom there is a place, each in its turn."""
-        out: list[do.Effect] = []
-        for name, model in self.models.items():
-            turns = self.requests.turns[name]
-            while turns.waiting and self._open(model):
-                one = turns.next(now)
-                if one is None:
-                    break
-                out += self.run(now, self.requests.records[one.id])
-        return out
-
-    def opened(self, now: float, model: Model) -> list[do.Effect]:
-        """A model is ready, or takes requests again: what waits is given to its worker."""
-        self.requests.turns[model.name].open(now, model.places)
-        out = self.next(now)
-        for record in self.requests.waiting(model.name):
-            if record.worker is None:
-                out += self.hold(record)
-        return out
 
     def cancel(self, e: on.CancelAsked) -> list[do.Effect]:
         """End a request for somebody who may see it."""
@@ -331,22 +276,10 @@ class Desk:
             out.append(do.Send(record.conn, self.progress(now, record, 0)))
         return out
 
-    def take_back(self, now: float, record: Record) -> list[do.Effect]:
-        """Take a running request back from its worker, which lives on: it will go on from its last token."""
-        assert record.worker is not None, "a running request has a worker"
-        out: list[do.Effect] = [do.AbortRequest(record.worker, record.id), do.ReleaseRequest(record.worker, record.id)]
-        record.worker, record.waited = None, True
-        self.requests.move(record, Stage.QUEUED)
-        return [*out, do.KeepWaiting(record), request_event(record)]
-
     @staticmethod
     def _was_taken_back(record: Record, finish: str) -> bool:
         """Return whether the engine was done with a request before it heard that it is taken back."""
         return record.stage is Stage.QUEUED and record.worker is None and bool(record.run_at) and finish in FINISHES
-
-    def let_go(self, name: str) -> list[do.Effect]:
-        """A worker has let go of a model's requests: all that it made of those that were taken back has come by now."""
-        return [do.KeepWaiting(record) for record in self.requests.waiting(name) if record.worker is None]
 
     def adopted(self, e: on.RequestAdopted) -> list[do.Effect]:
         """Take over a request; its client has as long to come back as it was given, and a little longer."""
@@ -377,22 +310,6 @@ class Desk:
         short = self.draining and record.stage is Stage.ENDING
         ms = min(record.grace_ms, DRAINING_GRACE_MS) if short else record.grace_ms
         return do.SetTimer(("grace", record.id), now + ms / 1000)
-
-    def missed(self, e: on.RequestsMissed) -> list[do.Effect]:
-        """Give the worker again what was lost while its link was down."""
-        out: list[do.Effect] = []
-        worker = str(e.pid)
-        mine = [one for one in self.requests.records.values() if one.worker == worker == self.models[one.model].worker]
-        for record in [one for one in mine if one.stage is Stage.RUNNING]:
-            if record.id not in e.held:
-                record.resumed += 1
-                out += self.run(e.now, record)
-            elif record.id in e.waiting:
-                out.append(do.BeginRequest(worker, record.id, record.priority))
-        for record in mine:
-            if record.stage is Stage.QUEUED and record.id not in e.held:
-                out += self.hold(record)
-        return out
 
     def _pay(self, now: float, record: Record, usage: Usage | None) -> None:
         """Take a request's tokens off what its account has; of one that was broken off, what is known of them."""

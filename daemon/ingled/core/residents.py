@@ -205,7 +205,7 @@ class Residents:
             if model.closed and model.name not in names:
                 model.closed = False
                 if model.state is State.READY:
-                    out += self._workers.desk.opened(now, model)
+                    out += self._workers.desk.places.opened(now, model)
             elif model.name in names and not model.closed:
                 model.closed = True
                 out.append(do.Log("info", f"model '{model.name}': takes no more requests, others wait for its memory"))

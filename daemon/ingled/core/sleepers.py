@@ -110,7 +110,7 @@ class Sleepers:
             out.append(do.SetTimer(("ttl", model.name), e.now + max(0.0, model.ttl - model.idle(e.now))))
         self._residents.want(e.now, model, hint=again)
         family = self._workers.adapters.family(model.name)
-        return [*out, *(kept for name in family for kept in self._workers.desk.let_go(name))]
+        return [*out, *(kept for name in family for kept in self._workers.desk.places.let_go(name))]
 
     def failed(self, e: on.SleepFailed) -> list[do.Effect]:
         """A model cannot sleep: it gave nothing back, or woke up another one. It is started anew if it is wanted."""

@@ -58,7 +58,7 @@ class Suspension:
         if e.memory is Survival.SAVED:
             self._unsure = {model.name for model in self._own(State.READY)}
         if e.memory is Survival.LOST:
-            self._workers.desk.holds = True
+            self._workers.desk.places.holds = True
             self._back = {model.name for model in self._own(State.READY, State.WAKING, State.LOADING)}
             out.append(do.SetTimer(("suspend", ""), self._take_back_at))
         return out
@@ -70,7 +70,7 @@ class Suspension:
             return []
         out: list[do.Effect] = [do.Log("info", "the machine is back"), do.ClearTimer(("suspend", ""))]
         out.append(do.Publish("daemon", {"what": "resumed"}))
-        self._workers.desk.holds = False
+        self._workers.desk.places.holds = False
         if memory is Survival.STAYS:
             return out
         for model in self._models.values():
@@ -84,7 +84,7 @@ class Suspension:
         self._want_back(e.now)
         out += self._look(e.now)
         for model in self._own(State.READY):
-            out += self._workers.desk.opened(e.now, model)
+            out += self._workers.desk.places.opened(e.now, model)
         return out
 
     def _want_back(self, now: float) -> None:
@@ -152,7 +152,7 @@ class Suspension:
         for model in self._own(State.READY):
             for name in self._workers.adapters.family(model.name):
                 for record in self._workers.requests.running(name):
-                    out += self._workers.desk.take_back(now, record)
+                    out += self._workers.desk.places.take_back(now, record)
         return out
 
     def _look(self, now: float) -> list[do.Effect]:

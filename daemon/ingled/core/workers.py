@@ -297,7 +297,7 @@ class Workers:
             out.append(do.SetTimer(("ttl", model.name), now + model.ttl))
         out += self._answer_loads(model.name, model)
         model.places = places
-        return out + self.desk.opened(now, model)
+        return out + self.desk.places.opened(now, model)
 
     def load_failed(self, e: on.LoadFailed) -> list[do.Effect]:
         """A model cannot be loaded; the engine said why."""
@@ -350,7 +350,7 @@ class Workers:
             model.log = e.log
             model.crashes = 1 if model.was_stable(e.now) else model.crashes + 1
         else:
-            kept = [one for name in self.adapters.family(e.model) for one in self.desk.let_go(name)]
+            kept = [one for name in self.adapters.family(e.model) for one in self.desk.places.let_go(name)]
             return [*out, *kept, *self._stopped(e.now, model)]
         out += self.move(e.now, model, Cause.GONE)
         for record in running:
