@@ -23,6 +23,7 @@ from ingled.worker.adapting import Adapting
 from ingled.worker.catalog import make_engine
 from ingled.worker.engine import Delta, Engine, EngineDead, EngineHangs, EngineRefused, LoadError, Request
 from ingled.worker.footprint import Footprint
+from ingled.worker.reports import Reports
 from ingled.worker.rest import Rest
 from ingled.worker.stream import Stream, whole
 from ingled.worker.uplink import Uplink
@@ -31,12 +32,6 @@ log = logging.getLogger(__name__)
 
 HEALTH_S = 1.0
 SHUTDOWN_S = 10.0
-MEMORY_S = 10.0
-"""How often it is looked whether the memory has changed."""
-
-ROOM_S = 2.0
-"""How often the driver is asked for the memory of the GPU."""
-
 ASKED, EXPIRED, DIED, FAILED = "the broker asked for it", "no broker answered", "the engine died", "loading failed"
 RESTLESS = "it cannot sleep"
 
@@ -69,7 +64,6 @@ class Worker:
         """Requests that the engine has and that have not ended."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._stuck = link.Lease(0).stuck
-        self._worked = False  # since the last `Stats`
         self._footprint = Footprint()
         self._leave: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         path = str(runtime / link.SOCKET_FILE)
@@ -82,6 +76,7 @@ class Worker:
             restless=lambda: self.leave(RESTLESS),
             die=self._die,
         )
+        self._reports = Reports(self._engine, self._uplink, self._footprint, self._rest, lambda: self._open > 0)
 
     def leave(self, why: str) -> None:
         """Let `run` come to its end."""
@@ -90,13 +85,14 @@ class Worker:
 
     async def run(self) -> int:
         """Serve until the broker or the lease ends it; returns the exit status."""
+        reports = self._reports
         self._uplink.connect()
-        for work in (self._tick(), self._measure(), self._look_at_device(), self._load()):
+        for work in (reports.tick(), reports.measure(), reports.look_at_device(), self._load()):
             self._spawn(work)
         why = await self._leave
         log.info("worker of '%s' leaves: %s", self._spec.model, why)
         if why == ASKED:
-            await self._look_at_memory(anew=True)
+            await reports.look_at_memory(anew=True)
         await self._end_tasks()
         if self._info is not None:  # while it loads, there is nothing to end in order: the group is killed
             with contextlib.suppress(Exception):
@@ -145,48 +141,6 @@ class Worker:
                 self._die(str(error))
                 return
             await asyncio.sleep(HEALTH_S)
-
-    async def _tick(self) -> None:
-        while True:
-            self._uplink.tick()
-            if self._busy or self._worked:
-                self._worked = self._busy
-                self._uplink.send(self._stats())
-            await asyncio.sleep(self._uplink.tick_s)
-
-    async def _measure(self) -> None:
-        while True:
-            await self._look_at_memory()
-            await asyncio.sleep(MEMORY_S)
-
-    async def _look_at_memory(self, *, anew: bool = False) -> None:
-        """Tell what it has had at most, if that is news: also who has nothing to do may have had it just before."""
-        if await self._footprint.look(anew=anew):
-            self._uplink.send(self._stats())
-
-    async def _look_at_device(self) -> None:
-        while True:
-            await asyncio.sleep(ROOM_S)
-            if self._footprint.on_device and not self._rest.moving:
-                gpus = await asyncio.to_thread(self._engine.gpus)
-                if self._footprint.is_news(gpus):
-                    self._uplink.send(link.Room(gpus))
-
-    def _stats(self) -> link.Stats:
-        now = self._engine.load_now()
-        if self._info is not None:
-            self._footprint.runs(now, self._info)
-        return link.Stats(
-            now.running,
-            now.waiting,
-            now.kv_use,
-            now.prompt_tokens,
-            now.cached_tokens,
-            now.completion_tokens,
-            self._footprint.memory,
-            self._footprint.taken,
-            self._footprint.full,
-        )
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -279,7 +233,7 @@ class Worker:
             text = f"'{self._spec.model}' still loads"
             self._refuse(stream, EngineRefused("conflict", text, "try again", fault="daemon"))
             return
-        self._worked = True
+        self._reports.works()
         tokens, offset = tuple(message.tokens), message.offset
         how = (message.stream, message.salt, message.priority, tokens, offset, message.adapter)
         request = Request(message.id, body, *how)
@@ -347,13 +301,8 @@ class Worker:
         if not stream.muted:
             self._aborted.pop(stream.id, None)
             self._uplink.after(end)
-        if self._worked and not self._busy and not self._leave.done():
-            self._worked = False
-            self._uplink.after(self._stats())  # that it idles is told at once
-
-    @property
-    def _busy(self) -> bool:
-        return self._open > 0
+        if self._open == 0 and not self._leave.done():
+            self._reports.idles()
 
     def _die(self, why: str) -> None:
         """Leave, and let the broker know before the process is gone, so that it gives us nothing more."""

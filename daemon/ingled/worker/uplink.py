@@ -7,7 +7,7 @@ without limit, by what one answer may hold), and everything by the lease, after 
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ingle.zmtp import Dealer
 
@@ -102,16 +102,15 @@ class Uplink:
         self.flush()
 
     def flush(self) -> None:
-        """Send all that waits."""
+        """Send all that waits, in one write."""
         self._flushing = False
-        pieces, after = self._pieces, self._after
+        messages, pieces = self._after, self._pieces
         if pieces:
             self._pieces, self._bytes = [], 0
-            self._put(link.Chunks(pieces))
-        if after:
+            messages = [link.Chunks(pieces), *messages]
+        if messages:
             self._after = []
-            for message in after:
-                self._put(message)
+            self._put(messages)
 
     def close(self) -> None:
         """Send what waits, for one second at most, and close."""
@@ -138,11 +137,11 @@ class Uplink:
         if self._flushing:
             self.flush()
 
-    def _put(self, message: link.FromPeer) -> None:
+    def _put(self, messages: Sequence[link.FromPeer]) -> None:
         if self._dealer is None or self._deaf:
             return
         try:
-            self._dealer.send(link.encode(message))
+            self._dealer.send_all(map(link.encode, messages))
         except OSError:
             self._deaf = True
         self._watch_writing()
