@@ -179,11 +179,15 @@ class Ingle(Contender):
         super().__init__(model)
         self._daemon: DaemonFixture | None = None
 
+    def environment(self) -> dict[str, str]:
+        """Return what its environment has beside."""
+        return ingle_environment()
+
     def start(self) -> None:
         """Start the daemon and load the model."""
         kind = DummyDaemon if self.model.dummy else DaemonFixture
         profile = f'{self.model.profile()}front = "{self.front}"\n'
-        self._daemon = kind(profile, engine="vllm", environ=ingle_environment())
+        self._daemon = kind(profile, engine="vllm", environ=self.environment())
         self._daemon.start()
         line = SocketLine(str(self._daemon.socket))
         line.call("load", model=NAME)
@@ -215,6 +219,23 @@ class IngleAsync(Ingle):
 
     name = "ingle, AsyncLLM"
     front = "async"
+
+
+class IngleBefore(Ingle):
+    """The daemon of another checkout, such as one of an earlier commit: what a change has brought, in one run."""
+
+    name = "ingle, before"
+    checkout = os.path.abspath(os.environ["INGLE_BENCH_BEFORE"]) if "INGLE_BENCH_BEFORE" in os.environ else ""
+
+    @classmethod
+    def absent(cls) -> str:
+        """Return what has to be said."""
+        return "" if cls.checkout else "INGLE_BENCH_BEFORE is to name another checkout (git worktree add)"
+
+    def environment(self) -> dict[str, str]:
+        """Return what makes Python find that one first."""
+        parts = [str(Path(self.checkout, part)) for part in ("client", "daemon", "plugins", ".")]
+        return ingle_environment() | {"PYTHONPATH": os.pathsep.join(parts)}
 
 
 class DummyDaemon(DaemonFixture):

@@ -1,12 +1,13 @@
 """The rows of the comparison, by the name that `--rows` takes."""
 
-from bench.contenders import Contender, Ingle, IngleAsync, Raw, RustServe, Serve
+from bench.contenders import Contender, Ingle, IngleAsync, IngleBefore, Raw, RustServe, Serve
 from bench.llama_cpp import LlamaCpp
 
 CONTENDERS: dict[str, type[Contender]] = {
     "raw": Raw,
     "ingle": Ingle,
     "async": IngleAsync,
+    "before": IngleBefore,
     "serve": Serve,
     "rust": RustServe,
     "llama": LlamaCpp,
