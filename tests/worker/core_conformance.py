@@ -27,6 +27,7 @@ from ingled.worker.engine import Answer, Delta, EngineDead, EngineRefused, Reque
 from ingled.worker.vllm_config import engine_config, use_folder
 from ingled.worker.vllm_prompts import Prompts
 from ingled.worker.vllm_requests import Prepared, Requests
+from vllm.renderers import chat_utils, hf
 from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
 from vllm.v1.engine.async_llm import AsyncLLM
 
@@ -206,6 +207,51 @@ async def prompts(made: Prompts) -> dict[str, list[Any]]:
     return found
 
 
+TEMPLATES = {
+    "plain": "{% for m in messages %}{{ m.role }}: {{ m.content | trim }}{{ eos_token }}\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant:{% endif %}",
+    "parts": "{% for m in messages %}{{ m.role }}{% for part in m.content %}{{ part.text }}{% endfor %}\n{% endfor %}",
+    "names": "{% for m in messages %}{{ m.name if m.name is defined else 'nobody' }}{{ m['content'] }}{% endfor %}",
+    "all of it": "{{ bos_token }}{{ messages | tojson }}{{ tools is none }}{{ documents is none }}"
+    "{{ unknown is defined }}",
+    "refuses": "{% if messages[0].role == 'system' %}{{ raise_exception('no system message here') }}{% endif %}"
+    "{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}{% endfor %}",
+    "none": None,
+}
+
+
+def templates(engine: Any) -> dict[str, list[Any]]:
+    """Apply templates to conversations directly and by vLLM; returns the texts, or the errors, of both."""
+    renderer = engine.renderer
+    tokenizer, own = renderer.get_tokenizer(), renderer.get_tokenizer().chat_template
+    found: dict[str, list[Any]] = {}
+    for name, template in {"its own": own, **TEMPLATES}.items():
+        tokenizer.chat_template = template
+        hf._CONTENT_FORMATS.clear()
+        made = Prompts(engine.vllm_config.model_config, renderer)
+        found[name] = []
+        for text in TEXTS:
+            user, named = ChatMessage("user", text), ChatMessage("user", text, "ann")
+            system, assistant = ChatMessage("system", text), ChatMessage("assistant", text)
+            for chat in ([user], [named], [system, user], [user, assistant, named], [user, assistant]):
+                direct = made._template(chat) if made._template is not None else None
+                try:
+                    by_vllm = made._by_vllm(chat)
+                except Exception as error:
+                    by_vllm = f"{type(error).__name__}: {error}"
+                found[name].append([direct, by_vllm])
+    billed = [
+        ChatMessage("system", f"{chat_utils._CLAUDE_CODE_BILLING_HEADER} x\nBe brief."),
+        ChatMessage("user", "Hi"),
+    ]
+    tokenizer.chat_template = own
+    hf._CONTENT_FORMATS.clear()
+    made = Prompts(engine.vllm_config.model_config, renderer)
+    assert made._template is not None and made._template(billed) is None, "vLLM leaves a line of it out"
+    assert made._template([ChatMessage("user", [TextPart("in parts")])]) is None
+    return found
+
+
 async def finish(asked: Asked) -> str:
     """Return how an answer ends; at most one delta may come before."""
     delta = await asked.next()
@@ -246,6 +292,7 @@ async def main(folder: Path) -> None:
         task.cancel()
     through = AsyncClient(engine, requests, counters[-1])
     found["prompts"] = await prompts(requests.prompts)
+    found["templates"] = templates(engine)
     found["async"] = await run_all(through, requests, wanted) | await others(through)
     busy = through.load_now()
     assert busy.crowd >= 1 and 0 < busy.batch <= busy.prompt_tokens, busy

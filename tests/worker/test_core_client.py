@@ -100,3 +100,16 @@ def test_a_short_prompt_is_made_at_once_and_is_the_same(both: dict[str, Any]) ->
     assert len(at_once) >= 30 and any("cache_salt" in one for one in at_once)
     long = [len(slow["prompt_token_ids"]) for now, slow in made.values() if now is None]
     assert len(long) >= 8, "long ones, and those in parts or of many messages, are left to vLLM's threads"
+
+
+def test_a_template_applied_directly_makes_the_same_text(both: dict[str, Any]) -> None:
+    made = both["templates"]
+    for name, pairs in made.items():
+        assert [direct for direct, _ in pairs if direct is not None] == [
+            by_vllm for direct, by_vllm in pairs if direct is not None
+        ], name
+    vllm_alone = {name: sum(direct is None for direct, _ in pairs) for name, pairs in made.items()}
+    refused = sum("no system message here" in by_vllm for _, by_vllm in made["refuses"])
+    assert refused > 0, "vLLM says in its own words what the template refuses"
+    assert vllm_alone == dict.fromkeys(made, 0) | {"refuses": refused, "none": len(made["none"])}
+    assert "ann" in made["names"][1][0] and made["all of it"][0][0].endswith("TrueTrueFalse")

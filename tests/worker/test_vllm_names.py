@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from ingled import testing_vllm
 from ingled.testing_vllm import NoWheel, Sources, from_folder, from_skeleton, from_wheel
-from ingled.worker.vllm_names import CORE_USES, END_USES, METRIC_USES, NOW_USES, USES
+from ingled.worker.vllm_names import CORE_USES, END_USES, METRIC_USES, NOW_USES, TEMPLATE_USES, USES
 
 SKELETON = Path(__file__).with_name(f"vllm-{testing_vllm.OLDEST}.json")
 
@@ -76,7 +76,7 @@ def test_names_are_looked_up_at_start_too() -> None:
         "vllm.v1.no_such_module:EngineCoreOutput",
         "vllm.v1.engine.detokenizer:IncrementalDetokenizer.no_such_call()",
     )
-    assert looked_up((*CORE_USES, *gone)) == list(gone)
+    assert looked_up((*CORE_USES, *TEMPLATE_USES, *gone)) == list(gone)
 
 
 def test_what_is_gone_is_found(tmp_path: Path) -> None:

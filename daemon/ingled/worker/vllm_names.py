@@ -176,6 +176,16 @@ NOW_USES: tuple[str, ...] = (
 )
 """What `vllm_prompts` uses for short prompts: where one is missing, vLLM's threads render all of them."""
 
+TEMPLATE_USES: tuple[str, ...] = (
+    "vllm.renderers.hf:resolve_chat_template(tokenizer, chat_template, tools, model_config)",
+    "vllm.renderers.hf:resolve_chat_template_content_format(chat_template, tools, given_format, tokenizer, "
+    "model_config)",
+    "vllm.renderers.chat_utils:_CLAUDE_CODE_BILLING_HEADER",
+    "vllm.config.model:ModelConfig.enable_prompt_embeds",
+    "transformers.utils.chat_template_utils:_compile_jinja_template(chat_template)",
+)
+"""What `chat_template` uses: where one is missing, vLLM applies the template."""
+
 SOCKET_USES: tuple[str, ...] = (
     "vllm.v1.engine.core_client:_process_utility_output(output, utility_results)",
     "vllm.v1.engine.core_client:BackgroundResources(output_socket, output_queue_task, engine_dead)",

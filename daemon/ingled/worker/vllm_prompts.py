@@ -6,16 +6,17 @@ two threads use a tokenizer (`vllm_names.NOW_USES`). What is long would keep the
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import msgspec
-from ingle.wire.schema import ChatBody, CompleteBody
+from ingle.wire.schema import ChatBody, ChatMessage, CompleteBody
 from tokenizers import Tokenizer
 from vllm.renderers.inputs.preprocess import parse_model_prompt
 from vllm.renderers.params import ChatParams
 
+from ingled.worker import chat_template
 from ingled.worker.engine import EngineRefused
 from ingled.worker.vllm_errors import one_line, unrendered_chat
 from ingled.worker.vllm_names import NOW_USES, absent
@@ -55,13 +56,14 @@ class Prompts:
         # No limit here: vLLM would count no further than it, and the refusal names both numbers.
         self._chat = replace(renderer.default_chat_tok_params, max_total_tokens=None)
         self._fast = _fast(model, renderer)
+        self._template = None if self._fast is None else chat_template.direct(model, renderer, self._by_vllm)
 
     async def render(self, body: ChatBody | CompleteBody, salt: str) -> Any:
         """Return the prompt as vLLM's `EngineInput`, however long it is. Raises EngineRefused."""
         if isinstance(body, CompleteBody):
             return (await self.render_texts([body.prompt], salt, "body.prompt"))[0]
         try:
-            chat, extras = [_messages(body)], _extras(salt)
+            chat, extras = [_messages(body.messages)], _extras(salt)
             _, prompts = await self._renderer.render_chat_async(chat, TOKENS, self._chat, prompt_extras=extras)
         except Exception as error:
             raise unrendered_chat(error) from error
@@ -81,19 +83,29 @@ class Prompts:
             return None
         if isinstance(body, CompleteBody):
             text = body.prompt
-        else:
-            try:
-                _, prompt = self._renderer.render_messages(_messages(body), TEXT)
-            except Exception as error:
-                raise unrendered_chat(error) from error
-            text = prompt.get("prompt")
-            if prompt.keys() != {"prompt"} or len(text) > 2 * SHORT:  # a template may say much beside
-                return None
+        elif (found := self._text(body.messages)) is not None and len(found) <= 2 * SHORT:
+            text = found
+        else:  # a template may say much beside
+            return None
         how = self._cmpl if isinstance(body, CompleteBody) else self._chat
         try:
             return self._fast(text, how.add_special_tokens, salt)
         except Exception as error:
             raise _unrendered(error, "body") from error
+
+    def _text(self, messages: Sequence[ChatMessage]) -> str | None:
+        """Return what the chat template makes of messages; None: their prompt is more than a text."""
+        if self._template is not None and (text := self._template(messages)) is not None:
+            return text
+        try:
+            return self._by_vllm(messages)
+        except Exception as error:
+            raise unrendered_chat(error) from error
+
+    def _by_vllm(self, messages: Sequence[ChatMessage]) -> str | None:
+        """Return the text that vLLM makes of messages; None when that is not all there is. Raises what it raises."""
+        _, prompt = self._renderer.render_messages(_messages(messages), TEXT)
+        return str(prompt["prompt"]) if prompt.keys() == {"prompt"} else None
 
 
 def _fast(model: Any, renderer: Any) -> Encode | None:
@@ -142,9 +154,9 @@ def _short(body: ChatBody | CompleteBody) -> bool:
     return size <= SHORT
 
 
-def _messages(body: ChatBody) -> list[Any]:
+def _messages(messages: Sequence[ChatMessage]) -> list[Any]:
     """Return a conversation as vLLM takes it."""
-    chat = [msgspec.to_builtins(message) for message in body.messages]
+    chat = [msgspec.to_builtins(message) for message in messages]
     for message in chat:
         if message["name"] is None:
             del message["name"]
