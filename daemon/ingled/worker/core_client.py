@@ -149,7 +149,7 @@ class CoreClient:
     async def _begin_all(self) -> None:
         """Begin what has come, one after the other: the core has the first while the second is prepared.
 
-        To give it some at a time saves no CPU that shows, and the first tokens come later.
+        To give it some at a time saves no CPU that shows (docs/performance.md).
         """
         until = time.monotonic() + BEGIN_S
         while self._beginning:
