@@ -12,10 +12,11 @@ Fifty clients read answers of a warm model without pause, each on a connection o
     hang        it is stopped with SIGSTOP, and found out (vLLM)
     nursery     the process that starts workers is killed
 
-Of each stream: the seconds from then until its text goes on, which is the end of its longest silence since. Every
-text is compared with the undisturbed one, and processes and files are counted before and after. `busy` processes beside
-do nothing but take turns. Where we may, the daemon, the clients and these have a control group each, as services and
-sessions have under systemd; with `--one-group` all have one, and each of the busy processes as much as each of ours.
+Of each stream: its longest silence since then, and the seconds from then until its text goes on, which is the end of
+that silence. (A daemon that is replaced serves until the next one has started: the silence is what its clients see.)
+Every text is compared with the undisturbed one, and processes and files are counted before and after. `busy` processes
+beside do nothing but take turns. Where we may, the daemon, the clients and these have a control group each, as services
+and sessions have under systemd; with `--one-group` all have one, and a busy process as much as one of ours.
 """
 
 import asyncio
@@ -37,6 +38,7 @@ from ingled.testing import DaemonFixture, Wire
 from ingled.testing_model import profile
 
 from bench.group import groups, inside, join
+from bench.installed import as_installed
 from bench.record import Record, options
 from bench.soak import files, parts
 
@@ -45,14 +47,14 @@ TOKENS = 1000
 PROMPT = "Tell me a long story about a fire."
 ECHO = '[models.warm]\nsource = "builtin:ember"\npreload = true\necho = {delay_ms = 20}\n'
 DAEMON = "[daemon]\nstuck = 10\nadopt_grace = 60\n\n"
-UNDER_WAY_S = 3.0
+UNDER_WAY_S, QUICK_S = 3.0, 0.2
 """For so long streams run before each break, and after it."""
 PATIENCE_S = 90.0
 BROKERS, ENGINES = ("broker", "replace"), ("EngineCore", "hang")
 WHAT = (*BROKERS, "worker", *ENGINES, "nursery")
 HEAD = [
-    "", "busy beside", "times", "new broker answers, s", "streams go on, s: median", "last",
-    "wrong or failed", "resumed", "more processes, files, /dev/shm",
+    "", "busy beside", "times", "new broker answers, s", "silence, s: median", "longest",
+    "streams go on, s: median", "last", "wrong or failed", "resumed", "more processes, files, /dev/shm",
 ]  # fmt: skip
 
 
@@ -77,11 +79,12 @@ class Reader:
                 if stream.text != self.known:
                     self.wrong.append(f"{len(stream.text)} characters for {len(self.known)}")
 
-    def silence(self, since: float) -> float:
-        """Return when the longest silence since then ended, in seconds since then."""
+    def silence(self, since: float) -> tuple[float, float]:
+        """Return the seconds of the longest silence since then, and when it ended, in seconds since then."""
         before = max((at for at in self.times if at <= since), default=since)
         after = [at for at in self.times if at > since]
-        return max(zip([before, *after], after, strict=False), key=lambda pair: pair[1] - pair[0])[1] - since
+        begin, end = max(zip([before, *after], after, strict=False), key=lambda pair: pair[1] - pair[0])
+        return end - begin, end - since
 
 
 @dataclass
@@ -89,7 +92,8 @@ class Break:
     """One break."""
 
     answers_s: float
-    goes_on_s: list[float]
+    silences: list[tuple[float, float]]
+    """Of each stream, as `Reader.silence` tells it."""
     left: list[float]
     """How many more processes, files of the daemon, and files in /dev/shm there are than before."""
 
@@ -142,7 +146,9 @@ def count(daemon: DaemonFixture) -> list[float]:
     return [len(daemon.processes()), runtime + temporary, shared]
 
 
-async def breaks(daemon: DaemonFixture, readers: list[Reader], what: str, rounds: int) -> list[Break]:
+async def breaks(
+    daemon: DaemonFixture, readers: list[Reader], what: str, rounds: int, under_way_s: float
+) -> list[Break]:
     """Break something again and again under streams."""
     found = []
     reading = asyncio.gather(*(reader.run() for reader in readers))
@@ -151,14 +157,14 @@ async def breaks(daemon: DaemonFixture, readers: list[Reader], what: str, rounds
             for reader in readers:
                 reader.times.clear()
             await flowing(readers, reading, time.monotonic())
-            await asyncio.sleep(UNDER_WAY_S)
+            await asyncio.sleep(under_way_s)
             before, begin = count(daemon), time.monotonic()
             answers = await asyncio.to_thread(strike, daemon, what)
             await ready(daemon)
             await flowing(readers, reading, time.monotonic())
-            await asyncio.sleep(UNDER_WAY_S)
+            await asyncio.sleep(under_way_s)
             left = [now - earlier for now, earlier in zip(count(daemon), before, strict=True)]
-            found.append(Break(answers, sorted(reader.silence(begin) for reader in readers), left))
+            found.append(Break(answers, [reader.silence(begin) for reader in readers], left))
     finally:
         reading.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -198,14 +204,13 @@ async def undisturbed(path: str) -> str:
 
 def row(what: str, beside: int, found: list[Break], readers: list[Reader]) -> list[str]:
     """Return a line of the table: the worst of all breaks, and the median over all streams."""
-    everything = sorted(at for one in found for at in one.goes_on_s)
+    silent, goes_on = zip(*(pair for one in found for pair in one.silences), strict=True)
     return [
         what,
         str(beside),
         str(len(found)),
         f"{max(one.answers_s for one in found):.2f}" if what in BROKERS else "-",
-        f"{median(everything):.2f}",
-        f"{everything[-1]:.2f}",
+        *(f"{value:.2f}" for times in (silent, goes_on) for value in (median(times), max(times))),
         str(sum(len(reader.wrong) for reader in readers)),
         str(sum(reader.resumed for reader in readers)),
         ", ".join(f"{max(one.left[at] for one in found):+.0f}" for at in range(3)),
@@ -222,7 +227,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--one-group", action="store_true", help="all share the cores, process by process")
     args = parser.parse_args()
-    rounds = 1 if args.quick else args.rounds
+    rounds, under_way_s = (1, QUICK_S) if args.quick else (args.rounds, UNDER_WAY_S)
     record, rows, wrong = Record("kills", args.label), [], []
     record.begin("Kills under streams")
     names = ("all",) if args.one_group else ("daemon", "clients", "busy")
@@ -231,7 +236,7 @@ def main() -> int:
         if made:
             join(made[len(made) // 2])
         config = DAEMON + (ECHO if args.engine == "echo" else profile(Path(name), "warm", preload=True))
-        daemon = DaemonFixture(config, engine=args.engine, prefix=of_daemon)
+        daemon = as_installed(DaemonFixture(config, engine=args.engine, prefix=of_daemon))
         temporary = daemon.folder / "tmp"
         temporary.mkdir()
         daemon.environ["TMPDIR"] = str(temporary)
@@ -243,7 +248,7 @@ def main() -> int:
                 for what in args.what:
                     readers = [Reader(str(daemon.socket), known) for _ in range(args.streams)]
                     with busy(beside, of_busy):
-                        found = asyncio.run(breaks(daemon, readers, what, rounds))
+                        found = asyncio.run(breaks(daemon, readers, what, rounds, under_way_s))
                     rows.append(row(what, beside, found, readers))
                     print(rows[-1], f"load {os.getloadavg()[0]:.1f}", flush=True)
                     wrong += [text for reader in readers for text in reader.wrong]

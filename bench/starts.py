@@ -14,6 +14,7 @@ from pathlib import Path
 from ingled.testing import DaemonFixture
 
 from bench.contenders import Contender, Raw, Serve, ingle_environment
+from bench.installed import as_installed
 from bench.load import Load
 from bench.record import Record, options
 from bench.shapes import NAME, TINY, Model, make
@@ -66,14 +67,14 @@ def main() -> None:
 
 def broker() -> float:
     """Return the seconds from exec until the socket answers."""
-    with DaemonFixture(engine="echo") as daemon:
+    with as_installed(DaemonFixture(engine="echo")) as daemon:
         return daemon.started_s
 
 
 @contextmanager
 def daemon(model: Model) -> Iterator[SocketLine]:
     """Run a daemon; gives a line to it."""
-    with DaemonFixture(model.profile(), engine="vllm", environ=ingle_environment()) as running:
+    with as_installed(DaemonFixture(model.profile(), engine="vllm", environ=ingle_environment())) as running:
         line = SocketLine(str(running.socket))
         yield line
         line.close()
