@@ -9,7 +9,7 @@ from typing import Any
 
 from ingle import __version__, address
 from ingle.errors import IngleError, ProtocolError, Unreachable, from_failed
-from ingle.line import ENDS, RETURN_PAUSE_S, RETURN_S, unreachable
+from ingle.line import ENDS, RETURN_PAUSE_S, passing, unreachable
 from ingle.session import Session
 from ingle.wire.codec import Message
 from ingle.zmtp import BrokenPeer, Dealer
@@ -52,12 +52,12 @@ class AsyncLine:
     async def open(self) -> None:
         """Connect and wait for the daemon's welcome."""
         self.session.start(self._loop.time())
-        until = self._loop.time() + min(self.timeout, RETURN_S)
+        until = self._loop.time() + self.timeout
         while self._dealer is None:
             try:
                 self._plug(Dealer(self.path))
             except OSError as error:
-                if not isinstance(error, ConnectionRefusedError) or self._loop.time() >= until:
+                if not passing(error) or self._loop.time() >= until:
                     raise unreachable(self.path, error) from error
                 await asyncio.sleep(RETURN_PAUSE_S)
         while self.session.state != "open":

@@ -25,11 +25,13 @@ else:
 ENDS = frozenset(("done", "failed", "result"))
 """Types of the messages after which nothing follows."""
 
-RETURN_S = 3.0
-"""Seconds for which a socket may refuse a new client: its daemon was killed or hands over, and the next one starts."""
-
 RETURN_PAUSE_S = 0.02
-"""Between two looks whether it does so still."""
+"""Between two looks at a socket that refuses: its daemon was killed or hands over, and the next one starts."""
+
+
+def passing(error: OSError) -> bool:
+    """Return whether a daemon was there, so that the next may be on its way: it refuses, or died as we connected."""
+    return isinstance(error, ConnectionError) and not isinstance(error, BrokenPeer)
 
 
 def unreachable(path: str, error: OSError) -> Unreachable:
@@ -62,11 +64,12 @@ class Line:
         tags: Sequence[str] = (),
         timeout: float = 10.0,
         patience: float | None = None,
-        returns: float = RETURN_S,
+        returns: float | None = None,
     ) -> None:
         """`patience`: seconds that a daemon which was there may be away, if not `timeout` too; inf: for ever.
 
-        `returns`: seconds, `timeout` at most, for which one whose socket still stands there may refuse at first.
+        `returns`: seconds for which one whose socket still stands there may refuse at first, if not `timeout`. What
+        it has left removes that socket, if no other comes.
         """
         self.path = address.find(socket)
         self.timeout = timeout
@@ -77,12 +80,12 @@ class Line:
         self._dealer: Dealer | None = None
         self._dead: IngleError | None = None
         self.session.start(monotonic())
-        until = monotonic() + min(timeout, returns)
+        until = monotonic() + (timeout if returns is None else returns)
         while self._dealer is None:
             try:
                 self._dealer = Dealer(self.path)  # only a daemon that was there before is waited for
             except OSError as error:
-                if not isinstance(error, ConnectionRefusedError) or monotonic() >= until:
+                if not passing(error) or monotonic() >= until:
                     raise unreachable(self.path, error) from error
                 sleep(RETURN_PAUSE_S)
         self.session.connected()

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ingle import async_line
 from ingle.aio import Client
 from ingle.errors import Cancelled, DaemonFailed, IngleError, NoSuchModel, ProtocolError, Unreachable
 from ingle.zmtp import Dealer
@@ -152,11 +151,10 @@ def test_patience_ends(daemon: Any) -> None:
     run(daemon, scene)
 
 
-def test_a_daemon_that_is_just_coming_back_is_waited_for(daemon: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_daemon_that_is_just_coming_back_is_waited_for(daemon: Any) -> None:
     daemon.down()
     with socket.socket(socket.AF_UNIX) as dead:  # what a killed daemon leaves
         dead.bind(daemon.path)
-    monkeypatch.setattr(async_line, "RETURN_S", 60.0)
 
     async def main() -> None:
         with pytest.raises(ConnectionRefusedError):

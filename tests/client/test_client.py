@@ -23,6 +23,7 @@ from ingle import (
     line,
 )
 from ingle.wire.codec import pack
+from ingle.zmtp import Dealer
 
 from tests.client.answers import TEXT
 
@@ -228,7 +229,7 @@ def test_a_daemon_that_is_just_coming_back_is_waited_for(daemon: Any, monkeypatc
     monkeypatch.setattr(line, "sleep", pause)
     coming = threading.Thread(target=come_back)
     coming.start()
-    with line.Line(daemon.path, timeout=60, returns=60) as one:
+    with line.Line(daemon.path, timeout=60) as one:
         assert one.call("status")["daemon"]["pid"] == 5
     coming.join()
 
@@ -351,3 +352,18 @@ def test_context_goes_along_and_a_trace_comes_back(daemon: Any) -> None:
     request = daemon.wait_for("request", trace=True)
     assert request["context"] == [{"kind": "file", "text": "x", "name": "a.py"}]
     assert daemon.wait_for("hello")["client"]["tags"] == ["editor"]
+
+
+def test_a_daemon_that_dies_as_somebody_connects_is_waited_for(daemon: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It had accepted, and was killed before it was greeted."""
+    dies = iter([BrokenPipeError, ConnectionResetError])
+
+    class Dying(Dealer):
+        def __init__(self, path: str) -> None:
+            if (error := next(dies, None)) is not None:
+                raise error
+            super().__init__(path)
+
+    monkeypatch.setattr(line, "Dealer", Dying)
+    with line.Line(daemon.path, timeout=60) as one:
+        assert one.call("status")["daemon"]["pid"] == 5

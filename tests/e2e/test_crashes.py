@@ -1,8 +1,10 @@
 """What is killed comes back, and no character is lost: workers, nursery, broker; with the echo engine."""
 
+import asyncio
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +12,8 @@ from typing import Any
 
 import pytest
 from ingle import Client
+from ingle.aio import Client as AsyncClient
+from ingle.errors import IngleError
 from ingled.broker.waiting_room import WaitingRoom
 from ingled.testing import DaemonFixture, Wire
 from ingled.testing_link import group_members, lives
@@ -242,13 +246,14 @@ def end_broker(daemon: DaemonFixture, how: str) -> None:
     """End the daemon as a crash, an upgrade or a restart does, and start the next."""
     first = daemon.process
     assert first is not None
+    listened = daemon.log.read_text().count("listening at")
     if how == "replace":
         with daemon.log.open("ab") as out:
             daemon.process = subprocess.Popen(
                 [*daemon.command, "--replace"], stdout=out, stderr=out, env=daemon.environ, cwd=daemon.folder
             )
         assert first.wait(60) == 0
-        wait_for(lambda: daemon.log.read_text().count("listening at") == 2)
+        wait_for(lambda: daemon.log.read_text().count("listening at") == listened + 1)
     else:
         first.send_signal(signal.SIGKILL if how == "kill" else signal.SIGUSR1)
         first.wait(60)
@@ -464,3 +469,45 @@ def test_what_stands_still_leaves_its_stacks_in_its_log() -> None:
         wait_for(lambda: any(said in log.read_text() for log in logs.glob("worker-stalls.log*")), 120)
         assert "killing it; its stacks are in its log" in daemon.log.read_text()
         client.call("unload", model="stalls", force=True)
+
+
+@pytest.mark.parametrize("how", ["kill", "restart", "replace"])
+def test_no_client_is_told_that_there_is_no_daemon_while_the_next_one_comes(daemon: DaemonFixture, how: str) -> None:
+    """New connections all the time, blocking ones and of asyncio. The socket stands there, and refuses for a while."""
+    told: list[str] = []
+    asked, over = [0, 0, 0], threading.Event()
+
+    def blocking(number: int) -> None:
+        while not over.is_set():
+            try:
+                with Client(str(daemon.socket), timeout=120) as client:
+                    client.status()
+            except IngleError as error:
+                told.append(str(error))
+            asked[number] += 1
+
+    async def ask() -> None:
+        while not over.is_set():
+            try:
+                async with AsyncClient(str(daemon.socket), timeout=120) as client:
+                    await client.status()
+            except IngleError as error:
+                told.append(str(error))
+            asked[2] += 1
+
+    threads = [threading.Thread(target=blocking, args=(number,)) for number in range(2)]
+    threads.append(threading.Thread(target=lambda: asyncio.run(ask())))
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(3):
+            goal = [count + 2 for count in asked]
+            end_broker(daemon, how)
+            while any(count < least for count, least in zip(asked, goal, strict=True)):
+                assert all(thread.is_alive() for thread in threads)
+                time.sleep(0.005)
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+    assert told == []

@@ -16,6 +16,9 @@ from pathlib import Path
 
 from ingled.broker.descriptors import backlog
 
+FRESH = "~"
+"""Is added to the name of a socket that is being made."""
+
 
 class CannotListen(RuntimeError):
     """The socket cannot be made; the text says why and what to do."""
@@ -60,30 +63,31 @@ def lock(path: Path, seconds: float = 0.0) -> Iterator[None]:
 def listen(path: Path, mode: int) -> int:
     """Return the descriptor of a socket that listens at `path` with `mode`; the caller holds the daemon's lock.
 
-    A dead daemon's socket is replaced. Raises CannotListen when something else is there or somebody answers.
+    A dead daemon's socket is replaced, so that at no time nothing is there. Raises CannotListen when something else is
+    there or somebody answers.
     """
     try:
         if not stat.S_ISSOCK(path.lstat().st_mode):
             raise CannotListen(f"{path} exists and is not a socket; remove it or give another --socket")
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            try:
+            with contextlib.suppress(ConnectionRefusedError):
                 probe.connect(str(path))
-            except ConnectionRefusedError:
-                path.unlink()
-            else:
                 raise CannotListen(f"something else listens at {path}; stop it or give another --socket")
     except FileNotFoundError:
         pass
     except PermissionError as error:
         raise CannotListen(f"{path} exists and cannot be asked: {error.strerror}") from error
+    fresh = path.with_name(path.name + FRESH)
     server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     old = os.umask(0o777 & ~mode)
     try:
-        server.bind(str(path))
+        fresh.unlink(missing_ok=True)
+        server.bind(str(fresh))
+        server.listen(backlog())
+        fresh.rename(path)  # who comes meets the dead one until this one listens
     except OSError as error:
         server.close()
         raise CannotListen(f"cannot listen at {path}: {error.strerror}") from error
     finally:
         os.umask(old)
-    server.listen(backlog())
     return server.detach()

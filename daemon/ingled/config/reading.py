@@ -65,9 +65,10 @@ def load(
         rules,
         origins,
     )
-    longest = max(len(os.fsencode(path)) for path in (config.socket, config.runtime / "link.sock"))
+    longest = max(len(os.fsencode(path)) for path in (config.socket, config.runtime / "link.sock~"))
     if longest > 107:
-        raise ConfigError(f"{where}: socket path {config.socket} is too long: a unix socket has at most 107 bytes")
+        many = f"{longest - 107} bytes too long for sockets: give a shorter --socket"
+        raise ConfigError(f"{where}: socket path {config.socket} is {many}")
     return config
 
 
