@@ -471,6 +471,26 @@ def test_what_stands_still_leaves_its_stacks_in_its_log() -> None:
         client.call("unload", model="stalls", force=True)
 
 
+def test_a_worker_that_outlives_its_nursery_and_its_secret_is_adopted_all_the_same() -> None:
+    """A nursery whose lease ends takes the secret with it; its workers end a moment later, or are found before that."""
+    text = words(3000)
+    with DaemonFixture(CONFIG.replace("adopt_grace = 5", "adopt_grace = 60")) as daemon:
+        client = Wire(daemon.socket)
+        id = client.ask(text, body={"max_tokens": 3000})
+        client.until("chunk")
+        with Wire(daemon.socket) as other:
+            pid, nursery = model_of(other)["pid"], other.call("status")["nursery"]["pid"]
+        kill_broker(daemon)
+        os.kill(nursery, signal.SIGKILL)
+        Path(f"{daemon.socket}.d/link.secret").unlink()
+        daemon.start()
+        got, end = read_on(daemon, id)
+        assert (got, end["t"], end.get("resumed", 0)) == (text, "done", 0)
+        with Wire(daemon.socket) as other:
+            assert model_of(other)["pid"] == pid
+        client.close()
+
+
 @pytest.mark.parametrize("how", ["kill", "restart", "replace"])
 def test_no_client_is_told_that_there_is_no_daemon_while_the_next_one_comes(daemon: DaemonFixture, how: str) -> None:
     """New connections all the time, blocking ones and of asyncio. The socket stands there, and refuses for a while."""

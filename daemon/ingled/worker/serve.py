@@ -52,7 +52,7 @@ class Worker:
         self._devices = list(devices)
         self._log_file = log_file
         self._started = started
-        self._secret = (runtime / link.SECRET_FILE).read_text().strip()
+        self._secret_file = runtime / link.SECRET_FILE
         self._folder = folder
         self._engine: Engine = make_engine(spec, folder, log_file)
         self._info: link.Info | None = None
@@ -158,11 +158,14 @@ class Worker:
     def _attach(self) -> None:
         """Say who this is and what it holds; the chunks and ends that nobody has confirmed follow."""
         self._uplink.flush()
+        try:
+            secret = self._secret_file.read_text().strip()  # not that of our start: a nursery may have removed it
+        except OSError as error:
+            log.error("the broker cannot be told who this is: %s", error)
+            return
         streams = list(self._streams.values())
         held = [stream.account() for stream in streams]
-        self._uplink.send(
-            link.Attach(self._secret, "worker", os.getpid(), spec=self._spec, held=held, devices=self._devices)
-        )
+        self._uplink.send(link.Attach(secret, "worker", os.getpid(), spec=self._spec, held=held, devices=self._devices))
         for stream in streams:
             for piece in stream.held:
                 self._uplink.piece(piece)
