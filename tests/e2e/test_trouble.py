@@ -177,6 +177,47 @@ def test_when_the_kernel_ends_a_worker_for_memory_its_stream_goes_on_and_the_rea
         )
 
 
+JUMPING = """
+import os, time
+real, path = time.time, os.environ["JUMPS"]
+def jumping():
+    with open(path) as file:
+        return real() + float(file.read() or 0)
+time.time = jumping
+"""
+"""Is run by each Python that starts: the clock of all of the daemon's processes jumps by what a file says."""
+YEAR = 365 * 86_400
+
+
+def test_a_clock_that_jumps_years_ahead_and_back_ends_nothing(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(JUMPING)
+    jumps = tmp_path / "jumps"
+    jumps.write_text("0")
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    config = '[daemon]\nkeep = 3600\nadopt_grace = 60\n[models.slow]\nsource = "builtin:ember"\necho = {delay_ms = 1}'
+    text = " ".join(f"w{i}" for i in range(1500))
+    environ = {"PYTHONPATH": path, "JUMPS": str(jumps)}
+    with DaemonFixture(config, environ=environ) as daemon, Wire(daemon.socket) as client, Wire(daemon.socket) as other:
+        other.call("load", model="slow")
+        pids = daemon.processes()
+        kept = other.ask("kept", detach=True)
+        other.read(kept)
+        id = client.ask(text, body={"max_tokens": 1500}, deadline_ms=600_000)
+        assert client.until("chunk")[-1]["o"] == 0
+        for ahead in (40 * YEAR, -20 * YEAR):
+            jumps.write_text(str(ahead))
+            assert other.read(other.ask("still here"))[0] == "still here"
+        client.send({"t": "attach", "ref": 1, "id": id, "offset": 0, "credit": 256})
+        client.until("accepted")
+        got, end = client.read(id)
+        assert (got, end["t"], end.get("resumed", 0)) == (text, "done", 0)
+        other.send({"t": "attach", "ref": 2, "id": kept, "offset": 0, "credit": 8})
+        assert other.read(kept)[0] == "kept"
+        assert daemon.processes() == pids, "nobody's lease has ended"
+        daemon.stop()
+        assert time.strftime("%Y", time.localtime(time.time() - 20 * YEAR)) in daemon.log.read_text(), "it has jumped"
+
+
 WALL_CLOCK = {
     "ledger.py": ["at, load_s = round(time.time(), 3)", "Limits(round(time.time(), 3)", "Asked(round(time.time(), 3)"],
     "popularity.py": ["max(0.0, time.time() - ledger.asked.at)"],
