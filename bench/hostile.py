@@ -4,10 +4,11 @@
 
 Attackers send mutated valid messages, random bytes, HTTP, ZMTP 1.0, half-open and slow handshakes, truncated and
 endless multiparts (each up to 1 MB), come and go by the hundred, and ask a thousand requests, or for 16 MB of answers,
-that they never read: all by turns (`mixed`), or one kind alone. Another client asks `status` without pause, before and
-during, and two processes that nobody attacks, which show how long the machine's cores are waited for: one that answers
-after as much work as a `status` takes, and one that answers a byte at once. Prints inputs, the broker's memory, what
-was dropped, the latencies, and how long broker and worker ran.
+that they never read: all by turns (`mixed`), or one kind alone; and, alone only, requests that are read (`greedy`), or
+a hundred over each connection, which is closed at once (`fresh`). Another client asks `status` without pause, before
+and during, and two processes that nobody attacks, which show how long the machine's cores are waited for: one that
+answers after as much work as a `status` takes, and one that answers a byte at once. Prints inputs, the broker's memory,
+what was dropped, the latencies, and how long broker and worker ran.
 
 The attackers' own work is not to be measured: they run at the lowest priority (SCHED_IDLE). That holds among processes
 that the kernel schedules in one group only, so everything here is put into one control group, where we may make one;
@@ -19,8 +20,10 @@ import contextlib
 import multiprocessing
 import os
 import random
+import select
 import socket
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -29,6 +32,7 @@ from statistics import median
 from typing import Any
 
 from ingle.wire.codec import pack
+from ingle.zmtp import header
 from ingled.testing import DaemonFixture, Wire
 
 from bench.group import one_group
@@ -47,6 +51,8 @@ VALID: list[dict[str, Any]] = [
     {"t": "subscribe", "ref": 5, "topics": ["model"]},
 ]
 ATTACKERS = 2
+STUCK_S = 0.5
+"""After so long an attacker of whom nothing is taken begins anew."""
 START_S = 1.0
 """Until the attackers have started."""
 SETTLE_S = 3.0
@@ -66,6 +72,20 @@ def handshake(path: str) -> socket.socket:
             raise ConnectionResetError
         got += data
     return one
+
+
+def client(path: str) -> socket.socket:
+    """Return a connection that has said hello, and gives up when nothing has been taken of it for `STUCK_S`."""
+    one = handshake(path)
+    one.settimeout(STUCK_S)
+    say(one, VALID[0])
+    return one
+
+
+def say(one: socket.socket, message: dict[str, Any]) -> None:
+    """Send one message. Raises TimeoutError when it is not taken in time."""
+    data = pack(message)
+    one.sendall(header(0, len(data)) + data)
 
 
 def mutated(path: str, chance: random.Random, inputs: Counter[str]) -> None:
@@ -129,10 +149,10 @@ def half_open(path: str, chance: random.Random, inputs: Counter[str]) -> None:
 
 
 def clog(path: str, chance: random.Random, inputs: Counter[str]) -> None:
-    """Calls whose answers are never read, until the daemon closes the connection."""
-    with Wire(path) as client, contextlib.suppress(OSError):
+    """Calls whose answers are never read, until nothing more is taken."""
+    with contextlib.suppress(OSError), client(path) as one:
         for ref in range(30_000):
-            client.send({"t": "call", "ref": ref, "verb": "models"})
+            say(one, {"t": "call", "ref": ref, "verb": "models"})
             inputs["calls that are never read"] += 1
 
 
@@ -148,11 +168,39 @@ def crowd(path: str, chance: random.Random, inputs: Counter[str]) -> None:
 
 
 def unread(path: str, chance: random.Random, inputs: Counter[str]) -> None:
-    """A thousand requests whose answers are never read."""
-    with Wire(path) as client, contextlib.suppress(OSError):
+    """A thousand requests whose answers are never read, or as many as are taken."""
+    with contextlib.suppress(OSError), client(path) as one:
         for ref in range(1000):
-            client.send(VALID[1] | {"ref": ref, "stream": False})
+            say(one, VALID[1] | {"ref": ref, "stream": False})
             inputs["requests that are never read"] += 1
+
+
+def greedy(path: str, chance: random.Random, inputs: Counter[str]) -> None:
+    """A thousand requests at once whose answers are read as they come."""
+    with contextlib.suppress(OSError), client(path) as one:
+        reader = threading.Thread(target=_drain, args=(one,))
+        reader.start()
+        try:
+            for ref in range(1000):
+                say(one, VALID[1] | {"ref": ref, "stream": False})
+                inputs["requests that are read"] += 1
+        finally:
+            one.shutdown(socket.SHUT_RDWR)
+            reader.join()
+
+
+def _drain(one: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while select.select((one,), (), ())[0] and one.recv(1 << 16):
+            pass
+
+
+def fresh(path: str, chance: random.Random, inputs: Counter[str]) -> None:
+    """A hundred requests over a connection that is closed at once: the next hundred come over another one."""
+    with contextlib.suppress(OSError), client(path) as one:
+        for ref in range(100):
+            say(one, VALID[1] | {"ref": ref, "stream": False})
+            inputs["requests of connections that are closed at once"] += 1
 
 
 def bystander(there: Any) -> None:
@@ -212,7 +260,9 @@ def at(values: list[float], share: float) -> float:
 
 
 ATTACKS: list[Attack] = [mutated, foreign, foreign, foreign, endless, truncated, half_open, crowd, unread, clog]
-NAMES = ("mixed", *dict.fromkeys(one.__name__ for one in ATTACKS))
+"""By turns: `mixed`."""
+ALONE: list[Attack] = [greedy, fresh]
+NAMES = ("mixed", *dict.fromkeys(one.__name__ for one in (*ATTACKS, *ALONE)))
 
 
 def attack(path: str, name: str, seed: int, seconds: float, confined: bool, out: Any) -> None:
@@ -222,7 +272,7 @@ def attack(path: str, name: str, seed: int, seconds: float, confined: bool, out:
     if confined:
         os.sched_setaffinity(0, {last_core()})
     chance, inputs, until = random.Random(seed), Counter[str](), time.monotonic() + seconds
-    attacks = [one for one in ATTACKS if name in (one.__name__, "mixed")]
+    attacks = ATTACKS if name == "mixed" else [one for one in (*ATTACKS, *ALONE) if name == one.__name__]
     while time.monotonic() < until:
         with contextlib.suppress(OSError, TimeoutError, RuntimeError):
             chance.choice(attacks)(path, chance, inputs)

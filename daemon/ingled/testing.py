@@ -47,11 +47,12 @@ class Wire:
         self.send_bytes(pack(message))
 
     def send_bytes(self, *frames: bytes) -> None:
-        """Send frames as they are."""
+        """Send frames as they are, and read while they are not taken: who does not read is not heard."""
         self._dealer.send(*frames)
         while self._dealer.wants_write:
             self._dealer.wait(DEADLINE_S)
             self._dealer.flush()
+            self._take_in()
 
     def receive(self, timeout: float = 60.0) -> dict[str, Any]:
         """Return the next message. Raises TimeoutError when none comes."""
@@ -60,8 +61,11 @@ class Wire:
             left = deadline - time.monotonic()
             if left <= 0 or not self._dealer.wait(left):
                 raise TimeoutError(f"no message within {timeout} s")
-            self._received.extend(unpack(frames[-1]) for frames in self._dealer.receive())
+            self._take_in()
         return self._received.popleft()
+
+    def _take_in(self) -> None:
+        self._received.extend(unpack(frames[-1]) for frames in self._dealer.receive())
 
     def until(self, *kinds: str, timeout: float = 60.0) -> list[dict[str, Any]]:
         """Return the messages up to and with the first of these types."""

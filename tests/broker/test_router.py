@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import select
 import socket
 import threading
 import time
@@ -13,12 +14,12 @@ from types import SimpleNamespace
 
 import pytest
 import zmq
-from ingle.zmtp import GREETING, Dealer, Frames
+from ingle.zmtp import GREETING, Dealer, Frames, header
 from ingled.broker import router
 from ingled.broker.listen import listen
 from ingled.broker.peer import LUMP_BYTES, Peer
 from ingled.broker.rota import Rota
-from ingled.broker.router import READ_BYTES, REST_S, Router
+from ingled.broker.router import READ_BYTES, REST_S, UNREAD_BYTES, Router
 
 READY = b"\x04\x1c\x05READY\x0bSocket-Type\x00\x00\x00\x06DEALER"
 DEADLINE_S = 30.0
@@ -179,6 +180,58 @@ def test_who_reads_nothing_is_dropped_and_others_are_served(served: Served) -> N
     served.until(lambda: len(served.heard) == 2)
     for last in (one, other):
         last.close()
+
+
+def test_who_does_not_read_is_not_heard_until_it_reads_and_loses_nothing(served: Served) -> None:
+    served.answer = lambda peer, frames: served.router.send(peer, frames[0] * 100)
+    one, count = served.raw(GREETING + READY), 20_000
+    said = b"".join(b"\0\6%06d" % number for number in range(count))
+    sender = threading.Thread(target=one.sendall, args=(said,))
+    sender.start()
+    served.until(lambda: served.heard and served.heard[0][0].unsent > UNREAD_BYTES)
+    served.until(lambda: not served.router._floods and not served.router._behind)
+    served.turn()
+    peer, size = served.heard[0][0], len(header(0, 600)) + 600
+    assert len(served.heard) < count, "it was heard to the end, though it reads nothing"
+    assert peer.unsent < UNREAD_BYTES + READ_BYTES // 8 * size
+    got = bytearray()
+    while len(served.heard) < count or peer.unsent:
+        if select.select((one,), (), (), 0)[0]:
+            got += one.recv(1 << 20)
+        served.turn()
+    sender.join()
+    while len(got) < len(GREETING + READY) + count * size:
+        got += one.recv(1 << 20)
+    told = got[-count * size :]
+    assert [told[at - 600 : at - 594] for at in range(size, len(told) + 1, size)] == [b"%06d" % n for n in range(count)]
+    assert served.router.clogged == 0
+    one.close()
+
+
+def test_who_is_needed_is_heard_whatever_it_has_not_read(served: Served) -> None:
+    one = served.raw(GREETING + READY + b"\0\2hi")
+    served.until(lambda: served.heard)
+    peer = served.heard[0][0]
+    peer.needed = True
+    while peer.unsent <= UNREAD_BYTES:
+        served.router.send(peer, bytes(10_000))
+    one.sendall(b"\0\5reply")
+    served.until(lambda: served.heard[-1][1] == [b"reply"])
+    one.close()
+
+
+def test_the_last_words_of_who_reads_nothing_are_heard(served: Served) -> None:
+    one = served.raw(GREETING + READY + b"\0\2hi")
+    served.until(lambda: served.heard)
+    peer = served.heard[0][0]
+    while peer.unsent <= UNREAD_BYTES:
+        served.router.send(peer, bytes(10_000))
+    one.sendall(b"\0\3bye")
+    served.turn()
+    assert len(served.heard) == 1
+    one.close()
+    served.until(lambda: served.gone == [peer])
+    assert served.heard[-1][1] == [b"bye"]
 
 
 def test_a_flood_of_one_does_not_keep_another_waiting(served: Served) -> None:

@@ -252,6 +252,8 @@ class Front:
         self.send(connection.number, welcome)
 
     def _request(self, connection: Connection, request: Request) -> None:
+        if connection.peer.left and not (request.detach or request.grace_ms):
+            return  # nobody is there to hear of it: it would be cancelled next
         body = read_body(request)
         if isinstance(body, Failed):
             self.send(connection.number, body)
@@ -285,6 +287,7 @@ class Front:
             text = f"this connection has offered {HOOKS} hooks, the limit"
             self.fail(connection.number, offer.ref, "over_limit", text, "put several into one")
             return
+        connection.peer.needed = True
         self._dispatch(on.HookOffered(self._loop.time(), connection.caller, connection.client.name, offer))
 
     def _credit(self, connection: Connection, credit: GiveCredit) -> None:

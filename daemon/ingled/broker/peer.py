@@ -33,11 +33,14 @@ class Peer:
         "flood",
         "left",
         "mask",
+        "more",
+        "needed",
         "number",
         "pid",
         "protocol",
         "taken_s",
         "uid",
+        "unsent",
         "waiting",
         "waiting_bytes",
     )
@@ -52,6 +55,8 @@ class Peer:
         """Messages that have been read, and wait for their turn."""
         self.taken_s = 0.0
         """Seconds of the loop's time that it has taken since it last had nothing more to say."""
+        self.more = False
+        """It had more to say when it was last heard: else what it took is forgotten."""
         self.flood = False
         """That was more than others should wait for: what it says now waits in the kernel."""
         self.mask = 0
@@ -59,6 +64,11 @@ class Peer:
         self.waiting: deque[Lump] = deque()
         """What is to be sent."""
         self.waiting_bytes = 0
+        """As much of it counts towards the bound."""
+        self.unsent = 0
+        """As much of it is there in all."""
+        self.needed = False
+        """It answers questions of ours: it is heard, whatever it has not read."""
         self.left = False
         """It reads nothing more; what it sent before, such as `bye`, is still being read."""
         self.ended = False

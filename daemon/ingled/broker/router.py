@@ -5,7 +5,6 @@ than the message (`decisions/0004`). Who a peer is, the kernel says when it conn
 """
 
 import asyncio
-import errno
 import logging
 import select
 import socket
@@ -16,7 +15,7 @@ from functools import partial
 
 from ingle.zmtp import BrokenPeer, Frames, Zmtp, header
 
-from ingled.broker.descriptors import crowded, many
+from ingled.broker.door import Door
 from ingled.broker.peer import LUMP_BYTES, Lump, Peer
 from ingled.broker.rota import Rota
 
@@ -28,6 +27,9 @@ TURN_S = 0.0005
 FLOOD_S = 0.0002
 """Seconds of it that floods may take: who comes meanwhile has to wait for the rest of them."""
 
+LOOK_S = 0.0001
+"""Seconds of a turn after which it is looked who else has something to say by now."""
+
 EVENTS = 64
 """Connections looked at in one turn of the loop."""
 
@@ -35,14 +37,8 @@ READ_BYTES = 4096
 LARGE_BYTES = 1 << 20
 """Read at once, and of a message that is known to be large."""
 
-HANDSHAKE_S = 2.0
-"""Seconds that a new connection has for its handshake."""
-
-PAUSE_S = 0.2
-"""Seconds until it is looked again whether there are descriptors for more connections."""
-
-ACCEPTS = 8
-"""Connections taken at once."""
+UNREAD_BYTES = 64 << 10
+"""Bytes that wait here for a peer, beside what the kernel holds for it, with which it is not heard until it reads."""
 
 PATIENCE_S = 0.01
 """Seconds of the loop's time that a connection may take without having said all it had to say: then it is a flood.
@@ -53,9 +49,6 @@ REST_S = 0.001
 """Seconds between two turns of floods, and between two lots of connections where there are always more."""
 
 LINGER_S = 0.2
-
-SHORT = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-"""What `accept` says when there is no room for a connection."""
 
 KINDS = frozenset({b"DEALER", b"REQ", b"ROUTER"})
 """Sockets that may speak to a ROUTER (RFC 28)."""
@@ -81,21 +74,18 @@ class Router:
     ) -> None:
         """Nothing of a peer is read before `meet`, which is given its uid, has called back.
 
-        `backlog_bytes` wait for a peer here; who leaves more unread is dropped. Floods rest for `rest_s` after each of
-        their turns: the loop sleeps meanwhile, and whoever else has something to say wakes it. 0: nobody rests.
+        `backlog_bytes` wait for a peer here; who leaves more unread is dropped. `rest_s` is for a socket of strangers:
+        floods rest for so long after each of their turns, in which the loop sleeps, and whoever else has something to
+        say wakes it; and who does not read is not heard either. 0: peers are trusted.
         """
         self.no_identity = 0
         """Connections that did not get through their handshake."""
         self.clogged = 0
-        self.held_back = 0
-        """How often connections had to wait because there were too few file descriptors."""
         self._loop, self._receive, self._gone, self._meet = loop, receive, gone, meet
         self._frame_bytes, self._backlog_bytes = frame_bytes, backlog_bytes
-        self._listener: socket.socket | None = None
+        self._door: Door | None = None
         self._poll = select.epoll()
         self._by_fd: dict[int, Peer] = {}
-        self._new: deque[tuple[float, Peer]] = deque()
-        """Connections and when their handshake has to be over."""
         self._rest_s = rest_s
         self._behind: Rota[Peer] = Rota()
         """Peers of which there are messages to handle, or whose end is."""
@@ -110,10 +100,20 @@ class Router:
 
     def listen(self, fd: int) -> None:
         """Take over a listening unix socket; its path is never unlinked here."""
-        self._listener = socket.socket(fileno=fd)
-        self._listener.setblocking(False)
-        self._poll.register(fd, select.EPOLLIN)
-        self._loop.add_reader(self._poll.fileno(), self._turn)
+        self._door = Door(
+            self._loop,
+            socket.socket(fileno=fd),
+            self._poll,
+            enter=self._enter,
+            late=self._end,
+            rest_s=self._rest_s,
+        )
+        self._loop.add_reader(self._poll.fileno(), self._told)
+
+    @property
+    def held_back(self) -> int:
+        """Return how often connections had to wait because there were too few file descriptors."""
+        return 0 if self._door is None else self._door.held_back
 
     def close(self) -> None:
         """Stop listening; messages on their way have 200 ms to leave. Closing twice is fine."""
@@ -133,8 +133,8 @@ class Router:
             peer.left = peer.ended = True
             peer.connection.close()
         self._by_fd.clear()
-        if self._listener is not None:
-            self._listener.close()
+        if self._door is not None:
+            self._door.close()
 
     # ------------------------------------------------------------ out
 
@@ -168,6 +168,7 @@ class Router:
         else:
             peer.waiting.append(Lump(data, size))
         peer.waiting_bytes += size
+        peer.unsent += len(data)
         self._watch(peer)
         if peer.waiting_bytes > self._backlog_bytes:
             self.clogged += 1
@@ -183,22 +184,23 @@ class Router:
             try:
                 sent = peer.connection.send(lump.data)
             except BlockingIOError:
-                return
+                break
             except OSError:
                 peer.left = True
                 waiting.clear()
-                peer.waiting_bytes = 0
+                peer.waiting_bytes = peer.unsent = 0
                 break
+            peer.unsent -= sent
             if sent < len(lump.data):
                 del lump.data[:sent]
-                return
+                break
             waiting.popleft()
             peer.waiting_bytes -= lump.counted
         self._watch(peer)
 
     def _watch(self, peer: Peer) -> None:
         """Have the kernel tell what matters of a peer now."""
-        mask = 0 if peer.flood else select.EPOLLIN
+        mask = 0 if peer.flood or self._unread(peer) else select.EPOLLIN
         if peer.waiting and not peer.left:
             mask |= select.EPOLLOUT
         if mask == peer.mask or peer.ended:
@@ -213,24 +215,34 @@ class Router:
 
     # ------------------------------------------------------------ in
 
+    def _told(self) -> None:
+        """The kernel has news: a turn that is due anyway sees it too; a second one would keep the loop from others."""
+        if not self._scheduled:
+            self._turn()
+
+    def _due(self) -> None:
+        """The turn that was scheduled is due."""
+        self._scheduled = False
+        self._turn()
+
     def _turn(self) -> None:
         """Read and handle for a while; what is left has the next turn of the loop."""
-        self._scheduled = False
         if self._closed:
             return
         events, flooded = self._events, False
-        now = time.perf_counter()
+        now = look_at = time.perf_counter()
         until = now + TURN_S
         floods_until = until
-        if not events:
-            events.extend((self._by_fd.get(fd), event) for fd, event in self._poll.poll(0, EVENTS))
         while now <= until and not self._closed:
+            if not events and now >= look_at:
+                events.extend((self._by_fd.get(fd), event) for fd, event in self._poll.poll(0, EVENTS))
+                look_at = now + LOOK_S
             if events:
                 before, (peer, event) = now, events.popleft()
                 self._look(peer, event)
                 now = time.perf_counter()
                 if peer is not None:
-                    peer.taken_s += now - before
+                    peer.taken_s = peer.taken_s + now - before if peer.more else 0.0
                 continue
             peer = self._behind.next()
             if peer is None and self._floods_at <= now <= floods_until:
@@ -242,7 +254,9 @@ class Router:
             before = now
             asked = self._handle(peer)
             now = time.perf_counter()
-            if not asked:
+            if not peer.more:
+                peer.taken_s = 0.0
+            elif not asked:
                 peer.taken_s += now - before
         if flooded:
             self._floods_at = now + self._rest_s
@@ -260,7 +274,7 @@ class Router:
     def _schedule(self) -> None:
         if (self._events or self._behind) and not self._scheduled and not self._closed:
             self._scheduled = True
-            self._loop.call_soon(self._turn)
+            self._loop.call_soon(self._due)
 
     def _line_up(self, peer: Peer) -> None:
         """There is something to handle of this peer, in its turn."""
@@ -272,7 +286,8 @@ class Router:
     def _look(self, peer: Peer | None, event: int) -> None:
         """Something can be done with this connection; None: there is a new one."""
         if peer is None:
-            self._accept()
+            assert self._door is not None, "it listens"
+            self._door.accept()
             return
         if peer.waiting and not peer.left:
             self._flush(peer)
@@ -281,15 +296,21 @@ class Router:
 
     def _hear(self, peer: Peer) -> None:
         """Take in what a peer says, and give it a turn where that is a message, or more than others should wait for."""
-        more = self._read(peer)
+        if self._unread(peer):
+            peer.flood = False
+            self._watch(peer)  # for when it has read
+            return
+        more = peer.more = self._read(peer)
         if peer.behind or (more and not peer.ended and self._trying(peer)):
             self._line_up(peer)
             return
-        if not more:
-            peer.taken_s = 0.0
         if peer.flood:  # what it says next, the kernel tells
             peer.flood = False
             self._watch(peer)
+
+    def _unread(self, peer: Peer) -> bool:
+        """Return whether a peer does not read: then what it says waits in the kernel, and costs nobody anything."""
+        return bool(self._rest_s) and peer.unsent > UNREAD_BYTES and not peer.needed
 
     def _trying(self, peer: Peer) -> bool:
         """Return whether a peer tries our patience."""
@@ -343,65 +364,19 @@ class Router:
 
     # ------------------------------------------------------------ the beginning and the end of a connection
 
-    def _accept(self) -> None:
-        """Take connections; hold further ones back in the kernel while there are too few descriptors."""
-        assert self._listener is not None, "it listens"
-        for _ in range(ACCEPTS):
-            try:
-                connection, _ = self._listener.accept()
-                peer = Peer(connection, Zmtp(self._frame_bytes, kind=b"ROUTER", peers=KINDS))
-            except OSError as error:
-                if error.errno in SHORT:
-                    self._pause()
-                return
-            connection.setblocking(False)
-            self._by_fd[connection.fileno()] = peer
-            if not self._new:
-                self._loop.call_later(HANDSHAKE_S, self._late)
-            self._new.append((self._loop.time() + HANDSHAKE_S, peer))
-            self._meet(peer.uid, partial(self._met, peer))
-            if many(connection.fileno()):
-                self._pause()
-                return
-        if self._rest_s:
-            self._poll.unregister(self._listener)
-            self._loop.call_later(self._rest_s, self._go_on)
+    def _enter(self, connection: socket.socket) -> Peer:
+        """Somebody has come. Raises OSError if the kernel does not tell who."""
+        peer = Peer(connection, Zmtp(self._frame_bytes, kind=b"ROUTER", peers=KINDS))
+        connection.setblocking(False)
+        self._by_fd[connection.fileno()] = peer
+        self._meet(peer.uid, partial(self._met, peer))
+        return peer
 
     def _met(self, peer: Peer) -> None:
         """It is known who this is: what it says counts."""
         if not peer.ended and not self._closed:
             self._watch(peer)
             self._say(peer)
-
-    def _late(self) -> None:
-        """Close connections that have not come through their handshake."""
-        if self._closed:
-            return
-        now = self._loop.time()
-        while self._new and self._new[0][0] <= now:
-            _, peer = self._new.popleft()
-            if not peer.protocol.ready:
-                self._end(peer)
-        if self._new:
-            self._loop.call_at(self._new[0][0], self._late)
-
-    def _pause(self) -> None:
-        assert self._listener is not None, "it listens"
-        self.held_back += 1
-        log.warning("too many connections for the limit of file descriptors: the next ones wait")
-        self._poll.unregister(self._listener)
-        self._loop.call_later(PAUSE_S, self._resume)
-
-    def _resume(self) -> None:
-        if crowded() and not self._closed:
-            self._loop.call_later(PAUSE_S, self._resume)
-        else:
-            self._go_on()
-
-    def _go_on(self) -> None:
-        """Take connections again."""
-        if self._listener is not None and not self._closed:
-            self._poll.register(self._listener, select.EPOLLIN)
 
     def _end(self, peer: Peer) -> None:
         """The connection is over; what has been read of it is handled first."""
