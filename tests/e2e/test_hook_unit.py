@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from ingled.testing import DaemonFixture, Wire
 from ingled.testing_link import wait_until
+from ingled.testing_plugins import write_plugin
 
 HEAD = "from ingled.hooks import Hook, changed, hookimpl, note, refuse\nimport os, re\n"
 MARK = """
@@ -62,9 +63,7 @@ def daemon(tmp_path: Path) -> Iterator[Apart]:
 
 
 def write(folder: Path, name: str, text: str) -> None:
-    fresh = folder / f".{name}.new"
-    fresh.write_text(HEAD + text)
-    fresh.rename(folder / f"{name}.py")
+    write_plugin(folder, name, text, HEAD)
 
 
 def told(client: Wire, said: str = "x") -> dict[str, Any]:

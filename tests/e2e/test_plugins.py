@@ -11,6 +11,7 @@ import pytest
 from ingled.processes import runs
 from ingled.testing import DaemonFixture, Wire
 from ingled.testing_link import wait_until
+from ingled.testing_plugins import HEAD, hooks, write_plugin
 
 CONFIG = """
 [daemon]
@@ -25,11 +26,6 @@ preload = true
 source = "builtin:ember"
 echo = {{delay_ms = 2}}
 """
-HEAD = (
-    "from ingled.hooks import Hook, Stop, answered, changed, hookimpl, note, refuse\n"
-    "import functools, os, re, time; Hook = functools.partial(Hook, deadline_ms=20_000); HOOK = Hook()\n"
-)
-"""Whatever else this machine does, no plugin is late, unless it is to be."""
 UPPER = """
 class Upper:
     held = 0
@@ -67,13 +63,7 @@ class Folder:
         self.daemon = DaemonFixture(CONFIG.format(folder=path, more=more))
 
     def write(self, name: str, text: str) -> None:
-        fresh = self.path / f".{name}.new"
-        fresh.write_text(HEAD + text)
-        fresh.rename(self.path / f"{name}.py")
-
-
-def hooks(client: Wire) -> dict[str, Any]:
-    return {hook["name"]: hook for hook in client.call("hooks")["hooks"]}
+        write_plugin(self.path, name, text)
 
 
 def verdicts(end: dict[str, Any]) -> dict[str, str]:
