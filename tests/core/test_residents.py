@@ -60,6 +60,21 @@ def test_an_idle_model_makes_room_and_comes_back_when_it_is_asked() -> None:
     assert [stop.model for stop in only(back, do.StopWorker)] == ["c"], "a is busy"
 
 
+def test_a_busy_model_that_had_better_go_is_waited_for_as_long_as_the_other_would_load() -> None:
+    for ends_in_time in (True, False):
+        three = core(a={}, b={}, c={})  # whose loads take a second
+        two_ready(three)
+        for number, now in enumerate((14.0, 15.0)):
+            three.handle(request(f"again{number}", model="a", now=now))
+            three.handle(ended(f"again{number}", now + 0.5))
+        three.handle(request("b1", BOB, model="b", now=16))
+        effects = three.handle(request("c1", model="c", now=20))
+        assert (only(effects, do.StopWorker), news(effects)[0]) == ([], ("queued", "c: model 'b' is busy"))
+        assert do.SetTimer(("place", ""), 21.0) in effects
+        over = three.handle(ended("b1", 20.5) if ends_in_time else on.TimerFired(21.0, ("place", "")))
+        assert [stop.model for stop in only(over, do.StopWorker)] == ["b" if ends_in_time else "a"]
+
+
 def test_one_load_at_a_time() -> None:
     three = core(a={}, b={}, c={})
     assert only(three.handle(request("r1", model="a")), do.StartWorker) == [do.StartWorker("a")]
