@@ -41,8 +41,8 @@ FITTING = 0.7
 """Part of the models that are to fit."""
 EDGE = 0.1
 """Who is as near to the limit is counted apart: an estimate that is off shows there first."""
-WRITTEN_S = 0.3
-"""After such a time the ledger is in its file."""
+WRITTEN_S = 5.0
+"""After such a time the ledger is in its file: once a model has worked, it has had more at most than at first."""
 SETTLED_S, SETTLED = 0.3, 1 << 20
 """A control group in which nothing changes by more than so much, for so long, is at rest."""
 
@@ -181,7 +181,7 @@ class Trial:
             self._limit.set(self._at_rest() + budget)  # who plans has memory too: nobody does any more
             before = self._limit.killed
             row |= self._drive(client, name)
-            row |= {"killed": self._limit.killed - before} | self._most(client, name)
+            row |= {"killed": self._limit.killed - before} | self._most(client, name, worked=not row["failed"])
         self._limit.set(None)
         return row
 
@@ -228,17 +228,22 @@ class Trial:
             failed = failed or work(client, name, one.case, one.sequences, body, one.batch)
         return {"failed": failed, "taken": model["taken_bytes"], "load_s": model["load_s"]}
 
-    def _most(self, client: Wire, name: str) -> dict[str, Any]:
+    def _most(self, client: Wire, name: str, *, worked: bool) -> dict[str, Any]:
         """Unload a model; return the most that it had, and whether its largest batch is in that."""
         client.call("unload", model=name, force=True)
         deadline = time.monotonic() + LONG_S
         while client.call("show", model=name)["state"] not in ("cold", "failed") and time.monotonic() < deadline:
             time.sleep(0.05)
-        time.sleep(WRITTEN_S)
+        deadline, found = time.monotonic() + WRITTEN_S * worked, self._learned(name)
+        while not any(one["most"] > one["taken"] for one in found) and time.monotonic() < deadline:
+            time.sleep(0.1)
+            found = self._learned(name)
+        return {"most": max((one["most"] for one in found), default=0), "full": any(one["full"] for one in found)}
+
+    def _learned(self, name: str) -> list[dict[str, Any]]:
         file = self.daemon.folder / "state" / "ledger.json"
         entries = json.loads(file.read_text())["entries"].values() if file.exists() else ()
-        found = [one for one in entries if one["model"] == name]
-        return {"most": max((one["most"] for one in found), default=0), "full": any(one.get("full") for one in found)}
+        return [one for one in entries if one["model"] == name]
 
 
 HEAD = ["", "loads", "ran out of memory", "lived", "with their largest batch", "with more than there was"]
@@ -253,7 +258,8 @@ def table(rows: list[dict[str, Any]]) -> str:
         lines += [_ends(decision, ran), _ends(f"of these within {EDGE:.0%} of the limit", near)]
     others = Counter(row["decision"] for row in rows if row["decision"] not in ("fits", "never"))
     words = [f"{count} more: {decision}." for decision, count in others.items()]
-    known = [row for row in rows if row.get("full") and not _died(row)]
+    fits = [row for row in rows if row["decision"] == "fits" and not _died(row)]
+    known = [row for row in fits if row["most"] > row["taken"]]
     for what, ready in (("its largest batch", False), ("it was ready", True)):
         if known:
             words.append(f"Estimate against what was taken after {what}: {_spread(known, ready)}.")
