@@ -219,7 +219,12 @@ def test_a_clock_that_jumps_years_ahead_and_back_ends_nothing(tmp_path: Path) ->
 
 
 WALL_CLOCK = {
-    "ledger.py": ["at, load_s = round(time.time(), 3)", "Limits(round(time.time(), 3)", "Asked(round(time.time(), 3)"],
+    "ledger.py": [
+        "at, load_s = round(time.time(), 3)",
+        "0.0, 0, round(time.time(), 3), short=bytes",
+        "Limits(round(time.time(), 3)",
+        "Asked(round(time.time(), 3)",
+    ],
     "popularity.py": ["max(0.0, time.time() - ledger.asked.at)"],
     "allowances.py": ["max(0.0, time.time() - limits.at)"],
     "core_client.py": ["one.arrival_time = request.priority, time.time()"],
