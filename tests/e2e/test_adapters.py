@@ -129,4 +129,4 @@ def test_the_command_shows_it_and_plans_it(daemon: DaemonFixture, client: Client
     assert daemon.json("plan", "loud")["decision"] == "resident"
     assert "loud (on base)" in daemon.cli("ps").stdout
     refused = daemon.cli("pin", "loud")
-    assert refused.returncode and "pin 'base'" in refused.stderr
+    assert refused.returncode and "`ingle pin base`" in refused.stderr

@@ -308,7 +308,7 @@ class Residents:
         model = self.models[name]
         if model.adapts is not None:
             text = f"model '{name}' is an adapter: it stays as long as its base"
-            hint = self._workers.names.blot(f"pin '{model.adapts}'", e.caller.rights)
+            hint = self._workers.names.blot(f"`ingle {'pin' if e.pinned else 'unpin'} {model.adapts}`", e.caller.rights)
             return [refuse(e.caller.conn, e.ref, "unsupported", text, hint, at="args.model")]
         model.pinned = e.pinned
         out: list[do.Effect] = []
