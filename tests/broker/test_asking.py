@@ -6,17 +6,17 @@ from typing import cast
 
 from ingled import link
 from ingled.broker.asking import Asking
-from ingled.broker.link_front import LinkFront
+from ingled.broker.nursery_link import NurseryLink
 
 SPEC = link.Spec("a", "/a", "echo")
 
 
 class Nursery:
-    """The part of `LinkFront` that is asked: it answers once it is there."""
+    """The part of `NurseryLink` that is asked: it answers once it is there."""
 
     def __init__(self) -> None:
         self.there = False
-        self.on_nursery_loading: Callable[[int], None] = lambda percent: None
+        self.on_loading: Callable[[int], None] = lambda percent: None
 
     def plan(self, spec: link.Spec, answer: Callable[[link.Planned], None]) -> bool:
         if self.there:
@@ -25,7 +25,7 @@ class Nursery:
 
 
 def asking(nursery: Nursery, wait_s: float = 600.0) -> Asking:
-    return Asking(asyncio.get_running_loop(), cast(LinkFront, nursery), wait_s)
+    return Asking(asyncio.get_running_loop(), cast(NurseryLink, nursery), wait_s)
 
 
 def test_a_question_waits_and_is_told_how_far_the_start_is() -> None:
@@ -33,9 +33,9 @@ def test_a_question_waits_and_is_told_how_far_the_start_is() -> None:
         nursery, answers, told = Nursery(), list[link.Planned](), list[int]()
         questions = asking(nursery)
         questions.ask(SPEC, answers.append, told.append)
-        nursery.on_nursery_loading(30)
-        nursery.on_nursery_loading(30)
-        nursery.on_nursery_loading(70)
+        nursery.on_loading(30)
+        nursery.on_loading(30)
+        nursery.on_loading(70)
         assert (answers, told) == ([], [0, 30, 70])
         nursery.there = True
         questions.ready()
@@ -56,7 +56,7 @@ def test_an_engine_that_does_not_start_is_not_waited_for() -> None:
         questions.ask(SPEC, answers.append, lambda percent: None)
         why = "the engine does not start (no vLLM): this is the least that its headers tell"
         assert [one.note for one in answers] == [why, why]
-        nursery.on_nursery_loading(10)
+        nursery.on_loading(10)
         questions.ask(SPEC, answers.append, lambda percent: None)
         assert len(answers) == 2, "it is tried again"
 

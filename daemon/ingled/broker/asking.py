@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ingled import link
-from ingled.broker.link_front import LinkFront
+from ingled.broker.nursery_link import NurseryLink
 
 WAIT_S = 120.0
 """Seconds that a question waits for the engine: it starts within 20, on a busy machine too."""
@@ -28,18 +28,18 @@ class _Question:
 class Asking:
     """The questions that wait for an engine."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, workers: LinkFront, wait_s: float = WAIT_S) -> None:
-        """`workers` has the link to the nursery, which answers."""
-        self._loop, self._workers, self._wait_s = loop, workers, wait_s
+    def __init__(self, loop: asyncio.AbstractEventLoop, nursery: NurseryLink, wait_s: float = WAIT_S) -> None:
+        """`nursery` is the link to the one that answers."""
+        self._loop, self._nursery, self._wait_s = loop, nursery, wait_s
         self._waiting: dict[int, _Question] = {}
         self._numbers = itertools.count()
         self._percent = 0
         self._why_not = ""
-        workers.on_nursery_loading = self.loading
+        nursery.on_loading = self.loading
 
     def ask(self, spec: link.Spec, answer: Planned, tell: Tell) -> None:
         """Have `answer` called once: with what the engine says, or with a note why it says nothing."""
-        if self._workers.plan(spec, answer):
+        if self._nursery.plan(spec, answer):
             return
         if self._why_not:
             answer(link.Planned(0, note=f"the engine does not start ({self._why_not}): {LEAST}"))
@@ -61,7 +61,7 @@ class Asking:
         """The nursery answers from now on."""
         self._percent, self._why_not = 0, ""
         for question in self._taken():
-            if not self._workers.plan(question.spec, question.answer):
+            if not self._nursery.plan(question.spec, question.answer):
                 question.answer(link.Planned(0, note=f"the engine has gone: {LEAST}"))
 
     def failed(self, why: str) -> None:

@@ -73,7 +73,7 @@ def status(shell: "Shell", connection: Connection, ref: int, args: Nothing) -> N
             "clogged": front.router.clogged,
             "held_back": sum(router.held_back for router in routers),
         },
-        "nursery": {"state": shell.workers.nursery_phase, "pid": shell.nursery.pid},
+        "nursery": {"state": shell.workers.nursery.phase, "pid": shell.nursery.pid},
         "suspend": shell.suspend.describe(),
     }
     front.send(connection.number, Result(ref, value))

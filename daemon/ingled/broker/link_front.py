@@ -16,6 +16,7 @@ from ingled.broker.hook_front import HookFront
 from ingled.broker.host_link import HostLink, read
 from ingled.broker.host_unit import HostUnit
 from ingled.broker.hosts import Hosts
+from ingled.broker.nursery_link import NurseryLink
 from ingled.broker.orders import Orders
 from ingled.broker.peer import Peer
 from ingled.broker.router import Router
@@ -82,22 +83,14 @@ class LinkFront:
         """Set by the owner, before anything is received."""
         self.workers: dict[str, Worker] = {}
         """Workers that have attached and whose process lives, by its id in words."""
-        self.nursery: Peer | None = None
-        self.nursery_pid: int | None = None
-        self.nursery_phase = "starting"
-        self.nursery_was_ready = False
-        """Since somebody last looked."""
+        self.nursery = NurseryLink(lambda peer, message: self.router.send(peer, link.encode(message)))
         self._by_peer: dict[int, Worker] = {}
         self._processes = WorkerProcesses(loop, self._has_died)
         self._asked: set[int] = set()
         """Peers that have been asked who they are, and have not said it yet."""
         self.shortages = Shortages()
-        self._plans: dict[int, Callable[[link.Planned], None]] = {}
         self._measures: dict[int, asyncio.Future[list[link.Family]]] = {}
         self._refs = count()
-        self.on_nursery_ready: Callable[[], None] = lambda: None
-        """Is called when models can be planned."""
-        self.on_nursery_loading: Callable[[int], None] = lambda percent: None
         self.on_ready: Callable[[Worker, link.Woke | None], None] = lambda worker, woke: None
         self.on_room: Callable[[Worker, list[link.Gpu]], None] = lambda worker, gpus: None
         self.on_asleep: Callable[[Worker], None] = lambda worker: None
@@ -143,18 +136,7 @@ class LinkFront:
 
         Without a nursery, its attach asks for this again.
         """
-        if self.nursery is not None:
-            order = link.Start(self._specs[model], tuple(devices), visible)
-            self.router.send(self.nursery, link.encode(order))
-
-    def plan(self, spec: link.Spec, answer: Callable[[link.Planned], None]) -> bool:
-        """Have the engine say what a model would take; returns False, without an answer, while there is none."""
-        if self.nursery is None or self.nursery_phase != "ready":
-            return False
-        ref = next(self._refs)
-        self._plans[ref] = answer
-        self.router.send(self.nursery, link.encode(link.Plan(ref, spec)))
-        return True
+        self.nursery.tell(link.Start(self._specs[model], tuple(devices), visible))
 
     async def measured(self, seconds: float) -> dict[str, list[link.Family]]:
         """Return what the engines of loaded models have counted, by model; who takes longer is left out."""
@@ -175,19 +157,9 @@ class LinkFront:
         """Have a worker leave: ask it, and have the nursery end its process group."""
         if worker is not None:
             self._to(worker, link.Stop())
-        if pid is not None and self.nursery is not None:
-            self.router.send(self.nursery, link.encode(link.Kill(pid)))
         if pid is not None:  # the nursery may be gone, or not be its parent
+            self.nursery.tell(link.Kill(pid))
             self._loop.call_later(STOP_S, self._processes.kill_if_alive, pid, STOP_S)
-
-    def connected_nursery(self) -> int | None:
-        """Return the process id of the nursery, while it is connected."""
-        return None if self.nursery is None else self.nursery_pid
-
-    def dismiss_nursery(self) -> None:
-        """Have the nursery leave."""
-        if self.nursery is not None:
-            self.router.send(self.nursery, link.encode(link.Stop()))
 
     def salt(self, account: str) -> str:
         """Return the prefix-cache salt of an account: the cache tells no account about another's prompts."""
@@ -213,7 +185,7 @@ class LinkFront:
         if not self.host_link.apart and self.host_link.heard(peer, message):
             return
         worker = self._by_peer.get(peer.number)
-        if worker is None and peer is not self.nursery:
+        if worker is None and peer is not self.nursery.peer:
             self._who(peer)
             return
         now = self._loop.time()
@@ -243,12 +215,8 @@ class LinkFront:
                 self._dispatch(on.RunFailed(now, m2.id, m2.code, m2.message, m2.hint, m2.fault, m2.at))
             case link.Loading():
                 if worker is None:
-                    self.nursery_phase = message.phase
-                    if message.phase == "ready":
-                        self.nursery_was_ready = True
-                        self.on_nursery_ready()
-                    else:
-                        self.on_nursery_loading(message.percent)
+                    self.nursery.loading(message)
+                    if message.phase != "ready":
                         self._dispatch(on.NurseryLoading(now, message.percent))
                 else:
                     worker.settled = True
@@ -295,8 +263,7 @@ class LinkFront:
                 self._processes.unwatch(message.pid)
                 self._ended(message.model, message.pid, message.status, tuple(message.log))
             case link.Planned():
-                if (answer := self._plans.pop(message.ref, None)) is not None:
-                    answer(message)
+                self.nursery.planned(message)
             case link.Measured():
                 told = self._measures.pop(message.ref, None)
                 if told is not None and not told.done():
@@ -326,12 +293,8 @@ class LinkFront:
             return
         self._lease(peer)
         if attach.role == "nursery":
-            if self.nursery is not None and self.nursery_pid != attach.pid:
-                log.error("nursery %d lives already: %d is told to stop", self.nursery_pid, attach.pid)
-                self.router.send(peer, link.encode(link.Stop()))
-                return
-            self.nursery, self.nursery_pid = peer, attach.pid
-            self._dispatch(on.NurseryAttached(now))
+            if self.nursery.attached(peer, attach.pid):
+                self._dispatch(on.NurseryAttached(now))
             return
         if attach.role == "host" and not self.host_link.apart:
             self.host_link.attached(peer, attach)
@@ -429,18 +392,13 @@ class LinkFront:
     def _gone(self, peer: Peer) -> None:
         """A link broke; a worker may come back by itself, its process decides whether it lives."""
         self.host_link.gone(peer)
-        if peer is self.nursery:
-            self.nursery = None
-            self.nursery_phase = "gone"
-            plans, self._plans = self._plans, {}
-            for ref, answer in plans.items():
-                answer(link.Planned(ref, note="the nursery has gone"))
+        self.nursery.gone(peer)
         self._by_peer.pop(peer.number, None)
         self._asked.discard(peer.number)
 
     def _has_died(self, model: str, pid: int) -> None:
         """A process has ended; the nursery, its parent, will tell how, if it lives."""
-        self._loop.call_later(STATUS_WAIT_S if self.nursery else 0, self._ended, model, pid, "ended", ())
+        self._loop.call_later(STATUS_WAIT_S if self.nursery.peer else 0, self._ended, model, pid, "ended", ())
 
     def _ended(self, model: str, pid: int, status: str, lines: tuple[str, ...]) -> None:
         worker = self.workers.pop(str(pid), None)

@@ -68,8 +68,8 @@ class Needs:
         self._gpu_unsure = False
         """The memory of the GPU was read while a model was on its way."""
         self._told: dict[str, tuple[int, float | None]] = {}
-        self.asking = Asking(loop, workers)
-        workers.on_nursery_ready = self._nursery_ready
+        self.asking = Asking(loop, workers.nursery)
+        workers.nursery.on_ready = self._nursery_ready
         workers.on_ready = self._ready
         workers.on_stats = self._stats
         workers.on_asleep = self._asleep
@@ -200,7 +200,7 @@ class Needs:
     def _plan_all(self, names: Iterable[str] | None = None) -> None:
         for name in self._specs if names is None else names:
             spec = self._specs[name]
-            self._workers.plan(spec, partial(self._answered, name, spec))
+            self._workers.nursery.plan(spec, partial(self._answered, name, spec))
 
     def _answered(self, name: str, spec: link.Spec, planned: link.Planned) -> None:
         if self._specs.get(name) is not spec:
@@ -311,7 +311,7 @@ class Needs:
         if self._moving:
             return
         try:
-            memory = machine.read(self._workers.nursery_pid)
+            memory = machine.read(self._workers.nursery.pid)
         except OSError as error:
             log.error("the memory of this machine cannot be read: %s", error)
             return

@@ -253,7 +253,7 @@ async def _adopt(shell: Shell) -> None:
     while (waited := time.monotonic() - begin) < ADOPT_WORKER_S:
         settled = {name for name, worker in shell.workers.workers.items() if worker.settled}
         late = any(runs(int(name), "ingled.nursery") for name in expected - settled)
-        there = hosts <= set(shell.hosts.pids()) and (not nursery or shell.workers.nursery is not None)
+        there = hosts <= set(shell.hosts.pids()) and (not nursery or shell.workers.nursery.peer is not None)
         if not late and (there or waited > ADOPT_S):
             break
         await asyncio.sleep(0.005)
@@ -261,13 +261,13 @@ async def _adopt(shell: Shell) -> None:
         if runs(int(name), "ingled.nursery"):
             log.error("worker %s of an earlier broker does not answer: killing it", name)
             kill_group(int(name))
-    if nursery and shell.workers.nursery is None:
+    if nursery and shell.workers.nursery.peer is None:
         log.error("the nursery of an earlier broker does not answer: killing it")
     await _adopt_waiting(shell)
     if expected or shell.control.requests.records:
         adopted, requests = len(shell.workers.workers), len(shell.control.requests.records)
         log.info("adopted %d workers and %d requests", adopted, requests)
-    if not nursery or shell.workers.nursery is None:
+    if not nursery or shell.workers.nursery.peer is None:
         shell.nursery.start()
     shell.hosts.begin(hosts)
 
@@ -309,7 +309,7 @@ async def _stop_all(shell: Shell) -> None:
         kill_group(pid)
     await shell.hosts.stop_all()
     # A nursery that still imports has forked nothing and would notice only after its import.
-    await shell.nursery.stop(STOP_S if shell.workers.nursery_phase == "ready" else 0)
+    await shell.nursery.stop(STOP_S if shell.workers.nursery.phase == "ready" else 0)
 
 
 async def _feed_watchdog(interval: float) -> None:

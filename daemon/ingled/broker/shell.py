@@ -166,11 +166,11 @@ class Shell:
         self.nursery: NurseryChild | NurseryUnit
         if place.nursery_is_unit:
             self.nursery = NurseryUnit(
-                loop, config.runtime, self.workers.connected_nursery, self.workers.dismiss_nursery, self._nursery_failed
+                loop, config.runtime, self.workers.nursery.connected, self.workers.nursery.dismiss, self._nursery_failed
             )
         else:
             self.nursery = NurseryChild(
-                loop, config.runtime, config.engine, own_socket, self._nursery_was_ready, self._nursery_failed
+                loop, config.runtime, config.engine, own_socket, self.workers.nursery.was_ready, self._nursery_failed
             )
         self.needs = Needs(config, self.specs, loop, self.workers, self.control.models, self.dispatch)
         self.suspend = Suspend(loop, self.dispatch, self.needs.survival)
@@ -380,11 +380,6 @@ class Shell:
 
     def _call(self, connection: Connection, call: Call) -> None:
         verbs.answer(self, connection, call)
-
-    def _nursery_was_ready(self) -> bool:
-        """Return whether the nursery that has ended had been ready."""
-        ready, self.workers.nursery_was_ready = self.workers.nursery_was_ready, False
-        return ready
 
     def _nursery_failed(self, why: str, lines: tuple[str, ...]) -> None:
         self.needs.asking.failed(why)
