@@ -187,6 +187,9 @@ def test_a_model_that_cannot_be_loaded_says_why(daemon: DaemonFixture) -> None:
         assert shown["state"] == "failed"
         assert shown["why"]
         assert any("loading -> failed" in line for line in shown["story"])
+        for verb in (["ps"], ["show", "broken"]):
+            told = daemon.cli(*verb).stdout
+            assert shown["why"] in told and "`ingle load broken` tries again" in told
         with pytest.raises(RuntimeError, match="retry_after_ms"):
             client.ask("x", model="broken")
 

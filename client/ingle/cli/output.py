@@ -41,6 +41,11 @@ def visible(text: str, *, lines: bool = False) -> str:
     return text.translate(_ESCAPED_LINES if lines else _ESCAPED)
 
 
+def next_step(model: dict[str, Any]) -> str:
+    """Return what may be done about a model that has failed."""
+    return f"`ingle load {model['name']}` tries again"
+
+
 def put(text: str) -> None:
     """Print text at once, as UTF-8 whatever the locale says. Raises CannotWrite.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ingle.bytesize import spell
 from ingle.cli.grammar import JSON, Given, Verb
-from ingle.cli.output import duration, print_json, put, table, text_of, visible
+from ingle.cli.output import duration, next_step, print_json, put, table, text_of, visible
 from ingle.line import Line
 
 TYPE_CHECKING = False  # the real one costs 10 ms: `import typing`
@@ -36,8 +36,9 @@ def run(given: Given) -> int:
 
 
 def _failure(model: dict[str, Any]) -> str:
-    """Why a model is not there, with the last words of its worker."""
-    lines = [f"\n{model['name']}: {model.get('why') or 'failed'}", *(model.get("log") or [])[-LOG_LINES:]]
+    """Why a model is not there, what may be done, and the last words of its worker."""
+    why = f"\n{model['name']}: {model.get('why') or 'failed'}; {next_step(model)}"
+    lines = [why, *(model.get("log") or [])[-LOG_LINES:]]
     return visible("\n  ".join(lines) + "\n", lines=True)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ingle.bytesize import spell
 from ingle.cli.grammar import JSON, Given, Verb
-from ingle.cli.output import duration, paint, print_json, put, visible
+from ingle.cli.output import duration, next_step, paint, print_json, put, visible
 from ingle.line import Line
 
 TYPE_CHECKING = False  # the real one costs 10 ms: `import typing`
@@ -27,6 +27,8 @@ def run(given: Given) -> int:
         for key, value in model.items()
         if key not in LISTS and value is not None
     ]
+    if model["state"] == "failed":
+        lines.append(visible(f"{'next'.ljust(width)}  {next_step(model)}"))
     for key in LISTS:
         if model.get(key):
             items = (item if isinstance(item, str) else _plain(key, item) for item in model[key])
