@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 import pytest
 from ingle import Client
+from ingle.errors import DaemonFailed
 from ingled.link import STACKS_SIGNAL
 from ingled.testing import DaemonFixture, Wire
 from ingled.testing_link import lives
@@ -99,6 +100,34 @@ def test_fifty_streams_outlive_their_engine(daemon: DaemonFixture, undisturbed: 
     assert all(stream.answer.usage.completion == TOKENS for stream in streams)
     assert max(resumed) >= 1
     assert equal == STREAMS
+
+
+COUNTING = {"name": "many", "schema": {"type": "array", "items": {"type": "integer"}, "minItems": 200}}
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        pytest.param({"frequency_penalty": 0.1, "ignore_eos": True}, id="penalty"),
+        pytest.param({"response_format": {"type": "json_schema", "json_schema": COUNTING}}, id="grammar"),
+    ],
+)
+def test_what_cannot_go_on_ends_with_the_reason_and_its_text_stays(
+    daemon: DaemonFixture, option: dict[str, Any]
+) -> None:
+    with Client(str(daemon.socket), timeout=120) as client:
+        client.load("ember")
+        stream = client.chat(prompt(1), stream=True, max_tokens=TOKENS, temperature=0, **option)
+        for _ in range(3):
+            next(iter(stream))
+        before = stream.text
+        with Wire(daemon.socket) as other:
+            (core,) = psutil.Process(model_of(other)["pid"]).children()
+        core.send_signal(signal.SIGKILL)
+        with pytest.raises(DaemonFailed, match="the state of its grammar or penalties died with it") as caught:
+            stream.read()
+        assert (caught.value.code, caught.value.fault, caught.value.hint) == ("worker_died", "worker", "ask again")
+        assert before and stream.text.startswith(before)
 
 
 def test_fifty_streams_outlive_the_broker(daemon: DaemonFixture, undisturbed: list[str]) -> None:
