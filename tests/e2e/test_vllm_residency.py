@@ -24,7 +24,8 @@ BODY = {"max_tokens": 200, "temperature": 0, "ignore_eos": True}
 def daemon() -> Iterator[DaemonFixture]:
     with tempfile.TemporaryDirectory(prefix="ingle-model-") as folder:
         source = write(Path(folder))
-        models = "".join(PROFILE.format(name=name, source=source) for name in "abc")
+        models = "".join(PROFILE.format(name=name, source=source) for name in "acb")
+        models += "priority = -10\n"  # of `b`: its load is measured with the engine's start, and would be dear
         with DaemonFixture('[daemon]\nmemory = "1300MB"\npatience = 2\n' + models, engine="vllm") as running:
             yield running
 
