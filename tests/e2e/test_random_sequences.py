@@ -1,7 +1,7 @@
 """A real daemon under random sequences of requests, readers, kills and restarts: one end each, and exact text.
 
-The seed of a failing sequence is printed; `INGLE_SEED` runs that one alone, `INGLE_SEQUENCES` says how many. The seeds
-are the same each time, unless `INGLE_RANDOM` is set.
+Hypothesis draws the sequences: the same each time, others with `--hypothesis-profile=search`. `INGLE_SEQUENCES` says
+how many. One that fails is printed as `INGLE_SEQUENCE="SEED STEP..."`, which runs that one alone.
 """
 
 import contextlib
@@ -12,13 +12,14 @@ import subprocess
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 from ingle import Client
 from ingled.testing import DaemonFixture, Wire
 from ingled.testing_link import group_members
@@ -41,6 +42,11 @@ echo = {{delay_ms = 1}}
 """
 GRACE_MS = 30_000
 DEADLINE_S = 120.0
+STEPS = {
+    "ask": 60, "cancel": 10, "move": 16, "lose": 10, "bye": 4, "load": 6, "subscribe": 6, "kill_worker": 3,
+    "kill_nursery": 1, "renew_broker": 1,
+}  # fmt: skip
+"""What may happen, and how often."""
 FDS, MB = 60, 80
 """What an idle broker may have."""
 LOST: Counter[str] = Counter()
@@ -77,9 +83,9 @@ class Asked:
 class Sequence:
     """One random sequence on a daemon that outlives it."""
 
-    def __init__(self, daemon: DaemonFixture, seed: int, broker: bool, known: list[str] | None) -> None:
-        """`broker`: the broker may die too; `known` are the answers of a model that does not echo."""
-        self.daemon, self.chance, self.broker, self.known = daemon, random.Random(seed), broker, known
+    def __init__(self, daemon: DaemonFixture, seed: int, known: list[str] | None) -> None:
+        """`known` are the answers of a model that does not echo; what a step does to whom is the seed's."""
+        self.daemon, self.chance, self.known = daemon, random.Random(seed), known
         self.models = ("fast",) if known else ("fast", "slow")
         self.shaky = False
         """A model may have been without its worker, so that requests waited for it."""
@@ -295,20 +301,15 @@ class Sequence:
 
     # ------------------------------------------------------------ from begin to end
 
-    def run(self) -> None:
-        """Do random things, then read every request to its end."""
-        steps: list[tuple[Callable[[], None], float]] = [
-            (self.ask, 30), (self.cancel, 5), (self.move, 8), (self.lose, 5), (self.bye, 2), (self.load, 3),
-            (self.subscribe, 3), (self.kill_worker, 1.5), (self.kill_nursery, 0.3), (self.renew_broker, 0.6),
-        ][: None if self.broker else -1]  # fmt: skip
+    def run(self, steps: list[str]) -> None:
+        """Do these things, then read every request to its end."""
         with Wire(self.daemon.socket) as other:
             for model in self.models:
                 other.call("load", model=model)  # also forgets the deaths of earlier sequences
         self.ask()
-        for _ in range(self.chance.randint(3, 12)):
-            step = self.chance.choices([step for step, _ in steps], [weight for _, weight in steps])[0]
-            self.log.append(step.__name__)
-            step()
+        for step in steps:
+            self.log.append(step)
+            getattr(self, step)()
             self.pump(self.chance.choice(self.clients), self.chance.choice([0.0, 0.0, 0.01]))
         until = time.monotonic() + DEADLINE_S
         while alive := [one for one in self.asked if one.end is None]:
@@ -342,36 +343,43 @@ def left(daemon: DaemonFixture) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value}
 
 
-def run_all(daemon: DaemonFixture, seeds: list[int], broker: bool = True, known: list[str] | None = None) -> None:
-    """Run the sequences, stop the daemon, and see that nothing is left of it."""
-    begin, groups = time.monotonic(), set[int]()
+def run_all(daemon: DaemonFixture, number: int, broker: bool = True, known: list[str] | None = None) -> None:
+    """Run so many sequences, stop the daemon, and see that nothing is left of it. `broker`: that may die too."""
+    begin, groups, count = time.monotonic(), set[int](), 0
     LOST.clear()
-    for count, seed in enumerate(seeds):
-        sequence = Sequence(daemon, seed, broker, known)
+
+    def run(seed: int, steps: list[str]) -> None:
+        nonlocal count
+        sequence = Sequence(daemon, seed, known)
         try:
-            sequence.run()
+            sequence.run(steps)
             until = time.monotonic() + DEADLINE_S
             while found := left(daemon):
                 assert time.monotonic() < until, f"left behind: {found}"
                 time.sleep(0.01)
         except BaseException:
-            print(f"sequence {count}: seed {seed}: {sequence.log}\n{daemon.log.read_text()[-3000:]}")
+            print(f'INGLE_SEQUENCE="{" ".join([str(seed), *steps])}" after {count}: {sequence.log}')
+            print(daemon.log.read_text()[-3000:])
             raise
-        groups |= daemon.processes()
+        groups.update(daemon.processes())
+        count += 1
+
+    if "INGLE_SEQUENCE" in os.environ:
+        seed, *steps = os.environ["INGLE_SEQUENCE"].split()
+        run(int(seed), steps)
+    else:
+        names = [name for name, often in STEPS.items() for _ in range(often) if broker or name != "renew_broker"]
+        given(st.integers(0, 2**32 - 1), st.lists(st.sampled_from(names), min_size=3, max_size=12))(
+            settings(max_examples=number, phases=[Phase.generate], suppress_health_check=list(HealthCheck))(run)
+        )()  # not made shorter: what a sequence has left behind would fail the next one as well
+        assert count >= number
     assert daemon.stop() == 0
-    print(f"{len(seeds)} sequences in {time.monotonic() - begin:.0f} s; ends that nobody saw: {dict(LOST)}")
+    print(f"{count} sequences in {time.monotonic() - begin:.0f} s; ends that nobody saw: {dict(LOST)}")
     assert "Traceback" not in daemon.log.read_text()
     assert daemon.processes() == set()
     assert [group for group in groups if group_members(group)] == []
     files = {path.name for path in Path(f"{daemon.socket}.d").rglob("*") if path.is_file() or path.is_socket()}
     assert {name for name in files if ".log" not in name} <= {"ingled.lock"}
-
-
-def seeds(count: int) -> list[int]:
-    if "INGLE_SEED" in os.environ:
-        return [int(os.environ["INGLE_SEED"])]
-    chance = random.Random() if "INGLE_RANDOM" in os.environ else random.Random(20261125)
-    return [chance.randrange(1 << 40) for _ in range(count)]
 
 
 SEQUENCES = int(os.environ.get("INGLE_SEQUENCES", "1000"))
@@ -382,12 +390,12 @@ SEQUENCES = int(os.environ.get("INGLE_SEQUENCES", "1000"))
 @pytest.mark.parametrize("broker", [True, False], ids=["broker dies too", "broker lives on"])
 def test_a_thousand_random_sequences(broker: bool) -> None:
     with DaemonFixture(CONFIG) as daemon:
-        run_all(daemon, seeds(SEQUENCES * 3 // 4 if broker else SEQUENCES // 4), broker=broker)
+        run_all(daemon, SEQUENCES * 3 // 4 if broker else SEQUENCES // 4, broker=broker)
 
 
 def test_some_random_sequences() -> None:
     with DaemonFixture(CONFIG) as daemon:
-        run_all(daemon, seeds(25))
+        run_all(daemon, 25)
 
 
 @pytest.mark.vllm
@@ -399,4 +407,4 @@ def test_random_sequences_on_the_real_engine() -> None:
         with DaemonFixture(config, engine="vllm") as daemon:
             with Client(str(daemon.socket), timeout=120) as client:
                 known = [client.chat(question(index), **SAMPLING).text for index in range(8)]
-            run_all(daemon, seeds(SEQUENCES // 50), known=known)
+            run_all(daemon, SEQUENCES // 50, known=known)
