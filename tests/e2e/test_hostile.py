@@ -16,7 +16,8 @@ import msgpack
 import pytest
 import zmq
 from ingle.wire.limits import FRAME_BYTES
-from ingle.zmtp import Zmtp, header
+from ingle.zmtp import Dealer, Zmtp, header
+from ingled import link
 from ingled.testing import DaemonFixture, Wire
 
 GREETING = b"\xff\0\0\0\0\0\0\0\1\x7f\3\0" + b"NULL".ljust(20, b"\0") + b"\0" * 32
@@ -324,3 +325,22 @@ def test_more_connections_than_descriptors_wait_and_the_daemon_lives() -> None:
         assert status(daemon)["dropped"]["held_back"] > 0
         with Wire(daemon.socket) as client:
             assert client.read(client.ask("still here"))[0] == "still here"
+
+
+def test_who_has_not_the_secret_of_the_private_socket_is_asked_once_more_and_told_nothing() -> None:
+    with DaemonFixture() as daemon:
+        runtime = Path(f"{daemon.socket}.d")
+        dealer = Dealer(str(runtime / link.SOCKET_FILE), max_frame=link.FRAME_BYTES)
+        for _ in range(5):
+            dealer.send(link.encode(link.Attach("not the secret", "worker", os.getpid())))
+            dealer.send(link.encode(link.Alive()))
+        secret = (runtime / link.SECRET_FILE).read_text().strip()
+        dealer.send(link.encode(link.Attach(secret, "worker", os.getpid())))
+        told: list[link.ToPeer] = []
+        while not any(isinstance(message, link.Stop) for message in told):
+            assert dealer.wait(30), told
+            dealer.flush()
+            told += [link.decode_to_peer(frames[-1]) for frames in dealer.receive()]
+        dealer.close()
+        assert [type(message) for message in told] == [link.Who, link.Lease, link.Stop]
+        assert daemon.log.read_text().count("has not the start-up secret") == 5

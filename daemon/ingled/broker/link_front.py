@@ -282,10 +282,10 @@ class LinkFront:
             self.router.send(peer, link.encode(link.Who()))
 
     def _attach(self, peer: Peer, attach: link.Attach) -> None:
-        self._asked.discard(peer.number)
         if peer.uid != os.geteuid() or not hmac.compare_digest(attach.secret, self._secret):
             log.error("private socket: pid %d (uid %d) has not the start-up secret", peer.pid, peer.uid)
-            return
+            return  # who has been asked is not asked again: it would answer the same without end
+        self._asked.discard(peer.number)
         now = self._loop.time()
         if attach.version != link.VERSION:
             log.error("pid %d speaks version %d of the private link: it is told to stop", attach.pid, attach.version)
