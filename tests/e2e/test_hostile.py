@@ -229,7 +229,20 @@ def test_a_zmtp_1_peer_has_no_identity_and_is_dropped(daemon: DaemonFixture) -> 
         assert closed_by_peer(one)
 
 
-def test_a_forged_user_id_and_a_chosen_identity_change_nothing(daemon: DaemonFixture) -> None:
+def test_a_forged_user_id_makes_nobody_somebody_else(daemon: DaemonFixture) -> None:
+    """libzmq hands `User-Id` of the peer's READY to whoever asks a message for it."""
+    forged = str(os.getuid() + 12345).encode()
+    ready = READY[2:] + b"\x07User-Id" + len(forged).to_bytes(4, "big") + forged
+    hello = msgpack.packb({"t": "hello", "protocol": [1, 1], "client": {"name": "x"}})
+    with connect(daemon) as one:
+        one.sendall(GREETING + header(4, len(ready)) + ready + header(0, len(hello)) + hello)
+        protocol, messages = Zmtp(), list[list[bytes]]()
+        while not messages:
+            messages += protocol.receive(one.recv(65536))
+    assert msgpack.unpackb(messages[0][0])["account"] == f"uid:{os.getuid()}"
+
+
+def test_a_chosen_identity_changes_nothing(daemon: DaemonFixture) -> None:
     context = zmq.Context()
     try:
         one = context.socket(zmq.DEALER)
