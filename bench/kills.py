@@ -173,12 +173,13 @@ async def breaks(
 
 
 async def ready(daemon: DaemonFixture) -> None:
-    """Wait until the model is ready and there is a nursery again."""
+    """Wait until the model is ready and there is a nursery again; deaths count anew, so that it is not given up."""
     until = time.monotonic() + PATIENCE_S
     async with Client(str(daemon.socket), timeout=PATIENCE_S) as client:
         while True:
             nursery: Any = (await client.call("status"))["nursery"]
             if (await client.show("warm")).state == "ready" and nursery["state"] == "ready":
+                await client.load("warm")
                 return
             if time.monotonic() > until:
                 raise TimeoutError(f"not ready again; nursery: {nursery}")
