@@ -31,10 +31,10 @@ class CheapestBack(Sharing):
     ) -> Sequence[Resident] | Wait:
         """Take as few as are needed, and those that cost least."""
         free = [one for one in there if not held(one)]
-        best = _best(terms, there, free, excess, outlook)
-        if outlook.waited >= LINGER_S:
-            return best
         soon = [one for one in there if one in free or (one.busy and not one.pinned and not one.leaving)]
+        best = _best(terms, there, free, excess, outlook)
+        if outlook.waited >= LINGER_S or len(soon) == len(free):  # nobody to wait for, or for too long already
+            return best
         better = _best(terms, there, soon, excess, outlook)
         busy = [one for one in better if held(one)]
         spared = sum(one.terms.reload_s for one in best if one not in better)
