@@ -33,9 +33,10 @@ class Broker:
         self.protocol = Zmtp(1 << 20, kind=b"ROUTER", peers=frozenset({b"DEALER"}))
 
     def say(self) -> None:
-        """Send what the protocol has to say."""
-        self.connection.sendall(self.protocol.outgoing)
-        self.protocol.outgoing.clear()
+        """Send what the protocol has to say. Nothing is not sent: that fails too, once the other end has closed."""
+        if self.protocol.outgoing:
+            self.connection.sendall(self.protocol.outgoing)
+            self.protocol.outgoing.clear()
 
     def hear(self) -> list[link.FromPeer]:
         """Wait for something to come, and return what is complete by then."""
