@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from ingled.testing import DaemonFixture
+from ingled.testing import DaemonFixture, free_port
 from ingled.worker.environment import DEFAULTS
 
 from bench.http_line import request
@@ -262,9 +261,7 @@ class Http(Child):
 
     def start(self) -> None:
         """Start the server and wait until it is healthy."""
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self._port = probe.getsockname()[1]
+        self._port = free_port()
         process = self._spawn(self.command(self._port), self.environment())
         deadline = time.monotonic() + START_S
         while not self._healthy():

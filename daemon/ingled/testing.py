@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -24,6 +25,17 @@ DEADLINE_S = 60.0
 STOP_S = 60.0
 LOG_LINES = 40
 """Of the daemon's log, told with whatever ends its `with` block."""
+
+
+def free_port() -> int:
+    """Return a port of the loopback that nobody has, and that the kernel gives to nobody who asks for any: it stays free."""
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    below = max(1025, min(lowest, 1 << 15))
+    for port in random.sample(range(1024, below), below - 1024):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError(f"no port from 1024 to {below - 1} is free")
 
 
 class Wire:

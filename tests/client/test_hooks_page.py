@@ -30,6 +30,7 @@ def test_the_pages_python_is_right(daemon: Any, monkeypatch: pytest.MonkeyPatch)
     programs = [block for block in blocks("python") if not block.startswith("#!")]
     monkeypatch.setenv("INGLE_SOCKET", daemon.path)
     monkeypatch.setattr(hooks, "run", lambda: None)
+    monkeypatch.setattr(hooks, "_marked", {})  # else hooks of these names would be those of other tests from now on
     names: dict[str, Any] = {}
     for program in programs:
         exec(program, names)  # raises where it is wrong

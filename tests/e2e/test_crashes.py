@@ -6,41 +6,20 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from ingle import Client
 from ingle.aio import Client as AsyncClient
 from ingle.errors import IngleError
-from ingled.broker.waiting_room import WaitingRoom
 from ingled.testing import DaemonFixture, Wire
-from ingled.testing_link import group_members, lives
+from ingled.testing_link import group_members, lives, wait_until
 
-CONFIG = """
-[daemon]
-stuck = 10
-adopt_grace = 60
-
-[models.slow]
-source = "builtin:ember"
-echo = {delay_ms = 5}
-"""
+from tests.e2e.crashes import CONFIG, end_broker, kill_broker, model_of, read_on, states, words
 
 DEADLINE_S = 3
 """Of an answer that takes twenty times as long."""
-
-
-def words(count: int, mark: str = "word") -> str:
-    return " ".join(f"{mark}{i}" for i in range(count))
-
-
-def wait_for(check: Callable[[], Any], seconds: float = 60.0) -> None:
-    begin = time.monotonic()
-    while not check():
-        assert time.monotonic() - begin < seconds, "it did not come true"
-        time.sleep(0.005)
 
 
 @pytest.fixture
@@ -49,17 +28,12 @@ def daemon() -> Iterator[DaemonFixture]:
         yield running
 
 
-def model_of(client: Wire) -> dict[str, Any]:
-    found: dict[str, Any] = client.call("models")["models"][0]
-    return found
-
-
 def begin(daemon: DaemonFixture, clients: list[Wire], length: int = 600) -> tuple[list[str], list[str]]:
     """Start a stream on each connection, and wait until the first has text."""
     texts = [words(length, f"w{i}-") for i in range(len(clients))]
     ids = [client.ask(text, body={"max_tokens": length}) for client, text in zip(clients, texts, strict=True)]
     with Wire(daemon.socket) as other:
-        wait_for(lambda: [r for r in other.call("requests")["requests"] if r["offset"] > 50])
+        wait_until(lambda: [r for r in other.call("requests")["requests"] if r["offset"] > 50])
     return ids, texts
 
 
@@ -79,10 +53,11 @@ def go_on_by_themselves(daemon: DaemonFixture, number: signal.Signals) -> None:
         os.kill(pid, number)
         for client, id, text in zip(clients, ids, texts, strict=True):
             got, end = client.read(id)
-            assert (got, end["t"], end.get("resumed")) == (text, "done", 1)
-            assert end["usage"]["completion"] == 600
+            assert (got, end["t"], end["usage"]["completion"]) == (text, "done", 600)
+            # Where two seconds are a hang, the next worker seems to hang too on a machine that is held up.
+            assert end["resumed"] == 1 or (number == signal.SIGSTOP and end["resumed"] > 1)
         assert model_of(other)["pid"] != pid
-    wait_for(lambda: not group_members(pid))
+    wait_until(lambda: not group_members(pid))
     for client in clients:
         client.close()
 
@@ -94,16 +69,10 @@ def test_a_killed_nursery_leaves_workers_alone_and_is_replaced(daemon: DaemonFix
         os.kill(nursery, signal.SIGKILL)
         assert client.read(client.ask("still here"))[0] == "still here"
         assert model_of(client)["pid"] == pid
-        wait_for(lambda: client.call("status")["nursery"]["pid"] not in (None, nursery))
+        wait_until(lambda: client.call("status")["nursery"]["pid"] not in (None, nursery))
         client.call("unload", model="slow")
         assert client.read(client.ask("anew"))[0] == "anew"
         assert model_of(client)["pid"] != pid
-
-
-def kill_broker(daemon: DaemonFixture) -> None:
-    assert daemon.process is not None
-    daemon.process.send_signal(signal.SIGKILL)
-    daemon.process.wait()
 
 
 def test_fifty_streams_outlive_the_broker_to_the_last_character(daemon: DaemonFixture) -> None:
@@ -152,7 +121,7 @@ def test_answers_that_had_ended_or_are_detached_outlive_the_broker_too(daemon: D
     unread = client.ask(text, credit=1, body={"max_tokens": 50})
     detached = client.ask(text, detach=True, body={"max_tokens": 50})
     with Wire(daemon.socket) as other:
-        wait_for(lambda: {r["id"]: r["state"] for r in other.call("requests")["requests"]}[detached] == "ending")
+        wait_until(lambda: {r["id"]: r["state"] for r in other.call("requests")["requests"]}[detached] == "ending")
     kill_broker(daemon)
     daemon.start()
     with Wire(daemon.socket) as other:
@@ -197,7 +166,7 @@ def everything_ends(daemon: DaemonFixture) -> None:
     runtime = Path(f"{daemon.socket}.d")
     waiting = (runtime / "waiting").resolve(strict=True)  # elsewhere, if the folder is on a disk
     kill_broker(daemon)
-    wait_for(lambda: not any(lives(pid) for pid in pids))
+    wait_until(lambda: not any(lives(pid) for pid in pids))
     assert list((runtime / "workers").iterdir()) == []
     assert {path.name for path in runtime.iterdir()} == {"ingled.lock", "logs", "workers", "hosts"}
     assert not waiting.exists()
@@ -213,155 +182,12 @@ def test_a_daemon_stops_soon_though_it_took_over_an_end_that_had_been_delivered(
         with Wire(daemon.socket) as client:
             id = client.ask(words(100), stream=False, grace_ms=600_000)
         with Wire(daemon.socket) as other:
-            wait_for(lambda: states(other) == {id: "ending"})
+            wait_until(lambda: states(other) == {id: "ending"})
         kill_broker(daemon)
         daemon.start()
         with Wire(daemon.socket) as other:
-            wait_for(lambda: states(other) == {id: "ending"})
+            wait_until(lambda: states(other) == {id: "ending"})
         assert daemon.stop() == 0, "in less than `drain` and `grace_ms`"
-
-
-LATE = """
-[daemon]
-adopt_grace = 60
-[models.late]
-source = "builtin:ember"
-echo = {load_ms = 4000, delay_ms = 1}
-"""
-
-
-def states(client: Wire) -> dict[str, str]:
-    return {one["id"]: one["state"] for one in client.call("requests")["requests"]}
-
-
-def read_on(daemon: DaemonFixture, id: str) -> tuple[str, dict[str, Any]]:
-    """Attach to a request of an earlier daemon and read it to its end, which must come."""
-    with Wire(daemon.socket) as other:
-        other.send({"t": "attach", "ref": 1, "id": id, "offset": 0, "credit": 100})
-        assert other.until("accepted", "failed")[-1]["t"] == "accepted"
-        return other.read(id)
-
-
-def end_broker(daemon: DaemonFixture, how: str) -> None:
-    """End the daemon as a crash, an upgrade or a restart does, and start the next."""
-    first = daemon.process
-    assert first is not None
-    listened = daemon.log.read_text().count("listening at")
-    if how == "replace":
-        with daemon.log.open("ab") as out:
-            daemon.process = subprocess.Popen(
-                [*daemon.command, "--replace"], stdout=out, stderr=out, env=daemon.environ, cwd=daemon.folder
-            )
-        assert first.wait(60) == 0
-        wait_for(lambda: daemon.log.read_text().count("listening at") == listened + 1)
-    else:
-        first.send_signal(signal.SIGKILL if how == "kill" else signal.SIGUSR1)
-        first.wait(60)
-        daemon.start()
-
-
-@pytest.mark.parametrize("how", ["kill", "restart", "replace"])
-def test_requests_that_wait_for_a_load_outlive_the_daemon(how: str) -> None:
-    with DaemonFixture(LATE) as daemon, Client(str(daemon.socket), timeout=60) as client:
-        stream = client.chat("one two", stream=True)
-        reader = Wire(daemon.socket)
-        ids = [reader.ask("three four", detach=detach) for detach in (True, False)]
-        wait_for(lambda: len(found := states(reader)) == 3 and set(found.values()) == {"queued"})
-        end_broker(daemon, how)
-        for id in ids:
-            text, end = read_on(daemon, id)
-            assert (text, end["t"]) == ("three four", "done")
-        assert "".join(delta.text for delta in stream) == "one two"
-        with Wire(daemon.socket) as other:
-            assert other.call("status")["requests"]["done_total"] == 3, "none was asked twice"
-        reader.close()
-
-
-def test_a_request_whose_worker_died_outlives_the_daemon_that_dies_before_the_next_is_there() -> None:
-    text = words(600)
-    with DaemonFixture(LATE) as daemon:
-        client = Wire(daemon.socket)
-        ids = [client.ask(text, credit=3, detach=detach, body={"max_tokens": 600}) for detach in (True, False)]
-        with Wire(daemon.socket) as other:
-            wait_for(lambda: all(one["offset"] > 10 for one in other.call("requests")["requests"]))
-            os.kill(model_of(other)["pid"], signal.SIGKILL)
-            wait_for(lambda: set(states(other).values()) == {"queued"})
-            assert model_of(other)["state"] != "ready"
-        kill_broker(daemon)
-        daemon.start()
-        for id in ids:
-            got, end = read_on(daemon, id)
-            assert (got, end["t"], end["resumed"]) == (text, "done", 1)
-        client.close()
-
-
-@pytest.mark.parametrize("on_error", ["skip", "refuse"])
-def test_requests_that_are_with_a_client_s_hook_go_on_without_it_or_end_as_it_says(on_error: str) -> None:
-    with DaemonFixture(CONFIG) as daemon:
-        provider, client = Wire(daemon.socket), Wire(daemon.socket)
-        offer = {"t": "hook_offer", "ref": 5, "name": "mine", "points": ["prompt"], "deadline_ms": 60_000}
-        provider.send(offer | {"on_error": on_error})
-        provider.until("result")
-        id = client.ask("one two", detach=True)
-        provider.until("hook_call")
-        kill_broker(daemon)
-        daemon.start()
-        text, end = read_on(daemon, id)
-        if on_error == "skip":
-            assert (text, end["t"]) == ("one two", "done")
-        else:
-            assert (text, end["code"], end["fault"]) == ("", "hook_failed", "hook:mine")
-        provider.close()
-        client.close()
-
-
-@pytest.mark.parametrize("stream", [True, False])
-@pytest.mark.parametrize("detach", [True, False])
-def test_what_a_filter_has_answered_outlives_the_daemon_to_the_last_character(detach: bool, stream: bool) -> None:
-    text = words(20_000)  # several chunks, of which a reader with credit for one takes one
-    with DaemonFixture(CONFIG) as daemon:
-        room = WaitingRoom(Path(f"{daemon.socket}.d"))
-        provider, client = Wire(daemon.socket), Wire(daemon.socket)
-        offer = {"t": "hook_offer", "ref": 5, "name": "mine", "points": ["prompt"], "deadline_ms": 60_000}
-        provider.send(offer | {"on_error": "refuse"})
-        provider.until("result")
-        id = client.ask("one two", detach=detach, stream=stream, credit=1)
-        call = provider.until("hook_call")[-1]
-        results = [{"hook": "mine", "verdict": "answer"}]
-        provider.send({"t": "hook_reply", "call": call["call"], "results": results, "value": {"text": text}})
-        with Wire(daemon.socket) as other:
-            wait_for(lambda: states(other).get(id) != "filtering")
-        kill_broker(daemon)
-        daemon.start()
-        if detach or stream:  # else its reader had all of it, in one message
-            got, end = read_on(daemon, id)
-            assert (got if stream else end["result"]["text"], end["t"]) == (text, "done")
-            assert [(hook["name"], hook["verdict"]) for hook in end["hooks"]] == [("mine", "answer")]
-        if not detach:
-            wait_for(lambda: room.path.read_bytes() == b"")
-        provider.close()
-        client.close()
-        room.close(remove=False)
-
-
-def test_what_has_waited_leaves_no_trace() -> None:
-    with DaemonFixture(LATE) as daemon:
-        leaves_no_trace(daemon)
-
-
-def leaves_no_trace(daemon: DaemonFixture) -> None:
-    """Have a request wait for its model, and look at the file that holds it."""
-    room = WaitingRoom(Path(f"{daemon.socket}.d"))
-    canary = "canary-in-the-mine"
-    with Wire(daemon.socket) as client:
-        id = client.ask(canary)
-        assert canary.encode() in room.path.read_bytes(), "it waits for its model"
-        assert room.path.stat().st_mode & 0o777 == 0o600
-        client.read(id)
-        assert room.path.read_bytes() == b""
-    daemon.stop()
-    assert not room.path.exists()
-    room.close(remove=False)
 
 
 @pytest.mark.parametrize("detach", [True, False])
@@ -370,10 +196,10 @@ def test_text_from_before_the_death_of_a_worker_outlives_the_broker_too(daemon: 
     client = Wire(daemon.socket)
     id = client.ask(text, detach=detach, credit=3, body={"max_tokens": 600})
     with Wire(daemon.socket) as other:
-        wait_for(lambda: [r for r in other.call("requests")["requests"] if r["offset"] > 10])
+        wait_until(lambda: [r for r in other.call("requests")["requests"] if r["offset"] > 10])
         pid = model_of(other)["pid"]
         os.kill(pid, signal.SIGKILL)
-        wait_for(lambda: (m := model_of(other))["state"] == "ready" and m["pid"] != pid)
+        wait_until(lambda: (m := model_of(other))["state"] == "ready" and m["pid"] != pid)
     kill_broker(daemon)
     daemon.start()
     with Wire(daemon.socket) as other:
@@ -430,9 +256,9 @@ def test_the_folder_of_a_worker_that_outlived_its_nursery_is_removed(daemon: Dae
         folder = Path(f"{daemon.socket}.d") / "workers" / str(pid)
         assert folder.is_dir()
         os.kill(nursery, signal.SIGKILL)
-        wait_for(lambda: client.call("status")["nursery"]["pid"] not in (None, nursery))
+        wait_until(lambda: client.call("status")["nursery"]["pid"] not in (None, nursery))
         os.kill(pid, signal.SIGKILL)
-        wait_for(lambda: not folder.exists())
+        wait_until(lambda: not folder.exists())
 
 
 def test_a_deadline_that_passes_while_there_is_no_broker_ends_the_request_behind_its_text() -> None:
@@ -466,29 +292,28 @@ def test_what_stands_still_leaves_its_stacks_in_its_log() -> None:
         client.ask("one two three", model="stalls")
         logs = Path(f"{daemon.socket}.d/logs")
         said = "in _fail"  # the function of the echo engine that stands still
-        wait_for(lambda: any(said in log.read_text() for log in logs.glob("worker-stalls.log*")), 120)
+        wait_until(lambda: any(said in log.read_text() for log in logs.glob("worker-stalls.log*")))
         assert "killing it; its stacks are in its log" in daemon.log.read_text()
         client.call("unload", model="stalls", force=True)
 
 
-def test_a_worker_that_outlives_its_nursery_and_its_secret_is_adopted_all_the_same() -> None:
+def test_a_worker_that_outlives_its_nursery_and_its_secret_is_adopted_all_the_same(daemon: DaemonFixture) -> None:
     """A nursery whose lease ends takes the secret with it; its workers end a moment later, or are found before that."""
-    text = words(3000)
-    with DaemonFixture(CONFIG.replace("adopt_grace = 5", "adopt_grace = 60")) as daemon:
-        client = Wire(daemon.socket)
-        id = client.ask(text, body={"max_tokens": 3000})
-        client.until("chunk")
-        with Wire(daemon.socket) as other:
-            pid, nursery = model_of(other)["pid"], other.call("status")["nursery"]["pid"]
-        kill_broker(daemon)
-        os.kill(nursery, signal.SIGKILL)
-        Path(f"{daemon.socket}.d/link.secret").unlink()
-        daemon.start()
-        got, end = read_on(daemon, id)
-        assert (got, end["t"], end.get("resumed", 0)) == (text, "done", 0)
-        with Wire(daemon.socket) as other:
-            assert model_of(other)["pid"] == pid
-        client.close()
+    text = words(600)
+    client = Wire(daemon.socket)
+    id = client.ask(text, body={"max_tokens": 600})
+    client.until("chunk")
+    with Wire(daemon.socket) as other:
+        pid, nursery = model_of(other)["pid"], other.call("status")["nursery"]["pid"]
+    kill_broker(daemon)
+    os.kill(nursery, signal.SIGKILL)
+    Path(f"{daemon.socket}.d/link.secret").unlink()
+    daemon.start()
+    got, end = read_on(daemon, id)
+    assert (got, end["t"], end.get("resumed", 0)) == (text, "done", 0)
+    with Wire(daemon.socket) as other:
+        assert model_of(other)["pid"] == pid
+    client.close()
 
 
 @pytest.mark.parametrize("how", ["kill", "restart", "replace"])

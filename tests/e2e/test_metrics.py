@@ -8,11 +8,11 @@ import socket
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from ingled.testing import DaemonFixture, Wire
+from ingled.testing import DaemonFixture, Wire, free_port
 from ingled.testing_model import profile
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -39,6 +39,14 @@ def fetch(place: Path | int, head: bytes = b"GET /metrics HTTP/1.1\r\nHost: x\r\
         data = b"".join(iter(lambda: one.recv(65536), b""))
     top, _, body = data.partition(b"\r\n\r\n")
     return top.split(b"\r\n")[0].decode(), body
+
+
+def fetch_of_engines(place: Path, marks: set[bytes]) -> bytes:
+    """Return the metrics once these marks of engines are in them: one that is held up for a second is left out."""
+    deadline = time.monotonic() + 60
+    while not all(mark in (body := fetch(place)[1]) for mark in marks):
+        assert time.monotonic() < deadline, body[-2000:]
+    return body
 
 
 def samples(body: bytes) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
@@ -76,9 +84,7 @@ def test_what_was_done_is_counted_and_nothing_said_is_told(place: Path) -> None:
 
 
 def test_a_loopback_port_serves_too_and_bad_visitors_harm_nobody() -> None:
-    with closing(socket.socket()) as free:
-        free.bind(("127.0.0.1", 0))
-        port = int(free.getsockname()[1])
+    port = free_port()
     with DaemonFixture(f'[daemon]\nmetrics = "127.0.0.1:{port}"\n' + MODELS) as daemon, Wire(daemon.socket) as client:
         assert fetch(port)[0] == "HTTP/1.1 200 OK"
         assert fetch(port, b"HEAD /metrics HTTP/1.1\r\n\r\n") == ("HTTP/1.1 200 OK", b"")
@@ -118,35 +124,53 @@ def test_what_engines_count_is_passed_on_with_the_model_as_a_label(place: Path) 
         assert b"echo:" not in fetch(place)[1], "nothing is loaded"
         usage = client.read(client.ask("a b c"))[1]["usage"]
         client.call("load", model="two")
-        body = fetch(place)[1]
+        body = fetch_of_engines(place, {b'model="one",of="answer"', b'model="two",of="answer"'})
         assert body.count(b"# TYPE echo:tokens_total counter") == 1, "a metric has one heading, whoever counts it"
         assert of(body, "echo:tokens_total", of="answer", model="one") == usage["completion"]
         assert of(body, "echo:tokens_total", of="prompt", model="two") == 0
         stopped = next(one["pid"] for one in client.call("models")["models"] if one["name"] == "two")
         os.kill(stopped, signal.SIGSTOP)
         try:
-            told = samples(fetch(place)[1])  # who does not answer is left out, and keeps nobody
+            told = samples(fetch_of_engines(place, {b"echo:"}))  # who does not answer is left out, and keeps nobody
         finally:
             os.kill(stopped, signal.SIGCONT)
         assert {dict(labels)["model"] for name, labels in told if name == "echo:tokens_total"} == {"one"}
         assert told["ingle_model_state", frozenset({"model": "two", "state": "ready"}.items())] == 1
 
 
+FRONTS = {"core": "core", "async": "async", "stops": "core"}
+"""Models of the real engine, and how it is asked; each test has its own, for what is counted begins with its load."""
+
+
+@pytest.fixture(scope="module")
+def real() -> Iterator[tuple[DaemonFixture, Path]]:
+    """A daemon with the real engine, and where its metrics are."""
+    with tempfile.TemporaryDirectory(prefix="ingle-") as name:
+        folder = Path(name)
+        models = (profile(folder / "model", model) + f'front = "{front}"\n' for model, front in FRONTS.items())
+        config = f'[daemon]\nmetrics = "{folder / "metrics.sock"}"\n' + "".join(models)
+        with DaemonFixture(config, engine="vllm") as daemon:
+            yield daemon, folder / "metrics.sock"
+
+
 @pytest.mark.vllm
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("front", ["core", "async"])
-def test_vllm_s_own_metrics_pass_through_whichever_way_it_is_asked(place: Path, front: str) -> None:
-    config = f'[daemon]\nmetrics = "{place}"\n' + profile(place.parent / "model", "tiny") + f'front = "{front}"\n'
-    with DaemonFixture(config, engine="vllm") as daemon, Wire(daemon.socket) as client:
-        client.call("load", model="tiny")
-        ended = [client.read(client.ask("hello", body={"max_tokens": n, "ignore_eos": True})) for n in (1, 7, 20)]
+@pytest.mark.parametrize("model", ["core", "async"])
+def test_vllm_s_own_metrics_pass_through_whichever_way_it_is_asked(
+    real: tuple[DaemonFixture, Path], model: str
+) -> None:
+    daemon, place = real
+    with Wire(daemon.socket) as client:
+        client.call("load", model=model)
+        bodies = [{"max_tokens": count, "ignore_eos": True} for count in (1, 7, 20)]
+        ended = [client.read(client.ask("hello", model=model, body=body)) for body in bodies]
         prompts = sum(end["usage"]["prompt"] for _, end in ended)
-        broken_off = client.ask("hello", body={"max_tokens": 4000, "ignore_eos": True})
+        broken_off = client.ask("hello", model=model, body={"max_tokens": 4000, "ignore_eos": True})
         client.until("chunk")
         client.send({"t": "cancel", "ref": 99, "id": broken_off})
         client.until("failed")
-        who = {"model": "tiny", "model_name": "tiny", "engine": "0"}
-        body = fetch(place)[1]
+        who = {"model": model, "model_name": model, "engine": "0"}
+        body = fetch_of_engines(place, {vllm_of(model)})
         for name in ("vllm:e2e_request_latency_seconds", "vllm:request_decode_time_seconds", "vllm:request_params_n"):
             assert of(body, f"{name}_count", **who) == 3
         assert of(body, "vllm:time_to_first_token_seconds_count", **who) == 4
@@ -157,22 +181,27 @@ def test_vllm_s_own_metrics_pass_through_whichever_way_it_is_asked(place: Path, 
         assert of(body, "vllm:inter_token_latency_seconds_count", **who) >= 0 + 6 + 19
         assert of(body, "vllm:prefix_cache_queries_total", **who) >= prompts
         deadline = time.monotonic() + 60  # the core says nothing of an abort: that nothing runs is known here
-        while of(fetch(place)[1], "vllm:num_requests_running", **who):
+        while of(fetch_of_engines(place, {vllm_of(model)}), "vllm:num_requests_running", **who):
             assert time.monotonic() < deadline
         assert b"hello" not in body
 
 
+def vllm_of(model: str) -> bytes:
+    """What stands in each line that a model's engine has counted."""
+    return f'model_name="{model}"'.encode()
+
+
 @pytest.mark.vllm
 @pytest.mark.timeout(600)
-def test_stop_strings_are_ends_for_vllm_s_metrics_too(place: Path) -> None:
+def test_stop_strings_are_ends_for_vllm_s_metrics_too(real: tuple[DaemonFixture, Path]) -> None:
     """The core does not know of them: the worker ends the request there."""
-    config = f'[daemon]\nmetrics = "{place}"\n' + profile(place.parent / "model", "tiny") + 'front = "core"\n'
-    with DaemonFixture(config, engine="vllm") as daemon, Wire(daemon.socket) as client:
+    daemon, place = real
+    with Wire(daemon.socket) as client:
         greedy = {"temperature": 0, "ignore_eos": True, "max_tokens": 40}
-        text, _ = client.read(client.ask("hello", body=dict(greedy)))
-        _, end = client.read(client.ask("hello", body=greedy | {"stop": text[4:8]}))
+        text, _ = client.read(client.ask("hello", model="stops", body=dict(greedy)))
+        _, end = client.read(client.ask("hello", model="stops", body=greedy | {"stop": text[4:8]}))
         assert end["finish"] == "stop"
-        who = {"model": "tiny", "model_name": "tiny", "engine": "0"}
-        body = fetch(place)[1]
+        who = {"model": "stops", "model_name": "stops", "engine": "0"}
+        body = fetch_of_engines(place, {vllm_of("stops")})
         assert of(body, "vllm:request_success_total", **who, finished_reason="stop") == 1
         assert of(body, "vllm:request_success_total", **who, finished_reason="length") == 1

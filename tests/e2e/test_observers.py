@@ -38,7 +38,8 @@ def test_observers_are_told_of_every_end(tmp_path: Path) -> None:
         return list(found)
 
     def lines() -> list[Any]:
-        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+        text = file.read_text() if file.exists() else ""
+        return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
     slow = "[models.slow]\nsource = 'builtin:ember'\necho = {delay_ms = 20}\npreload = true\n"
     plugins = {"watches": WATCHES.format(file=file), "refuses": REFUSES}

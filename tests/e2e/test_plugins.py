@@ -219,8 +219,8 @@ def ingled_prompt(messages):
     with folder.daemon as daemon, Wire(daemon.socket) as client, Wire(daemon.socket) as other:
         client.read(client.ask("warm"))
         with Wire(daemon.socket) as stream:
-            text = words(1200)
-            streamed = stream.ask(text, model="slow", body={"max_tokens": 1200})
+            text = words(600)
+            streamed = stream.ask(text, model="slow", body={"max_tokens": 600})
             first = stream.until("chunk")[-1]["x"]
             slowest, stop = [0.0], threading.Event()
 

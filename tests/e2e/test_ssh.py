@@ -19,7 +19,7 @@ from typing import Any
 import ingle
 import msgpack
 import pytest
-from ingled.testing import DaemonFixture, Wire
+from ingled.testing import DaemonFixture, Wire, free_port
 
 SSHD = shutil.which("sshd") or "/usr/sbin/sshd"
 NEEDED = {
@@ -111,9 +111,7 @@ def host() -> Iterator[Host]:
 def sshd(host: Host) -> Iterator[None]:
     """A server of its own: key, port, and nothing of the system's configuration."""
     run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", f"{host.folder}/host.key")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        host.port = probe.getsockname()[1]
+    host.port = free_port()
     key = (host.folder / "host.key.pub").read_text()
     (host.folder / "known").write_text(f"[127.0.0.1]:{host.port} {key}")
     (host.folder / "sshd_config").write_text(
@@ -150,6 +148,12 @@ SetEnv PATH={host.folder}/bin:/usr/bin:/bin INGLE_SOCKET={host.daemon.socket}
         log.close()
 
 
+def listens(path: Path) -> bool:
+    """Return whether a socket is there, and somebody listens on it already."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
+
+
 @contextmanager
 def forwarded(host: Host, name: str) -> Iterator[Path]:
     """A socket here that is the daemon's there."""
@@ -158,7 +162,7 @@ def forwarded(host: Host, name: str) -> Iterator[Path]:
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
     try:
         deadline = time.monotonic() + DEADLINE_S
-        while not local.exists():
+        while not listens(local):
             assert process.poll() is None and time.monotonic() < deadline, process.stderr
             time.sleep(0.02)  # nothing to wait on: the socket does not exist yet
         yield local

@@ -4,6 +4,7 @@ The environment is not built anew: the box has this checkout and the packages of
 below /usr/local/lib/ingle, where the service's account may read them.
 """
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -142,7 +143,8 @@ class Box:
             one = self._spawned.pop()
             if one.poll() is None:  # nsenter waits for the command, which is its child
                 for child in Path(f"/proc/{one.pid}/task/{one.pid}/children").read_text().split():
-                    os.kill(int(child), signal.SIGKILL)
+                    with contextlib.suppress(ProcessLookupError):  # it ends by itself just now
+                        os.kill(int(child), signal.SIGKILL)
             one.communicate(timeout=30)
 
     def drop_in(self, unit: str, text: str) -> None:

@@ -1,5 +1,6 @@
 """With systemd's Python library and without it, the daemon says and hears the same of manager and journal."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -57,7 +58,7 @@ os.execv(sys.argv[2], sys.argv[2:])
 def managed(way: str, library: Path, environ: dict[str, str], sockets: int = 0) -> tuple[dict[str, Any], str]:
     """Run the program as a service manager would; returns what it found, and its errors."""
     listening = [socket.socket(socket.AF_UNIX) for _ in range(sockets)]
-    high = [os.dup2(one.fileno(), 100 + i, inheritable=True) for i, one in enumerate(listening)]
+    high = [fcntl.fcntl(one.fileno(), fcntl.F_DUPFD, 100) for one in listening]  # above those that they are to be
     path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH", ""), str(library)]))
     clean = {
         name: value for name, value in os.environ.items() if not name.startswith(("LISTEN_", "NOTIFY", "WATCHDOG"))

@@ -323,7 +323,7 @@ def test_a_worker_that_was_paused_lives_on(broker: LinkBroker, start: Start) -> 
     process = start()
     worker = ready(broker)
     os.kill(process.pid, signal.SIGSTOP)
-    assert broker.pump(2.0) is None
+    broker.quiet(2.0)
     os.kill(process.pid, signal.SIGCONT)
     run(broker, worker, "still here")
     broker.wait(link.Ended)

@@ -253,8 +253,7 @@ def test_without_credit_deltas_merge_in_the_engine(talker: Model) -> None:
     seen = talker.broker.seen
     chunks = [one for peer, one in seen if isinstance(one, link.Chunks) and peer == talker.peer]
     sizes = [len(piece.tokens) for chunk in chunks for piece in chunk.pieces if piece.id == id]
-    assert (end.completion, sum(sizes), len(sizes)) == (100, 100, 3)
-    assert sizes[2] > 50
+    assert (end.completion, sum(sizes), len(sizes)) == (100, 100, 3), "a chunk for each that the reader gave credit for"
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -321,7 +320,7 @@ def test_the_profile_chooses_how_the_engine_is_asked(broker: LinkBroker, nursery
     assert "through AsyncLLM" not in logs["core"]
     assert "through AsyncLLM: the profile says so" in logs["async"]
     assert "through AsyncLLM: stream_interval is AsyncLLM's" in logs["auto"]
-    assert answers["auto"].chunks < first.chunks
+    assert answers["auto"].chunks <= 30 // 2 + 1, "two tokens at a time"
 
 
 def test_a_front_that_cannot_be_had_is_refused_with_the_reason(broker: LinkBroker, nursery: bytes) -> None:
