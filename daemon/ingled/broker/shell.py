@@ -337,17 +337,20 @@ class Shell:
 
     def adopt_waiting(self, one: Waits) -> None:
         """Take over a request that no worker held when an earlier daemon ended."""
-        id = one.held.id
-        if id in self.flow.streams:  # it had just been given to a worker
-            return
-        try:
-            record = carried.unpack(one.held, None, filtering=one.filtering)
-        except ValueError as error:
-            log.error("request %s of an earlier daemon cannot be taken over: %s", id, error, extra=about(request=id))
-            return
-        record.rights = self.people.rights(one.uid)
         held = one.held
-        self.dispatch(on.RequestAdopted(self.loop.time(), record, held.offset, list(held.tokens), one.text))
+        if held.id not in self.flow.streams:  # else it had just been given to a worker
+            try:
+                record = carried.unpack(held, None, filtering=one.filtering)
+            except ValueError as error:
+                extra = about(request=held.id)
+                log.error("request %s of an earlier daemon cannot be taken over: %s", held.id, error, extra=extra)
+            else:
+                record.rights = self.people.rights(one.uid)
+                adopted = on.RequestAdopted(self.loop.time(), record, held.offset, list(held.tokens), one.text)
+                self.dispatch(adopted)
+        known = self.control.requests.records.get(held.id)
+        if known is None or known.worker is not None:
+            self.waiting_room.leave(held.id)
 
     def _go_on(self, event: on.ConnectionGone) -> None:
         self.dispatch(msgspec.structs.replace(event, now=self.loop.time()))

@@ -72,17 +72,20 @@ class WaitingRoom:
                 self._known_as.unlink(missing_ok=True)
                 self._known_as.symlink_to(self.path)
             self._fd = _open(self.path)
+            self._cut(sum(HEAD + len(data) for data in self._records()))  # a record of which only a part is there
         except OSError as error:
             log.warning("requests that wait are lost if the daemon dies: %s: %s", self.path, error.strerror or error)
 
     def enter(self, one: Waits) -> None:
         """Keep a request, or keep it as it is by now."""
         id = one.held.id
-        self._remove(id)
+        before = self._sizes.get(id, 0)
         data = _encode(msgspec.structs.replace(one, lives=self._lives.get(id, 0)))
-        if self._fd is not None and self._bytes + len(data) <= MOST_BYTES and self._append(data):
-            self._sizes[id] = len(data)
-            self._bytes += len(data)
+        if self._fd is not None and self._bytes - before + len(data) <= MOST_BYTES and self._append(data):
+            self._sizes[id] = len(data)  # the later record counts: at no time is there none
+            self._bytes += len(data) - before
+        else:
+            self._remove(id)
 
     def leave(self, id: str) -> None:
         """A worker has it, or it is over; nothing happens when it is not here."""
@@ -100,17 +103,23 @@ class WaitingRoom:
             self._append(_encode(id))
 
     def take_over(self) -> list[Waits]:
-        """Return whom an earlier daemon has left here; those that are to stay enter again."""
-        found = {one.held.id: one for one in self._read()}
-        self._cut(0)
+        """Return whom an earlier daemon has left here. They stay until they leave: should this daemon die too before
+        it has done anything with them, the next one finds them, and how many it were.
+        """
+        found = list(self._read())
+        self._sizes = {one.held.id: len(_encode(one)) for one in found}
+        self._bytes = sum(self._sizes.values())
         out = []
-        for id, one in found.items():
+        for one in found:
+            id = one.held.id
             if one.lives >= LIVES:
                 log.error(
                     "request %s has outlived %d daemons while it waited: it may be the cause, and ends", id, LIVES
                 )
+                self.leave(id)
             else:
                 self._lives[id] = one.lives + 1
+                self.enter(one)
                 out.append(one)
         return out
 
@@ -151,10 +160,21 @@ class WaitingRoom:
             yield data
 
     def _append(self, data: bytes) -> bool:
-        """Write a record at the end; what could be written of it in part only is cut off again."""
-        assert self._fd is not None, "it is open"
+        """Write a record at the end, and return whether it is there."""
         if self._end > FILE_BYTES:
             self._write_anew()
+        return self._write(data)
+
+    def _write_anew(self) -> None:
+        """Leave out of the file what has no meaning any more."""
+        there = [_encode(one) for one in self._read()]
+        self._cut(0)
+        for data in there:
+            self._write(data)
+
+    def _write(self, data: bytes) -> bool:
+        """Write a record; what could be written of it in part only is cut off again."""
+        assert self._fd is not None, "it is open"
         record = len(data).to_bytes(HEAD, "big") + data
         try:
             written = os.pwrite(self._fd, record, self._end)
@@ -166,16 +186,6 @@ class WaitingRoom:
             return False
         self._end += written
         return True
-
-    def _write_anew(self) -> None:
-        """Leave out of the file what has no meaning any more."""
-        assert self._fd is not None, "it is open"
-        there = list(self._read())
-        self._cut(0)
-        for one in there:
-            data = _encode(one)
-            record = len(data).to_bytes(HEAD, "big") + data
-            self._end += os.pwrite(self._fd, record, self._end)
 
     def _cut(self, size: int) -> None:
         if self._fd is not None:
