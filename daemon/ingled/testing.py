@@ -28,7 +28,7 @@ LOG_LINES = 40
 
 
 def free_port() -> int:
-    """Return a port of the loopback that nobody has, and that the kernel gives to nobody who asks for any: it stays free."""
+    """Return a port of the loopback that is free, and stays so: the kernel gives it to nobody who asks for any."""
     lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     below = max(1025, min(lowest, 1 << 15))
     for port in random.sample(range(1024, below), below - 1024):

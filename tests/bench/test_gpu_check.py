@@ -168,6 +168,7 @@ def test_a_model_that_cannot_sleep_says_why_and_on_a_gpu_that_is_a_failure(tmp_p
         assert check.mark == mark and "sleep" in check.why
 
 
+@pytest.mark.slow
 @pytest.mark.vllm
 @pytest.mark.timeout(900)
 def test_the_whole_check_is_rehearsed_on_the_cpu(tmp_path: Path) -> None:
