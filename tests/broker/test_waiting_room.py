@@ -36,10 +36,23 @@ def test_who_has_entered_and_not_left_is_there_for_the_next(runtime: Path) -> No
     first.close(remove=False)
     second = WaitingRoom(runtime)
     found = second.take_over()
-    assert [got.held.id for got in found] == ["c", "d", "a"]
-    assert (found[2].text, found[2].uid, found[2].lives) == ([(0, 3, b"abc")], 7, 0)
-    assert ids(second) == [], "each is taken over once"
+    assert [got.held.id for got in found] == ["a", "c", "d"]
+    assert (found[0].text, found[0].uid, found[0].lives) == ([(0, 3, b"abc")], 7, 0)
+    for got in found:
+        second.leave(got.held.id)
+    assert second.path.stat().st_size == 0
     second.close(remove=False)
+
+
+def test_who_was_taken_over_by_a_daemon_that_died_at_once_is_there_for_the_next(runtime: Path) -> None:
+    room = WaitingRoom(runtime)
+    for id in ("a", "b"):
+        room.enter(one(id))
+    for lives in range(LIVES):
+        room.close(remove=False)
+        room = WaitingRoom(runtime)
+        assert [(found.held.id, found.lives) for found in room.take_over()] == [("a", lives), ("b", lives)]
+    room.close(remove=False)
 
 
 def test_a_record_that_was_cut_off_by_a_death_is_left_out(runtime: Path) -> None:
@@ -52,7 +65,8 @@ def test_a_record_that_was_cut_off_by_a_death_is_left_out(runtime: Path) -> None
     for size in range(whole, len(both)):
         room.path.write_bytes(both[:size])
         next = WaitingRoom(runtime)
-        assert ids(next) == ["a"]
+        next.enter(one("c"))
+        assert ids(next) == ["a", "c"]
         next.close(remove=False)
 
 
