@@ -1,5 +1,6 @@
 """What could be done by somebody who knows of a trace what no policy can know: the future, or all of it but chance."""
 
+from collections.abc import Iterator
 from functools import cache
 from itertools import combinations
 from typing import Any
@@ -41,18 +42,18 @@ def rooms_of(trace: Trace) -> Rooms:
 def knowing(trace: Trace) -> float:
     """Return the seconds of reloading of somebody who knows how popular models are, and does what then is best."""
     room, held, seconds = rooms_of(trace), Held(), 0.0
-    ahead: dict[Held, float] = {}
+    costs: dict[Held, float] = {}
     odds: dict[str, float] = {}
     for (_, name), now_odds in zip(trace.requests, trace.odds, strict=True):
         if now_odds is not odds:
-            odds, ahead = now_odds, _ahead(trace, room, now_odds)
+            odds, costs = now_odds, ahead(trace, room, now_odds)
         if name not in held:
-            held = min(room.after(held, name), key=ahead.__getitem__)
+            held = min(room.after(held, name), key=costs.__getitem__)
             seconds += trace.models[name].reload_s
     return seconds
 
 
-def _ahead(trace: Trace, room: Rooms, odds: dict[str, float]) -> dict[Held, float]:
+def ahead(trace: Trace, room: Rooms, odds: dict[str, float]) -> dict[Held, float]:
     """Return how many more seconds of loading are to be expected from each set on than from an empty one."""
     import numpy
 
@@ -74,19 +75,71 @@ def _ahead(trace: Trace, room: Rooms, odds: dict[str, float]) -> dict[Held, floa
         values = found
 
 
-def least(trace: Trace) -> float:
-    """Return the fewest seconds of reloading with which the trace can be served, by somebody who knows it."""
-    models, room = trace.models, rooms_of(trace)
-    costs = {Held(): 0.0}
-    for _, name in trace.requests:
-        new: dict[Held, float] = {}
-        for held, cost in costs.items():
-            nexts = [held] if name in held else room.after(held, name)
-            paid = cost if name in held else cost + models[name].reload_s
-            for one in nexts:
-                if paid < new.get(one, float("inf")):
-                    new[one] = paid
-        best = min(new.values())
-        whole = sum(model.reload_s for model in models.values())
-        costs = {held: cost for held, cost in new.items() if cost <= best + whole}  # loading all is as good
-    return min(costs.values())
+Waiting = tuple[tuple[str, float], ...]
+"""Models for which somebody waits, and until when at most; the first has waited longest."""
+Costs = dict[tuple[Held, Waiting], float]
+BETTER = 12
+"""So many of the cheapest states are held against the others: what can be had from one of them for less goes."""
+
+
+def least(trace: Trace, wait: float = 0.0) -> float:
+    """Return the fewest seconds of reloading with which the trace can be served, by somebody who knows it.
+
+    `wait`: for so many seconds requests may wait, those of one model together, and loads take no time. Nobody who has
+    requests wait for no longer, those for loads included, can do with less.
+    """
+    costs: Costs = {(Held(), ()): 0.0}
+    for at, name in trace.requests:
+        costs = _served(trace, costs, at)
+        new: Costs = {}
+        for (held, waiting), cost in costs.items():
+            there = name in held or any(one == name for one, _ in waiting)
+            _keep(new, (held, waiting if there else (*waiting, (name, at + wait))), cost)
+        costs = _pruned(trace, new)
+    return min(_served(trace, costs, float("inf")).values())
+
+
+def _served(trace: Trace, costs: Costs, until: float) -> Costs:
+    """Return the states in which nobody has waited too long by then: nothing is loaded before it has to be."""
+    while (due := min((waiting[0][1] for _, waiting in costs if waiting), default=until)) < until:
+        new: Costs = {}
+        for (held, waiting), cost in costs.items():
+            if waiting and waiting[0][1] == due:
+                for state, paid in _loads(trace, held, waiting, cost):
+                    _keep(new, state, paid)
+            else:
+                _keep(new, (held, waiting), cost)
+        costs = _pruned(trace, new)
+    return costs
+
+
+def _loads(trace: Trace, held: Held, waiting: Waiting, cost: float) -> Iterator[tuple[tuple[Held, Waiting], float]]:
+    """Yield what there may be when the first who waits has been served, and before it some of the others."""
+    for name, _ in waiting:
+        left, paid = tuple(one for one in waiting if one[0] != name), cost + trace.models[name].reload_s
+        for after in rooms_of(trace).after(held, name):
+            if name == waiting[0][0]:
+                yield (after, left), paid
+            else:
+                yield from _loads(trace, after, left, paid)
+
+
+def _keep(costs: Costs, state: tuple[Held, Waiting], cost: float) -> None:
+    if cost < costs.get(state, float("inf")):
+        costs[state] = cost
+
+
+def _pruned(trace: Trace, costs: Costs) -> Costs:
+    """Leave out what costs no less than another state, where nobody else waits, and the loads missing there."""
+    kept: Costs = {}
+    best: list[tuple[Held, frozenset[tuple[str, float]], float]] = []
+    for (held, waiting), cost in sorted(costs.items(), key=lambda one: one[1]):
+        waits = frozenset(waiting)
+        if not any(
+            few <= waits and less + sum(trace.models[name].reload_s for name in held - had) <= cost
+            for had, few, less in best
+        ):
+            kept[held, waiting] = cost
+            if len(best) < BETTER:
+                best.append((held, waits, cost))
+    return kept

@@ -1,6 +1,6 @@
 """Seconds spent loading models on traces of requests: our policy, plain LRU, and the least possible.
 
-    python -m bench.residency [--seeds FIRST LAST] [--answers SECONDS] [--knowing] [--json FILE]
+    python -m bench.residency [--seeds FIRST LAST] [--answers SECONDS] [--knowing] [--holding SECONDS ...] [--json FILE]
 
 `bench/traces.py` says what the traces are. Those that are reported have seeds 1 to 10; a policy is chosen on others.
 
@@ -11,8 +11,9 @@ many seconds in the mean). LRU is the same core with other victims: whoever was 
 At once: each request for an absent model is served by a load that takes no time, before the next one comes. For this
 the least possible can be found exactly: a search over all sets of resident models, request by request, by somebody who
 knows the future. `--knowing` adds somebody who knows all of the future but chance: how popular each model is at any
-time, to the digit, and what then is best in the long run. Of requests that may wait for each other no least is known:
-whoever lets them wait for long enough needs one load for each model.
+time, to the digit, and what then is best in the long run. In the core it adds the same (`bench/clairvoyant.py`), and
+somebody who knows the future; no least is known there, but one that can be no more: that of loads that take no time and
+requests that wait for so many seconds for each other.
 
 Ratios are of sums over traces, with what 95 of 100 samples of as many traces, drawn from these, have (bootstrap).
 """
@@ -22,11 +23,26 @@ import json
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from ingled.core.eviction import CheapestBack
-from ingled.core.placement import Absent, Device, Evict, Fits, Outlook, Policy, Resident, Sharing, Terms, Uses, held
+from ingled.core.eviction import LEAST_S, CheapestBack, cost
+from ingled.core.placement import (
+    Absent,
+    Device,
+    Evict,
+    Fits,
+    Outlook,
+    Policy,
+    Resident,
+    Sharing,
+    Terms,
+    Uses,
+    Wait,
+    held,
+)
 
+from bench.clairvoyant import Clairvoyant, KnowsFuture, KnowsPopularities
 from bench.foresight import knowing, least
 from bench.spread import percentile
 from bench.table import markdown
@@ -35,6 +51,8 @@ from bench.virtual_time import Asked, Told, World
 
 ANSWER_S = 5.0
 SAMPLES = 10_000
+WAITS_S = (20.0, 60.0, 150.0)
+"""Waits of which the least is told."""
 
 
 class LeastRecentlyUsed(Sharing):
@@ -50,12 +68,33 @@ class LeastRecentlyUsed(Sharing):
         return gone
 
 
+class Holding(CheapestBack):
+    """Ours, but who is worth less than those that would go waits, so that more come meanwhile who want the same."""
+
+    def __init__(self, seconds: float) -> None:
+        """`seconds`: so long at most."""
+        self.seconds = seconds
+
+    def victims(
+        self, terms: Terms, there: Sequence[Resident], excess: int, outlook: Outlook
+    ) -> Sequence[Resident] | Wait:
+        """Choose as ours does, later."""
+        found, left = super().victims(terms, there, excess, outlook), self.seconds - outlook.waited
+        if isinstance(found, Wait) or left < LEAST_S:
+            return found
+        own = cost(Resident("", terms, rate=outlook.rate))
+        return Wait("others are worth more", left) if sum(map(cost, found)) > own else found
+
+
 def in_the_core(trace: Trace, policy: Policy, seed: int, answers: float = ANSWER_S) -> Told:
     """Return what comes of a trace in the daemon's own core under a policy."""
     chance = random.Random(f"answers {seed}")
     lengths = (chance.expovariate(1 / answers) if answers else 0.0 for _ in trace.requests)
     requests = [Asked(at, name, seconds) for (at, name), seconds in zip(trace.requests, lengths, strict=True)]
-    return World(trace.models, trace.budget, policy).replay(requests)
+    world = World(trace.models, trace.budget, policy)
+    if isinstance(policy, Clairvoyant):
+        policy.world = world
+    return world.replay(requests)
 
 
 def at_once(trace: Trace, policy: Policy) -> float:
@@ -110,13 +149,20 @@ def main(argv: list[str] | None = None, out: Callable[[str], None] = print) -> d
     options.add_argument("--json", type=Path, help="write the figures here too")
     options.add_argument("--seeds", type=int, nargs=2, default=(1, 10), metavar=("FIRST", "LAST"))
     options.add_argument("--answers", type=float, default=ANSWER_S, metavar="SECONDS", help="mean length of an answer")
-    options.add_argument("--knowing", action="store_true", help="also somebody who knows how popular models are")
+    options.add_argument("--knowing", action="store_true", help="also those who know what no policy can know")
+    options.add_argument("--holding", type=float, nargs="+", default=[], metavar="SECONDS", help="also ours that holds")
     args = options.parse_args(argv)
     seeds = range(args.seeds[0], args.seeds[1] + 1)
     traces = [record(seed) for seed in seeds]
+    policies: dict[str, Callable[[Trace], Policy]] = {
+        "LRU": lambda _: LeastRecentlyUsed(),
+        "ours": lambda _: CheapestBack(),
+        **({"knows popularities": KnowsPopularities, "knows the future": KnowsFuture} if args.knowing else {}),
+        **{f"holds {seconds:g} s": partial(_holding, seconds) for seconds in args.holding},
+    }
     told = {
-        name: [in_the_core(trace, policy, seed, args.answers) for seed, trace in zip(seeds, traces, strict=True)]
-        for name, policy in (("LRU", LeastRecentlyUsed()), ("ours", CheapestBack()))
+        name: [in_the_core(trace, one(trace), seed, args.answers) for seed, trace in zip(seeds, traces, strict=True)]
+        for name, one in policies.items()
     }
     core = {name: [one.loading_s for one in some] for name, some in told.items()}
     out(f"In the core, answers of {args.answers:g} s in the mean; a wait is from a request's coming until it runs.\n")
@@ -128,6 +174,7 @@ def main(argv: list[str] | None = None, out: Callable[[str], None] = print) -> d
         "ours": lambda trace: at_once(trace, CheapestBack()),
         **({"knowing": knowing} if args.knowing else {}),
         "least": least,
+        **({f"least, {wait:g} s": partial(least, wait=wait) for wait in WAITS_S} if args.knowing else {}),
     }
     instant = {name: [seconds(trace) for trace in traces] for name, seconds in rows.items()}
     out("\nAt once.\n")
@@ -140,13 +187,18 @@ def main(argv: list[str] | None = None, out: Callable[[str], None] = print) -> d
     out("")
     for name, one in ratios.items():
         out(f"{name}: {one}")
-    figures = {f"{name.lower()}_s": round(sum(some), 1) for name, some in core.items()}
-    figures |= {f"at_once_{name.lower()}_s": round(sum(some), 1) for name, some in instant.items()}
+    figures = {f"{_key(name)}_s": round(sum(some), 1) for name, some in core.items()}
+    figures |= {f"{_key(name)}_{key}": round(one, 1) for name, some in told.items() for key, one in _wait(some).items()}
+    figures |= {f"at_once_{_key(name)}_s": round(sum(some), 1) for name, some in instant.items()}
     for name, one in ratios.items():
         figures |= {name: one.all, f"{name}_low": one.low, f"{name}_high": one.high}
     if args.json:
         args.json.write_text(json.dumps(figures, indent=1) + "\n")
     return figures
+
+
+def _holding(seconds: float, _: Trace) -> Policy:
+    return Holding(seconds)
 
 
 def _rows(names: Sequence[str], columns: dict[str, list[float]]) -> str:
@@ -159,15 +211,22 @@ def _rows(names: Sequence[str], columns: dict[str, list[float]]) -> str:
     return markdown(head, rows)
 
 
+def _key(name: str) -> str:
+    return name.lower().replace(",", "").replace(" ", "_")
+
+
+def _wait(told: Sequence[Told]) -> dict[str, float]:
+    waits = [wait for one in told for wait in one.waits]
+    percentiles = {f"wait_p{of:g}": percentile(waits, of / 100) or 0.0 for of in (50, 95, 99)}
+    return {"wait_mean": sum(waits) / len(waits), **percentiles, "wait_longest": max(waits)}
+
+
 def _waits(told: dict[str, list[Told]]) -> str:
     rows = []
     for name, some in told.items():
-        waits = [wait for one in some for wait in one.waits]
         loads = sum(sum(one.loads.values()) for one in some)
-        late = percentile(waits, 0.99) or 0.0
-        figures = (sum(waits) / len(waits), late, max(waits))
-        rows.append([name, str(loads), *(f"{one:.1f}" for one in figures)])
-    return markdown(["", "loads", "mean wait, s", "99th percentile", "longest"], rows)
+        rows.append([name, str(loads), *(f"{one:.1f}" for one in _wait(some).values())])
+    return markdown(["", "loads", "mean wait, s", "median", "95th percentile", "99th", "longest"], rows)
 
 
 if __name__ == "__main__":

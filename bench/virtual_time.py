@@ -53,7 +53,7 @@ class World:
         self.core = Control(models, models[0].name, limits, device=Device("gpu", budget))
         if policy is not None:
             self.core.residents.policy = policy
-        self.told, self._terms = Told(), terms
+        self.told, self.now, self._terms = Told(), 0.0, terms
         self._heap: list[tuple[float, int, on.Event]] = []
         self._order, self._pids = count(), count(100)
         self._timers: dict[tuple[str, str], float] = {}
@@ -67,13 +67,13 @@ class World:
             self._asked[id] = one
             self._at(on.RequestArrived(one.at, self._who, 0, id, "chat", one.model, body, True, 4, None, False, 0, 0))
         while self._heap:
-            at, _, event = heappop(self._heap)
+            self.now, _, event = heappop(self._heap)
             if isinstance(event, on.TimerFired):
-                if self._timers.get(event.key) != at:
+                if self._timers.get(event.key) != self.now:
                     continue  # it was set anew, or is not wanted any more
                 del self._timers[event.key]
             for effect in self.core.handle(event):
-                self._do(at, effect)
+                self._do(self.now, effect)
         assert len(self.told.waits) == len(requests), "everybody was answered"
         return self.told
 

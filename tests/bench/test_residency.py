@@ -42,3 +42,17 @@ def test_who_knows_what_is_popular_keeps_it_and_is_not_better_than_who_knows_the
     whole = record(1)
     part = Trace(whole.models, whole.budget, whole.requests[:100], whole.odds[:100])
     assert least(part) <= knowing(part)
+
+
+def test_the_least_falls_with_the_time_for_which_requests_may_wait() -> None:
+    terms = {name: Terms(need=2, reload_s=5) for name in "ab"}
+    requests = [(float(at), "ab"[at % 2]) for at in range(6)]
+    trace = Trace(terms, 3, requests, [{"a": 0.5, "b": 0.5}] * 6)
+    assert [least(trace, wait) for wait in (0, 0.5, 2, 3)] == [30, 30, 15, 10]
+
+
+def test_what_others_know_in_the_core_is_told_beside_ours_and_so_is_how_long_requests_wait() -> None:
+    figures = main(["--seeds", "1", "1", "--knowing", "--holding", "60"], lambda line: None)
+    assert figures["knows_the_future_s"] < figures["ours_s"] < figures["lru_s"]
+    assert figures["at_once_least_150_s_s"] < figures["at_once_least_20_s_s"] <= figures["at_once_least_s"]
+    assert figures["holds_60_s_wait_mean"] > figures["lru_wait_mean"] > figures["ours_wait_mean"] > 0

@@ -60,7 +60,7 @@ def _best(
     """Return those of some models that together give enough memory back at the least cost."""
     if len(some) > EXACT:
         return _one_by_one(some, excess)
-    sets = sorted(_sets(some, excess), key=lambda one: sum(map(cost, one)))[:COMPARED]
+    sets = sorted(every_set(some, excess), key=lambda one: sum(map(cost, one)))[:COMPARED]
     return min(sets, key=lambda gone: _after(terms, there, gone, excess, outlook))
 
 
@@ -73,8 +73,8 @@ def _one_by_one(some: Sequence[Resident], excess: int) -> list[Resident]:
     return chosen
 
 
-def _sets(some: Sequence[Resident], excess: int) -> Iterator[tuple[Resident, ...]]:
-    """Yield all sets that give enough back, of which none could stay."""
+def every_set(some: Sequence[Resident], excess: int) -> Iterator[tuple[Resident, ...]]:
+    """Yield all sets that give `excess` bytes back, of which no model could stay."""
     for count in range(1, len(some) + 1):
         for one in combinations(some, count):
             spare = sum(each.terms.need for each in one) - excess
