@@ -120,7 +120,7 @@ EATER = """
 import sys
 with open(sys.argv[1], "wb", buffering=0) as file:
     for line in sys.stdin:
-        file.write(bytes(1 << 20))
+        file.write(bytes(1 << 16))
         print("ate", flush=True)
 """
 MEMORY = Path("/sys/fs/cgroup/memory")
