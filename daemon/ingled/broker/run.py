@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from ingled import link, remains
-from ingled.broker import service
+from ingled.broker import carried, service
 from ingled.broker.allowances import Allowances
 from ingled.broker.listen import CannotListen, listen, lock, private_folder
 from ingled.broker.measuring import measure, prepare
@@ -24,9 +24,11 @@ from ingled.broker.popularity import Popularity
 from ingled.broker.readiness import Readiness
 from ingled.broker.reload import fingerprint, keep_looking, reload
 from ingled.broker.shell import Shell
+from ingled.broker.waiting_room import Waits
 from ingled.config import Config, ConfigError
 from ingled.core import events as on
 from ingled.core.accounts import ADMIN, Caller
+from ingled.journal import about
 from ingled.processes import kill_group, runs
 
 log = logging.getLogger(__name__)
@@ -281,7 +283,24 @@ async def _adopt_waiting(shell: Shell) -> None:
     if known:
         await asyncio.wait(known.values(), timeout=ADOPT_S)
     for one in left:
-        shell.adopt_waiting(one)
+        if one.held.id not in shell.flow.streams:  # else it had just been given to a worker
+            _take_over(shell, one)
+        record = shell.control.requests.records.get(one.held.id)
+        if record is None or record.worker is not None:
+            shell.waiting_room.leave(one.held.id)
+
+
+def _take_over(shell: Shell, one: Waits) -> None:
+    """Take over a request that no worker held when an earlier daemon ended."""
+    held = one.held
+    try:
+        record = carried.unpack(held, None, filtering=one.filtering)
+    except ValueError as error:
+        extra = about(request=held.id)
+        log.error("request %s of an earlier daemon cannot be taken over: %s", held.id, error, extra=extra)
+        return
+    record.rights = shell.people.rights(one.uid)
+    shell.dispatch(on.RequestAdopted(shell.loop.time(), record, held.offset, list(held.tokens), one.text))
 
 
 async def _watch_silence(shell: Shell) -> None:

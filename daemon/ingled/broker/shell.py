@@ -31,7 +31,7 @@ from ingled.broker.subscriptions import Subscriptions
 from ingled.broker.suspend import Suspend
 from ingled.broker.tasks import Tasks
 from ingled.broker.timers import Key, Timers
-from ingled.broker.waiting_room import WaitingRoom, Waits
+from ingled.broker.waiting_room import WaitingRoom
 from ingled.config import Config
 from ingled.core import effects as do
 from ingled.core import events as on
@@ -334,23 +334,6 @@ class Shell:
                 self.drained.set()
             case _:
                 assert_never(effect)
-
-    def adopt_waiting(self, one: Waits) -> None:
-        """Take over a request that no worker held when an earlier daemon ended."""
-        held = one.held
-        if held.id not in self.flow.streams:  # else it had just been given to a worker
-            try:
-                record = carried.unpack(held, None, filtering=one.filtering)
-            except ValueError as error:
-                extra = about(request=held.id)
-                log.error("request %s of an earlier daemon cannot be taken over: %s", held.id, error, extra=extra)
-            else:
-                record.rights = self.people.rights(one.uid)
-                adopted = on.RequestAdopted(self.loop.time(), record, held.offset, list(held.tokens), one.text)
-                self.dispatch(adopted)
-        known = self.control.requests.records.get(held.id)
-        if known is None or known.worker is not None:
-            self.waiting_room.leave(held.id)
 
     def _go_on(self, event: on.ConnectionGone) -> None:
         self.dispatch(msgspec.structs.replace(event, now=self.loop.time()))
