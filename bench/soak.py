@@ -169,10 +169,8 @@ class User:
 
 def kill(daemon: DaemonFixture, what: str, tally: Tally) -> None:
     """Kill a part of the daemon; the broker is started again, as a service manager would."""
-    assert daemon.process is not None
     if what == "broker":
-        daemon.process.send_signal(signal.SIGKILL)
-        daemon.process.wait()
+        daemon.kill()
         begin = time.monotonic()
         daemon.start()
         tally.lost_s.append(time.monotonic() - begin)

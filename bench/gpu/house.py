@@ -1,7 +1,6 @@
 """A daemon with models of random weights under names, and one who asks it: what the steps of the GPU check share."""
 
 import os
-import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -149,10 +148,8 @@ class House:
 
     def kill_broker(self) -> float:
         """Kill the broker; returns when."""
-        assert self.daemon.process is not None
         self.forget()
-        self.daemon.process.send_signal(signal.SIGKILL)
-        self.daemon.process.wait()
+        self.daemon.kill()
         return time.monotonic()
 
     def restart(self, memory: int) -> None:

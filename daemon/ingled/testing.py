@@ -203,9 +203,14 @@ class DaemonFixture:
         try:
             return self.process.wait(STOP_S)
         except subprocess.TimeoutExpired:
-            self.process.send_signal(signal.SIGKILL)
-            self.process.wait()
+            self.kill()
             raise RuntimeError(f"ingled did not stop in {STOP_S} s:\n{self.log.read_text()}") from None
+
+    def kill(self) -> None:
+        """End the daemon as a crash does; nursery and workers wait for the next one."""
+        assert self.process is not None, "not started"
+        self.process.kill()
+        self.process.wait()
 
     def close(self) -> None:
         """Stop the daemon, if it runs, and remove its folder; closing twice is fine."""

@@ -29,13 +29,6 @@ def model_of(client: Wire) -> dict[str, Any]:
     return found
 
 
-def kill_broker(daemon: DaemonFixture) -> None:
-    """End the daemon as a crash does."""
-    assert daemon.process is not None
-    daemon.process.send_signal(signal.SIGKILL)
-    daemon.process.wait()
-
-
 def states(client: Wire) -> dict[str, str]:
     """Return where each request is."""
     return {one["id"]: one["state"] for one in client.call("requests")["requests"]}
@@ -62,7 +55,7 @@ def end_broker(daemon: DaemonFixture, how: str) -> None:
         assert first.wait(60) == 0
         wait_until(lambda: daemon.log.read_text().count("listening at") == listened + 1)
     elif how == "kill":
-        kill_broker(daemon)
+        daemon.kill()
         daemon.start()
     else:
         first.send_signal(signal.SIGUSR1)

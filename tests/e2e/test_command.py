@@ -3,7 +3,6 @@
 import json
 import os
 import select
-import signal
 import subprocess
 import sys
 import time
@@ -53,9 +52,7 @@ def read_until(process: "subprocess.Popen[bytes]", size: int) -> bytes:
 
 
 def replace_broker(daemon: DaemonFixture) -> None:
-    assert daemon.process is not None
-    daemon.process.send_signal(signal.SIGKILL)
-    daemon.process.wait()
+    daemon.kill()
     daemon.start()
 
 

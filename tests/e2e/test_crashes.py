@@ -16,7 +16,7 @@ from ingle.errors import IngleError
 from ingled.testing import DaemonFixture, Wire
 from ingled.testing_link import group_members, lives, wait_until
 
-from tests.e2e.crashes import CONFIG, end_broker, kill_broker, model_of, read_on, states, words
+from tests.e2e.crashes import CONFIG, end_broker, model_of, read_on, states, words
 
 DEADLINE_S = 3
 """Of an answer that takes twenty times as long."""
@@ -39,7 +39,7 @@ def begin(daemon: DaemonFixture, clients: list[Wire], length: int = 600) -> tupl
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP], ids=lambda n: n.name)
 def test_requests_of_a_killed_or_hanging_worker_go_on_by_themselves(number: signal.Signals) -> None:
-    config = CONFIG.replace("stuck = 10", "stuck = 2") if number == signal.SIGSTOP else CONFIG
+    config = CONFIG.replace("stuck = 10", "stuck = 5") if number == signal.SIGSTOP else CONFIG
     with DaemonFixture(config) as daemon:
         go_on_by_themselves(daemon, number)
 
@@ -53,9 +53,8 @@ def go_on_by_themselves(daemon: DaemonFixture, number: signal.Signals) -> None:
         os.kill(pid, number)
         for client, id, text in zip(clients, ids, texts, strict=True):
             got, end = client.read(id)
-            assert (got, end["t"], end["usage"]["completion"]) == (text, "done", 600)
-            # Where two seconds are a hang, the next worker seems to hang too on a machine that is held up.
-            assert end["resumed"] == 1 or (number == signal.SIGSTOP and end["resumed"] > 1)
+            assert (got, end["t"], end["resumed"]) == (text, "done", 1)
+            assert end["usage"]["completion"] == 600
         assert model_of(other)["pid"] != pid
     wait_until(lambda: not group_members(pid))
     for client in clients:
@@ -83,7 +82,7 @@ def test_fifty_streams_outlive_the_broker_to_the_last_character(daemon: DaemonFi
     with Client(str(daemon.socket), timeout=60) as client:
         streams = [client.chat(text, stream=True, max_tokens=800) for text in texts]
         heads = ["".join(next(iter(stream)).text for _ in range(3)) for stream in streams]
-        kill_broker(daemon)
+        daemon.kill()
         killed = time.monotonic()
         daemon.start()
         first = next(iter(streams[0])).text
@@ -106,7 +105,7 @@ def test_who_comes_right_after_an_adoption_is_served_once(daemon: DaemonFixture)
         streams = [client.chat(text, stream=True, max_tokens=1500, detach=True) for _ in range(50)]
         for stream in streams:
             next(iter(stream))
-        kill_broker(daemon)
+        daemon.kill()
         daemon.start()
         late = [other.chat("one two", stream=True) for _ in range(50)]
         assert [stream.read().text for stream in late] == ["one two"] * 50
@@ -121,8 +120,8 @@ def test_answers_that_had_ended_or_are_detached_outlive_the_broker_too(daemon: D
     unread = client.ask(text, credit=1, body={"max_tokens": 50})
     detached = client.ask(text, detach=True, body={"max_tokens": 50})
     with Wire(daemon.socket) as other:
-        wait_until(lambda: {r["id"]: r["state"] for r in other.call("requests")["requests"]}[detached] == "ending")
-    kill_broker(daemon)
+        wait_until(lambda: states(other)[detached] == "ending")
+    daemon.kill()
     daemon.start()
     with Wire(daemon.socket) as other:
         for id in (unread, detached):
@@ -165,7 +164,7 @@ def everything_ends(daemon: DaemonFixture) -> None:
         pids = [model_of(client)["pid"], client.call("status")["nursery"]["pid"]]
     runtime = Path(f"{daemon.socket}.d")
     waiting = (runtime / "waiting").resolve(strict=True)  # elsewhere, if the folder is on a disk
-    kill_broker(daemon)
+    daemon.kill()
     wait_until(lambda: not any(lives(pid) for pid in pids))
     assert list((runtime / "workers").iterdir()) == []
     assert {path.name for path in runtime.iterdir()} == {"ingled.lock", "logs", "workers", "hosts"}
@@ -183,7 +182,7 @@ def test_a_daemon_stops_soon_though_it_took_over_an_end_that_had_been_delivered(
             id = client.ask(words(100), stream=False, grace_ms=600_000)
         with Wire(daemon.socket) as other:
             wait_until(lambda: states(other) == {id: "ending"})
-        kill_broker(daemon)
+        daemon.kill()
         daemon.start()
         with Wire(daemon.socket) as other:
             wait_until(lambda: states(other) == {id: "ending"})
@@ -200,7 +199,7 @@ def test_text_from_before_the_death_of_a_worker_outlives_the_broker_too(daemon: 
         pid = model_of(other)["pid"]
         os.kill(pid, signal.SIGKILL)
         wait_until(lambda: (m := model_of(other))["state"] == "ready" and m["pid"] != pid)
-    kill_broker(daemon)
+    daemon.kill()
     daemon.start()
     with Wire(daemon.socket) as other:
         other.send({"t": "attach", "ref": 1, "id": id, "offset": 0})
@@ -216,7 +215,7 @@ def test_what_was_accepted_outlives_a_broker_that_dies_in_the_same_moment(daemon
     for _ in range(5):
         client = Wire(daemon.socket)
         id = client.ask("one two three")
-        kill_broker(daemon)
+        daemon.kill()
         daemon.start()
         with Wire(daemon.socket) as other:
             other.send({"t": "attach", "ref": 1, "id": id, "offset": 0})
@@ -274,7 +273,7 @@ def deadline_passes(daemon: DaemonFixture) -> None:
     passes = time.monotonic() + DEADLINE_S
     id = client.ask(text, deadline_ms=1000 * DEADLINE_S, body={"max_tokens": 3000})
     got = client.until("chunk", "failed")[-1]["x"]
-    kill_broker(daemon)
+    daemon.kill()
     time.sleep(max(0.0, passes - time.monotonic()))
     daemon.start()
     with Wire(daemon.socket) as other:
@@ -305,7 +304,7 @@ def test_a_worker_that_outlives_its_nursery_and_its_secret_is_adopted_all_the_sa
     client.until("chunk")
     with Wire(daemon.socket) as other:
         pid, nursery = model_of(other)["pid"], other.call("status")["nursery"]["pid"]
-    kill_broker(daemon)
+    daemon.kill()
     os.kill(nursery, signal.SIGKILL)
     Path(f"{daemon.socket}.d/link.secret").unlink()
     daemon.start()

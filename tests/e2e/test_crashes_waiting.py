@@ -10,7 +10,7 @@ from ingled.broker.waiting_room import WaitingRoom
 from ingled.testing import DaemonFixture, Wire
 from ingled.testing_link import wait_until
 
-from tests.e2e.crashes import CONFIG, end_broker, kill_broker, model_of, read_on, states, words
+from tests.e2e.crashes import CONFIG, end_broker, model_of, read_on, states, words
 
 LATE = """
 [daemon]
@@ -48,7 +48,7 @@ def test_a_request_whose_worker_died_outlives_the_daemon_that_dies_before_the_ne
             os.kill(model_of(other)["pid"], signal.SIGKILL)
             wait_until(lambda: set(states(other).values()) == {"queued"})
             assert model_of(other)["state"] != "ready"
-        kill_broker(daemon)
+        daemon.kill()
         daemon.start()
         for id in ids:
             got, end = read_on(daemon, id)
@@ -65,7 +65,7 @@ def test_requests_that_are_with_a_client_s_hook_go_on_without_it_or_end_as_it_sa
         provider.until("result")
         id = client.ask("one two", detach=True)
         provider.until("hook_call")
-        kill_broker(daemon)
+        daemon.kill()
         daemon.start()
         text, end = read_on(daemon, id)
         if on_error == "skip":
@@ -92,7 +92,7 @@ def test_what_a_filter_has_answered_outlives_the_daemon_to_the_last_character(de
         provider.send({"t": "hook_reply", "call": call["call"], "results": results, "value": {"text": text}})
         with Wire(daemon.socket) as other:
             wait_until(lambda: states(other).get(id) != "filtering")
-        kill_broker(daemon)
+        daemon.kill()
         daemon.start()
         if detach or stream:  # else its reader had all of it, in one message
             got, end = read_on(daemon, id)

@@ -240,9 +240,7 @@ def test_an_answer_that_waits_for_its_guard_outlives_the_daemon(tmp_path: Path) 
         with Wire(daemon.socket) as client:
             ids = [client.ask(f"{long} {last}", model="slow", detach=True) for last in ("secret", "end")]
             wait_until(lambda: {one["state"] for one in client.call("requests")["requests"]}.isdisjoint(BEFORE))
-            assert daemon.process is not None
-            daemon.process.send_signal(signal.SIGKILL)
-            daemon.process.wait()
+            daemon.kill()
         daemon.start()
         with Wire(daemon.socket) as client:
             for id, kind, text in zip(ids, ("failed", "done"), ("", f"{long} end"), strict=True):
@@ -275,9 +273,7 @@ def test_a_plugin_with_a_host_of_its_own_is_met_after_both_died_with_the_daemon(
                 assert client.read(client.ask("boom 1"))[1]["code"] == "hook_failed"
             wait_until(lambda: hooks(client)["guard"]["pid"] not in (None, hooks(client)["other"]["pid"]))
             alone = hooks(client)["guard"]["pid"]
-        assert daemon.process is not None
-        daemon.process.send_signal(signal.SIGKILL)
-        daemon.process.wait()
+        daemon.kill()
         os.kill(alone, signal.SIGKILL)
         daemon.start()
         with Wire(daemon.socket) as client:

@@ -8,7 +8,7 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +19,10 @@ from ingle.wire.limits import FRAME_BYTES
 from ingle.zmtp import Dealer, Zmtp, header
 from ingled import link
 from ingled.testing import DaemonFixture, Wire
+from ingled.testing_link import wait_until
 
 GREETING = b"\xff\0\0\0\0\0\0\0\1\x7f\3\0" + b"NULL".ljust(20, b"\0") + b"\0" * 32
 READY = b"\4\x1c\5READY\x0bSocket-Type\0\0\0\6DEALER"
-
-
-def wait_for(check: Callable[[], Any], seconds: float = 90.0) -> None:
-    begin = time.monotonic()
-    while not check():
-        assert time.monotonic() - begin < seconds, "it did not come true"
-        time.sleep(0.01)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +58,7 @@ def test_a_reader_of_many_streams_who_stops_gets_everything_later(daemon: Daemon
     text = " ".join(f"{i:0>1000}" for i in range(250))
     with Wire(daemon.socket) as client:
         ids = [client.ask(text, credit=256) for _ in range(20)]
-        wait_for(lambda: status(daemon)["requests"]["running"] == 0)
+        wait_until(lambda: status(daemon)["requests"]["running"] == 0)
         got = dict.fromkeys(ids, "")
         ended = 0
         while ended < len(ids):
@@ -122,7 +116,7 @@ class Unread:
 
 
 def test_who_never_reads_its_answers_is_not_heard_and_gets_all_of_them_later(daemon: DaemonFixture) -> None:
-    before, count = status(daemon), 20_000
+    before, count = status(daemon), 40_000
     one = Unread(daemon, {"t": "call", "verb": "models"}, count)
     one.until_no_more_is_taken()
     after = status(daemon)
@@ -139,11 +133,11 @@ def test_whole_answers_that_are_never_read_do_not_grow(daemon: DaemonFixture) ->
     one = Unread(daemon, {"t": "request", "op": "chat", "stream": False, "body": body}, count)
     one.until_no_more_is_taken()
     assert not one.all_taken
-    wait_for(lambda: status(daemon)["requests"]["running"] == 0)
+    wait_until(lambda: status(daemon)["requests"]["running"] == 0)
     after = status(daemon)
     assert after["requests"]["done_total"] - before["requests"]["done_total"] < count / 2
     one.close()
-    wait_for(lambda: status(daemon)["requests"]["ending"] == 0)
+    wait_until(lambda: status(daemon)["requests"]["ending"] == 0)
     assert status(daemon)["requests"]["done_total"] - before["requests"]["done_total"] < count / 2
 
 
@@ -154,7 +148,7 @@ def test_a_thousand_requests_that_are_never_read_end_with_their_client(daemon: D
         client.send({"t": "request", "ref": ref, "op": "chat", "body": body, "credit": 0})
     assert client.until("failed")[-1]["code"] == "over_limit"
     client.close()
-    wait_for(lambda: status(daemon)["requests"]["ending"] + status(daemon)["requests"]["running"] == 0)
+    wait_until(lambda: status(daemon)["requests"]["ending"] + status(daemon)["requests"]["running"] == 0)
 
 
 def test_bye_is_heard_though_the_socket_is_closed_at_once(daemon: DaemonFixture) -> None:
@@ -165,7 +159,7 @@ def test_bye_is_heard_though_the_socket_is_closed_at_once(daemon: DaemonFixture)
         client.send({"t": "bye"})
         client.close()
     with Wire(daemon.socket) as other:
-        wait_for(lambda: other.call("requests")["requests"] == [])
+        wait_until(lambda: other.call("requests")["requests"] == [])
 
 
 @pytest.mark.parametrize("size", [1000, FRAME_BYTES - 200])
@@ -297,8 +291,8 @@ def test_hundreds_of_connections_come_and_go(daemon: DaemonFixture) -> None:
         many = [Wire(daemon.socket) for _ in range(300)]
         for one in many:
             one.close()
-    wait_for(lambda: status(daemon)["connections"] <= connections)
-    wait_for(lambda: len(os.listdir(f"/proc/{status(daemon)['daemon']['pid']}/fd")) <= before + 5)
+    wait_until(lambda: status(daemon)["connections"] <= connections)
+    wait_until(lambda: len(os.listdir(f"/proc/{status(daemon)['daemon']['pid']}/fd")) <= before + 5)
 
 
 def test_a_link_in_place_of_the_runtime_folder_is_not_followed(tmp_path: Path) -> None:
@@ -329,7 +323,7 @@ def test_more_connections_than_descriptors_wait_and_the_daemon_lives() -> None:
                 one.send(GREETING + READY)
             return "the next ones wait" in daemon.log.read_text()
 
-        wait_for(one_more)
+        wait_until(one_more)
         for one in many:
             one.close()
         assert status(daemon)["dropped"]["held_back"] > 0

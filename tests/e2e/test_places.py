@@ -70,9 +70,7 @@ def test_readers_that_have_stopped_keep_no_place(daemon: DaemonFixture) -> None:
         ids = [client.ask(f"a few words {i}", credit=0) for i in range(3 * AT_ONCE)]
         assert other.read(other.ask("quick"))[1]["t"] == "done"
         assert set(states(client)) == set(ids)
-        assert daemon.process is not None
-        daemon.process.send_signal(signal.SIGKILL)
-        daemon.process.wait()
+        daemon.kill()
         daemon.start()
     with Wire(daemon.socket) as client:
         assert client.read(client.ask("quick"))[1]["t"] == "done", "the next daemon knows it too"
@@ -85,9 +83,7 @@ def test_a_request_that_waits_for_a_place_outlives_the_daemon(daemon: DaemonFixt
         ids = [client.ask(f"{'w ' * 40}{i}", detach=True, credit=0) for i in range(5)]
         assert [states(client)[id] for id in ids] == ["queued"] * 5
         cancel(client, ids[-1:])
-    assert daemon.process is not None
-    daemon.process.send_signal(signal.SIGKILL)
-    daemon.process.wait()
+    daemon.kill()
     daemon.start()
     with Wire(daemon.socket) as client:
         assert set(states(client)) == {*first, *ids[:-1]}

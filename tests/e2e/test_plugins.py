@@ -219,8 +219,8 @@ def ingled_prompt(messages):
     with folder.daemon as daemon, Wire(daemon.socket) as client, Wire(daemon.socket) as other:
         client.read(client.ask("warm"))
         with Wire(daemon.socket) as stream:
-            text = words(600)
-            streamed = stream.ask(text, model="slow", body={"max_tokens": 600})
+            text = words(1200)
+            streamed = stream.ask(text, model="slow", body={"max_tokens": 1200})
             first = stream.until("chunk")[-1]["x"]
             slowest, stop = [0.0], threading.Event()
 
@@ -267,9 +267,7 @@ def test_handled_streams_outlive_the_broker(tmp_path: Path) -> None:
         clients = [Wire(daemon.socket) for _ in range(10)]
         ids = [client.ask(text, model="slow", body={"max_tokens": 1500}) for client in clients]
         firsts = [client.until("chunk")[-1]["x"] for client in clients]
-        assert daemon.process is not None
-        daemon.process.send_signal(signal.SIGKILL)
-        daemon.process.wait()
+        daemon.kill()
         daemon.start()
         with Wire(daemon.socket) as other:
             for id, first in zip(ids, firsts, strict=True):

@@ -93,8 +93,7 @@ def test_a_dead_daemons_socket_is_replaced() -> None:
     try:
         with Wire(daemon.socket) as client:
             nursery = client.call("status")["nursery"]["pid"]
-        daemon.process.send_signal(signal.SIGKILL)
-        daemon.process.wait()
+        daemon.kill()
         assert daemon.socket.is_socket()
         daemon.start()
         with Wire(daemon.socket) as client:

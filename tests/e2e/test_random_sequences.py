@@ -269,8 +269,7 @@ class Sequence:
         daemon = self.daemon
         assert daemon.process is not None
         if self.chance.random() < 0.5:
-            daemon.process.send_signal(signal.SIGKILL)
-            daemon.process.wait()
+            daemon.kill()
             daemon.start()
         else:
             old = daemon.process

@@ -3,13 +3,12 @@
 import json
 import signal
 import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from ingled.testing import DaemonFixture, Wire
+from ingled.testing_link import wait_until
 
 from tests.e2e.test_plugins import UPPER
 
@@ -27,13 +26,6 @@ preload = true
 def daemon() -> Iterator[DaemonFixture]:
     with DaemonFixture(CONFIG) as running:
         yield running
-
-
-def until(what: Any, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline, "not in time"
-        time.sleep(0.02)
 
 
 def test_what_can_change_changes_and_the_rest_is_named(daemon: DaemonFixture) -> None:
@@ -64,7 +56,7 @@ def test_models_come_change_and_go(daemon: DaemonFixture) -> None:
         told = client.call("reload")
         assert told["changed"] == ["models.echo", "models.more", "models.warm"]
         assert (told["at_next_load"], told["after_restart"]) == (["models.echo"], [])
-        until(lambda: states(client)["warm"] == "ready")
+        wait_until(lambda: states(client)["warm"] == "ready")
         assert client.read(client.ask("one two", model="extra"))[0] == "one two"
         assert client.read(client.ask("one two", model="other"))[0] == "one two"
         shown = client.call("show", model="echo")
@@ -77,13 +69,13 @@ def test_models_come_change_and_go(daemon: DaemonFixture) -> None:
         running = client.ask("a b c d e f", credit=0, model="more", body={"max_tokens": 6})
         daemon.file.write_text(CONFIG.replace("models.echo", "models.warm").replace("builtin:ember", "/y"))
         assert client.call("reload")["changed"] == ["models.echo", "models.more"]
-        until(lambda: states(client) == {"more": "ready", "warm": "ready"})
+        wait_until(lambda: states(client) == {"more": "ready", "warm": "ready"})
         assert "has it no more" in client.call("models")["models"][0]["why"]
         with pytest.raises(RuntimeError, match="no_such_model"):
             client.ask("x", model="more")
         client.send({"t": "credit", "id": running, "n": 50, "ack": 0})
         assert client.read(running)[0] == "a b c d e f"
-        until(lambda: states(client) == {"warm": "ready"})
+        wait_until(lambda: states(client) == {"warm": "ready"})
         assert client.read(client.ask("the default is another"))[1]["model"]["name"] == "warm"
         # And it may come back.
         daemon.file.write_text(CONFIG)
@@ -120,7 +112,7 @@ def test_metrics_and_bounds_of_memory_change_while_the_daemon_runs(daemon: Daemo
         keys = ["adopt_grace", "stuck", "memory", "patience", "metrics"]
         assert client.call("reload")["changed"] == [*(f"daemon.{key}" for key in keys), "models.echo"]
         assert scraped(first)
-        until(lambda: client.call("plan", model="echo")["device"]["budget_bytes"] == 1 << 30)
+        wait_until(lambda: client.call("plan", model="echo")["device"]["budget_bytes"] == 1 << 30)
         client.call("unload", model="echo")
         assert client.read(client.ask("x"))[1]["code"] == "does_not_fit"
         daemon.file.write_text(CONFIG.replace("[models", f'metrics = "{second}"\n[models'))
@@ -134,7 +126,7 @@ def test_metrics_and_bounds_of_memory_change_while_the_daemon_runs(daemon: Daemo
         assert scraped(second), "nothing has changed"
         daemon.file.write_text(CONFIG)
         client.call("reload")
-        until(lambda: not second.exists())
+        wait_until(lambda: not second.exists())
 
 
 SHOUT = "from ingled.hooks import hookimpl\n" + UPPER
@@ -146,7 +138,7 @@ def test_the_folder_of_plugins_may_be_another(daemon: DaemonFixture) -> None:
     (folder / "upper.py").write_text(SHOUT)
     daemon.file.write_text(CONFIG.replace("[models", f'plugin_folder = "{folder}"\n[models'))
     assert daemon.json("reload")["changed"] == ["daemon.plugin_folder"]
-    until(lambda: daemon.json("ask", "--no-stream", "one two")["text"] == "ONE TWO")
+    wait_until(lambda: daemon.json("ask", "--no-stream", "one two")["text"] == "ONE TWO")
 
 
 def test_a_mistake_changes_nothing_and_is_told_everywhere(daemon: DaemonFixture) -> None:
@@ -169,10 +161,10 @@ def test_sighup_reloads_too(daemon: DaemonFixture) -> None:
     assert daemon.process is not None
     daemon.file.write_text(CONFIG + "[[rules]]\naccounts = ['*']\n")
     daemon.process.send_signal(signal.SIGHUP)
-    until(lambda: "changed now: rules" in daemon.log.read_text())
+    wait_until(lambda: "changed now: rules" in daemon.log.read_text())
     daemon.file.write_text("x")
     daemon.process.send_signal(signal.SIGHUP)
-    until(lambda: "the configuration stays as it was" in daemon.log.read_text())
+    wait_until(lambda: "the configuration stays as it was" in daemon.log.read_text())
     assert daemon.process.poll() is None
 
 
@@ -215,9 +207,9 @@ def test_a_file_is_checked_without_a_daemon(daemon: DaemonFixture) -> None:
 def test_a_file_is_read_anew_when_it_is_saved() -> None:
     with DaemonFixture(CONFIG.replace("watch = false", "watch = true")) as daemon:
         daemon.file.write_text(CONFIG.replace("watch = false", "drain = 7"))
-        until(lambda: "changed now: daemon.drain" in daemon.log.read_text())
+        wait_until(lambda: "changed now: daemon.drain" in daemon.log.read_text())
         daemon.file.write_text("[demon]")
-        until(lambda: daemon.json("status")["daemon"]["config_problem"])
+        wait_until(lambda: daemon.json("status")["daemon"]["config_problem"])
         daemon.file.write_text(CONFIG)
-        until(lambda: daemon.json("status")["daemon"]["config_problem"] is None)
+        wait_until(lambda: daemon.json("status")["daemon"]["config_problem"] is None)
         assert daemon.log.read_text().count("configuration read") == 2

@@ -1,12 +1,12 @@
 """Turns on the real engine, whichever way it is asked: who waits is held back, and a slow reader keeps no place."""
 
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from ingled.testing import DaemonFixture, Wire
+from ingled.testing_link import wait_until
 from ingled.testing_model import profile
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
@@ -31,13 +31,6 @@ def front(request: pytest.FixtureRequest, daemon: DaemonFixture) -> str:
     return str(request.param)
 
 
-def until(check: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 120
-    while not check():
-        assert time.monotonic() < deadline, "it did not come true"
-        time.sleep(0.005)
-
-
 def exactly(tokens: int) -> dict[str, object]:
     return {"max_tokens": tokens, "temperature": 0, "ignore_eos": True}
 
@@ -57,7 +50,7 @@ def test_an_answer_that_is_done_keeps_no_place_though_nobody_reads_it(daemon: Da
 def test_who_has_no_place_waits_outside_the_engine(daemon: DaemonFixture, front: str) -> None:
     with Wire(daemon.socket) as client, Wire(daemon.socket) as other:
         long = client.ask("hello", model=front, credit=0, detach=True, body=exactly(6000))
-        until(lambda: other.call("status")["requests"]["running"] == 1)
+        wait_until(lambda: other.call("status")["requests"]["running"] == 1)
         for _ in range(4):  # of which the engine has one ahead of time
             client.ask("hello", model=front, body=exactly(1))
         late = other.ask("hello", model=front, priority=-1, body=exactly(1))  # as root, it may go before others
@@ -65,4 +58,4 @@ def test_who_has_no_place_waits_outside_the_engine(daemon: DaemonFixture, front:
         assert waiting >= 3, "the engine has one place, and one request ahead"
         other.send({"t": "cancel", "ref": 9, "id": long})
         assert other.read(late)[1]["t"] == "done"
-        until(lambda: other.call("status")["requests"]["queued"] == 0)
+        wait_until(lambda: other.call("status")["requests"]["queued"] == 0)
