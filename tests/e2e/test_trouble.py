@@ -147,11 +147,11 @@ def test_when_the_kernel_ends_a_worker_for_memory_its_stream_goes_on_and_the_rea
     file = Path("/dev/shm") / limited.name  # its pages belong to the group, and to no process that would be ended
     with DaemonFixture(config) as daemon, Wire(daemon.socket) as client, Wire(daemon.socket) as other:
         daemon_pids = [other.call("status")["daemon"]["pid"], other.call("status")["nursery"]["pid"]]
-        for pid in daemon_pids:
-            (limited / "cgroup.procs").write_text(str(pid))
         other.call("load", model="slow")
         id = client.ask(text, body={"max_tokens": 3000})
         client.until("chunk")
+        # The daemon stays out: the kernel may end a second process before it has counted what the first one frees.
+        (limited / "cgroup.procs").write_text(str(other.call("models")["models"][0]["pid"]))
         command, pipe = [sys.executable, "-c", EATER, str(file)], subprocess.PIPE
         with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, bufsize=1) as eater:
             assert eater.stdin is not None
@@ -162,7 +162,8 @@ def test_when_the_kernel_ends_a_worker_for_memory_its_stream_goes_on_and_the_rea
                 while "oom_kill 0" in (limited / "memory.oom_control").read_text():
                     assert time.monotonic() - begin < 60, "the kernel ends nothing"
                     eater.stdin.write("more\n")
-                    assert eater.stdout.readline() == "ate\n"
+                    if eater.stdout.readline() != "ate\n":  # it is the second
+                        break
             finally:
                 file.unlink()
                 eater.stdin.close()
