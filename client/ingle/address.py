@@ -4,6 +4,8 @@ import os
 import stat
 
 NAME = "ingle.sock"
+LONGEST = 107
+"""Bytes that the path of a unix socket may have."""
 
 
 def runtime_dir() -> str:

@@ -130,8 +130,8 @@ class AsyncLine:
         self._dealer = dealer
         self._loop.add_reader(dealer.fileno(), self._readable)
         self.session.connected()
-        self._flush()
         self._at(self.session.deadline, self._look)
+        self._flush()  # may hang up, and has then set the timer for the next try
 
     def _unplug(self) -> None:
         if self._dealer is not None:

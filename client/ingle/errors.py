@@ -102,7 +102,7 @@ class DaemonFailed(_Answered):
 
 
 class Unreachable(IngleError):
-    """No daemon answers: `reason` is absent, refused, permission, silent, lost or foreign."""
+    """No daemon answers: `reason` is absent, refused, permission, silent, lost, foreign or too_long."""
 
     def __init__(self, socket: str, reason: str, detail: str = "") -> None:
         text = _REASONS.get(reason, reason)
@@ -124,11 +124,13 @@ _REASONS: Final = {
     "silent": "the daemon does not answer",
     "lost": "the daemon has gone",
     "foreign": "this is not an ingle daemon",
+    "too_long": "the path is too long for a socket",
 }
 _HINTS: Final = {
     "permission": "the socket is for its owner and group; ask its administrator to let you in",
     "silent": "it may be starting or hung; see its log with `journalctl --user -u ingled`",
     "foreign": "name the daemon's socket with --socket or INGLE_SOCKET",
+    "too_long": "choose a shorter one, for the daemon and here (--socket, INGLE_SOCKET, XDG_RUNTIME_DIR)",
 }
 _CLASSES: Final[dict[str, type[Refused]]] = {
     "no_such_model": NoSuchModel,

@@ -6,6 +6,7 @@ It speaks in messages (dicts), not in typed results, and imports little, so that
 
 from __future__ import annotations
 
+from os import fsencode
 from time import monotonic, sleep
 
 from ingle import __version__, address
@@ -36,6 +37,8 @@ def passing(error: OSError) -> bool:
 
 def unreachable(path: str, error: OSError) -> Unreachable:
     """Say in our words why the kernel did not connect us."""
+    if (size := len(fsencode(path))) > address.LONGEST:
+        return Unreachable(path, "too_long", f"it has {size} bytes, and may have {address.LONGEST}")
     match error:
         case BrokenPeer():
             return Unreachable(path, "foreign", str(error))

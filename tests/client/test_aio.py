@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from ingle.aio import Client
+from ingle.async_line import AsyncLine
 from ingle.errors import Cancelled, DaemonFailed, IngleError, NoSuchModel, ProtocolError, Unreachable
 from ingle.zmtp import Dealer
 
@@ -192,6 +193,24 @@ def test_silence_and_nonsense(daemon: Any, folder: Path) -> None:
     daemon.path = str(folder / "none")
     with pytest.raises(Unreachable, match="nothing is there"):
         run(daemon, never)
+
+
+def test_a_connection_that_breaks_at_its_first_write_is_tried_again(daemon: Any) -> None:
+    class Leaving(Dealer):
+        def send(self, *frames: bytes) -> None:
+            raise BrokenPipeError
+
+    async def main() -> None:
+        line = AsyncLine(daemon.path, "test", (), 60.0)
+        line.session.start(asyncio.get_running_loop().time())
+        line._plug(Leaving(daemon.path))
+        assert line._dealer is None, "the write has failed"
+        async with asyncio.timeout(50):
+            while line.session.state != "open":
+                await line._wait(line._opened)
+        line.close()
+
+    asyncio.run(main(), debug=True)
 
 
 def test_a_client_must_be_entered() -> None:

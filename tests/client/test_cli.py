@@ -135,7 +135,9 @@ def test_on_a_terminal_progress_is_shown_and_control_characters_are_not(ingle: A
     assert b"\x1b[31m" not in seen
 
 
-@pytest.mark.parametrize(("variable", "bold"), [({}, True), ({"NO_COLOR": ""}, False), ({"TERM": "dumb"}, False)])
+@pytest.mark.parametrize(
+    ("variable", "bold"), [({}, True), ({"NO_COLOR": ""}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)]
+)
 def test_colours_are_for_terminals_that_want_them(ingle: Any, variable: dict[str, str], bold: bool) -> None:
     ingle.environment |= variable
     parent, child = pty.openpty()
@@ -268,6 +270,7 @@ def test_help_lists_verbs_and_topics(capsys: pytest.CaptureFixture[str]) -> None
         (["--socket"], "--socket needs a value"),
         (["ask", "--socket"], "--socket needs a value"),
         (["ask", "--seed", "x", "hi"], "not a number"),
+        (["ask", "--seed", str(1 << 64), "hi"], f"ask: --seed {1 << 64}: a number of more than 64 bits"),
         (["ask", "-m"], "-m needs a value"),
         (["ps", "--json=1"], "takes no value"),
         (["help", "xyzzy"], "no page on 'xyzzy'"),
@@ -279,6 +282,29 @@ def test_mistakes_in_the_command_line(argv: list[str], said: str, capsys: pytest
     assert error.startswith("ingle: ")
     assert "\nhint: " in error
     assert said in error
+
+
+def test_a_path_that_no_socket_can_have(ingle: Any, folder: Path) -> None:
+    long = f"{folder}/{'x' * 107}"
+    ran = ingle("--socket", long, "status")
+    assert ran.returncode == 3
+    said = f"ingle: the path is too long for a socket at {long}: it has {len(long)} bytes, and may have 107\n"
+    assert ran.stderr.startswith(said + "hint: choose a shorter one")
+
+
+def test_ctrl_c_while_it_starts_is_quiet(tmp_path: Path) -> None:
+    """Its modules are on their way, and a person is impatient."""
+    folder = tmp_path / "ingle" / "cli"
+    folder.mkdir(parents=True)
+    (folder.parent / "__init__.py").touch()
+    (folder / "__init__.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    command = [sys.executable, str(Path(__file__).parents[2] / "client" / "bin" / "ingle"), "ps"]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background has it ignored
+    try:
+        ran = subprocess.run(command, env={"PYTHONPATH": str(tmp_path)}, capture_output=True, timeout=100)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (130, b"", b"")
 
 
 def test_no_daemon(

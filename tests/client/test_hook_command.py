@@ -152,7 +152,7 @@ def gone(pid: int) -> bool:
             with open(f"/proc/{pid}/stat") as file:
                 if file.read().split()[2] == "Z":
                     return True
-        except FileNotFoundError:
+        except (FileNotFoundError, ProcessLookupError):  # before it was opened, and after
             return True
         sleep(0.01)
     return False

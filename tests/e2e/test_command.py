@@ -100,3 +100,17 @@ def test_cancel_of_a_kept_answer_drops_it(daemon: DaemonFixture) -> None:
     assert daemon.cli("cancel", id).stdout == f"{id} was over; its kept answer has been dropped\n"
     ran = daemon.cli("attach", id)
     assert (ran.returncode, "no_such_request" in daemon.cli("attach", "--json", id).stdout) == (4, True)
+
+
+def test_logs_says_where_the_log_of_a_daemon_that_systemd_did_not_start_is(daemon: DaemonFixture) -> None:
+    found = daemon.cli("logs")
+    assert (found.returncode, found.stdout) == (2, "")
+    assert f"the log of a daemon of your own is its standard error, {daemon.log}" in found.stderr
+
+
+def test_config_show_says_that_nothing_is_set() -> None:
+    with DaemonFixture("") as daemon:
+        found = daemon.cli("config", "show")
+        assert (found.returncode, found.stdout) == (0, "")
+        assert found.stderr == "nothing is set: `ingle config show --effective` prints the defaults\n"
+        assert daemon.json("config", "show")["settings"]

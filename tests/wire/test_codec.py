@@ -54,5 +54,7 @@ def test_size_and_depth_have_limits() -> None:
         deep = [deep]
     with pytest.raises(Unreadable, match="deeper"):
         pack({"t": "x", "deep": deep})
+    with pytest.raises(Unreadable, match=r"cannot be packed: body\.stop\[1\] is a number of more than 64 bits"):
+        pack({"t": "x", "body": {"seed": (1 << 64) - 1, "stop": [-1 << 63, 1 << 64]}})
     with pytest.raises(Unreadable, match="cannot be packed"):
         pack({"t": "x", "what": object()})

@@ -28,10 +28,12 @@ def _show(given: Given) -> int:
         print_json(value)
         return 0
     everything = given.switch("effective")
-    for setting in value["settings"]:
-        if everything or setting["origin"] is not None:
-            origin = f"    # {setting['origin'] or 'default'}" if given.switch("origin") else ""
-            print_line(f"{setting['key']} = {json.dumps(setting['value'], ensure_ascii=False)}{origin}")
+    settings = [one for one in value["settings"] if everything or one["origin"] is not None]
+    for setting in settings:
+        origin = f"    # {setting['origin'] or 'default'}" if given.switch("origin") else ""
+        print_line(f"{setting['key']} = {json.dumps(setting['value'], ensure_ascii=False)}{origin}")
+    if not settings:
+        note("nothing is set: `ingle config show --effective` prints the defaults\n")
     if value["problem"]:
         note(f"the last reload changed nothing: {value['problem']}\n")
     return 0

@@ -126,10 +126,9 @@ def parse(verb: Verb, argv: list[str]) -> Given:
                 raise Usage(f"{verb.name}: {name} needs a value: {name} {option.value}", _see(verb))
             glued = rest.pop()
         try:
-            value = option.kind(glued)
+            value = _value(option.kind, glued)
         except ValueError as error:
-            why = "not a number" if option.kind in (int, float) else error
-            raise Usage(f"{verb.name}: {name} {glued}: {why}", _see(verb)) from None
+            raise Usage(f"{verb.name}: {name} {glued}: {error}", _see(verb)) from None
         if option.many:
             values.setdefault(option.key, []).append(value)
         else:
@@ -137,6 +136,21 @@ def parse(verb: Verb, argv: list[str]) -> Given:
     if "help" not in values:
         _count(verb, words)
     return Given(words, values)
+
+
+def _value(kind: Callable[[str], Any], text: str) -> Any:
+    """Return what a text says. Raises ValueError, which says why not."""
+    if kind not in (int, float):
+        return kind(text)
+    try:
+        value = kind(text)
+    except ValueError:
+        raise ValueError("not a number") from None
+    from ingle.wire.limits import INTEGERS  # most command lines have no number
+
+    if kind is int and value not in INTEGERS:
+        raise ValueError("a number of more than 64 bits")
+    return value
 
 
 def _split(word: str, known: dict[str, Option]) -> tuple[str, str | None]:

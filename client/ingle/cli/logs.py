@@ -4,9 +4,12 @@ import os
 
 from ingle.address import find, runtime_dir
 from ingle.cli.grammar import Given, Option, Usage, Verb
+from ingle.errors import IngleError
+from ingle.line import Line
 
 SYSTEM = "/run/ingle/ingle.sock"
 UNIT = "ingled.service"
+SOCKET_UNIT = "ingled.socket"
 HELPERS = ("ingle-nursery.service", "ingled-hooks.service")
 
 
@@ -14,11 +17,16 @@ def run(given: Given) -> int:
     """Become journalctl, with the units of the daemon that is meant; it need not run."""
     socket = find(given.value("socket"))
     if socket == SYSTEM:
-        command = ["journalctl", "-u", UNIT, *(word for unit in HELPERS for word in ("-u", unit))]
+        whose, units = [], [UNIT, *HELPERS]
     elif socket == os.path.join(runtime_dir(), "ingle.sock"):
-        command = ["journalctl", "--user", "-u", UNIT]
+        whose, units = ["--user"], [UNIT]
     else:
-        raise Usage(f"no unit listens at {socket}", "the log of a daemon of your own is its standard error")
+        mine = _standard_error(socket) or "its standard error"
+        raise Usage(f"no unit listens at {socket}", f"the log of a daemon of your own is {mine}")
+    if not _unit_is_there(whose) and (where := _standard_error(socket)) is not None:
+        text = f"the daemon at {socket} was not started by systemd: nothing of it is in the journal"
+        raise Usage(text, f"its log is {where}")
+    command = ["journalctl", *whose, *(word for unit in units for word in ("-u", unit))]
     command += ["-n", given.value("lines") or "100"]
     if given.switch("follow"):
         command.append("-f")
@@ -30,6 +38,27 @@ def run(given: Given) -> int:
         os.execvp(command[0], command)
     except FileNotFoundError:
         raise Usage("there is no journalctl here", "without systemd, the daemon's log is its standard error") from None
+
+
+def _unit_is_there(whose: list[str]) -> bool:
+    """Return whether systemd runs the daemon, or starts it when somebody connects: that should not be us."""
+    import subprocess
+
+    asked = ["systemctl", *whose, "is-active", "--quiet", UNIT, SOCKET_UNIT]
+    try:
+        return subprocess.run(asked, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
+    except OSError:
+        return False
+
+
+def _standard_error(socket: str) -> str | None:
+    """Return where a daemon that runs here and may be looked at writes its log."""
+    try:
+        with Line(socket, timeout=2.0, returns=0.0) as line:
+            pid = line.call("status")["daemon"]["pid"]
+        return f"its standard error, {os.readlink(f'/proc/{pid}/fd/2')}"
+    except (IngleError, OSError):
+        return None
 
 
 VERB = Verb(

@@ -24,7 +24,7 @@ _ENVIRONMENT = """
         /tmp/ingle-UID/ingle.sock           (only in a folder of yours, mode 0700)
         /run/ingle/ingle.sock               (the system's daemon)
 
-    NO_COLOR        no bold, no dim, whatever the terminal can do
+    NO_COLOR        if not empty: no bold, no dim, whatever the terminal can do
     TERM=dumb       the same, and no line that is rewritten
     INGLE_DEBUG     a traceback instead of one line, for bugs of ingle itself
 """

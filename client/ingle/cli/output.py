@@ -92,7 +92,7 @@ def is_terminal(stream: Any) -> bool:
 
 def paint(text: str, style: str, stream: Any = None) -> str:
     """Return the text in a style, where that is wanted and can be seen."""
-    plain = "NO_COLOR" in os.environ or os.environ.get("TERM", "dumb") == "dumb"
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM", "dumb") == "dumb"  # an empty one is none
     if plain or not is_terminal(stream or sys.stdout):
         return text
     return f"\x1b[{_STYLES[style]}m{text}\x1b[0m"

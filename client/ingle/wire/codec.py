@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 
 from ingle.wire import few
-from ingle.wire.limits import DEPTH, FRAME_BYTES
+from ingle.wire.limits import DEPTH, FRAME_BYTES, INTEGERS
 
 TYPE_CHECKING = False  # the real one costs 10 ms: `import typing`
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ def pack(message: Message) -> bytes:
     check_depth(message)
     try:
         data: bytes = _packb(message) if _package is None else _package.packb(message)
+    except OverflowError as error:
+        raise Unreadable(f"message cannot be packed: {_too_large(message) or error}") from error
     except _EXPECTED as error:
         raise Unreadable(f"message cannot be packed: {error}") from error
     if len(data) > FRAME_BYTES:
@@ -63,6 +65,17 @@ def unpack(data: bytes | memoryview) -> Message:
     if type(message) is not dict or type(message.get("t")) is not str:
         raise Unreadable("not a map with a string 't'")
     return message
+
+
+def _too_large(value: object, at: str = "") -> str:
+    """Return which number is too large, in words; nothing where none is."""
+    if isinstance(value, dict):
+        items = [(f"{at}.{key}" if at else str(key), one) for key, one in value.items()]
+    elif isinstance(value, list | tuple):
+        items = [(f"{at}[{number}]", one) for number, one in enumerate(value)]
+    else:
+        return f"{at} is a number of more than 64 bits" if isinstance(value, int) and value not in INTEGERS else ""
+    return next((found for path, one in items if (found := _too_large(one, path))), "")
 
 
 def _enough() -> bool:

@@ -36,6 +36,9 @@ STRING: Final = 256
 MAX_REF: Final = (1 << 53) - 1
 """Largest `ref`, so that every language can hold it exactly."""
 
+INTEGERS: Final = range(-(1 << 63), 1 << 64)
+"""Whole numbers that MessagePack can carry."""
+
 HOOK_DEADLINE_MS: Final = 60_000
 """Longest deadline of one call of a hook."""
 
