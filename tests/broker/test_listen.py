@@ -9,7 +9,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from ingled.broker.listen import FRESH, CannotListen, listen
+from ingle.address import LONGEST
+from ingled.broker.listen import CannotListen, being_made, listen
 
 ROUNDS = 3000
 
@@ -50,7 +51,8 @@ def test_who_comes_while_a_dead_daemon_s_socket_is_replaced_never_finds_nothing(
 
 
 def test_a_socket_has_its_mode_and_nothing_else_is_left(path: Path) -> None:
-    path.with_name(path.name + FRESH).write_text("of a daemon that was killed in this moment")
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(being_made(path)))  # of a daemon that was killed in this moment
     with socket.socket(fileno=listen(path, 0o660)), socket.socket(socket.AF_UNIX) as one:
         one.connect(str(path))
         assert stat.S_IMODE(path.stat().st_mode) == 0o660
@@ -65,3 +67,18 @@ def test_somebody_s_socket_and_somebody_s_file_are_left_alone(path: Path) -> Non
     with pytest.raises(CannotListen, match="is not a socket; remove it"):
         listen(path, 0o600)
     assert path.read_text() == "precious"
+
+
+def test_a_file_with_the_name_of_a_socket_that_is_being_made_is_left_alone(path: Path) -> None:
+    being_made(path).write_text("precious")
+    with pytest.raises(CannotListen, match=f"Address already in use, while it was {being_made(path)}"):
+        listen(path, 0o600)
+    assert being_made(path).read_text() == "precious"
+
+
+@pytest.mark.parametrize("first", "s~")
+def test_the_longest_path_that_a_socket_may_have(path: Path, first: str) -> None:
+    longest = path.with_name(first + "x" * (LONGEST - len(str(path))))
+    assert len(str(longest)) == LONGEST
+    with socket.socket(fileno=listen(longest, 0o600)), socket.socket(socket.AF_UNIX) as one:
+        one.connect(str(longest))

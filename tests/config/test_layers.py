@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from ingled.config import ConfigError, load
-from ingled.config.layers import default_files, origin, read
+from ingled.config.layers import default_files, line, origin, read
 
 
 def write(path: Path, text: str) -> Path:
@@ -33,14 +33,46 @@ def test_a_value_that_takes_the_place_of_a_table_leaves_nothing_of_it(tmp_path: 
 def test_an_error_names_the_file_that_the_key_is_in(tmp_path: Path) -> None:
     low = write(tmp_path / "a.toml", "[daemon]\ndrain = 1\n")
     high = write(tmp_path / "b.toml", "[daemon]\nqueue = 0\n")
-    with pytest.raises(ConfigError, match=rf"^{high}: daemon.queue is 0"):
+    with pytest.raises(ConfigError, match=rf"^{high}:2: daemon.queue is 0"):
         load([low, high])
     write(high, "[models.m]\nsource = '/m'\nkontext = 5\n")
-    with pytest.raises(ConfigError, match=rf"^{high}: models.m.kontext: unknown key; did you mean 'context'"):
+    with pytest.raises(ConfigError, match=rf"^{high}:3: models.m.kontext: unknown key; did you mean 'context'"):
         load([low, high])
     write(high, "nonsense")
     with pytest.raises(ConfigError, match=rf"^{high}: not TOML"):
         load([low, high])
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("[models.m]\nsource = '/m'\n\n# why\n[demon]\n", ":5: demon: unknown key"),
+        ("daemon = {drain = 1,  drian = 2}", ":1: daemon.drian: unknown key"),
+        ("models.m = {source = '/m'}\nmodels.n.kontext = 5", ":2: models.n.kontext: unknown key"),
+        ("[models.m]\r\nsource = '/m'\r\naliases = [\r\n 'a',\r\n 5]\r\n", ":3: models.m.aliases[1] is 5"),
+        ("[models.m]\nlicense = '''\n[demon]\n'''\nsource = 5\n", ":5: models.m.source is 5"),
+        ("[models.'a.b']\nsource = '/m'\n[models.'a.b'.engine]\nmodel = 'y'\n", ":4: models.a.b.engine.model: "),
+        ("[[rules]]\naccounts = ['*']\n[[rules]]\naccounts = ['*']\nmay = ['fly']\n", ":5: rules[1].may[0] is 'fly'"),
+        ("[models.m]\n[models.m.engine]\nx = 1\n", ":1: models.m.source is missing"),
+    ],
+)
+def test_an_error_names_the_line(tmp_path: Path, text: str, place: str) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text(text, newline="")
+    with pytest.raises(ConfigError) as raised:
+        load(file)
+    assert str(raised.value).startswith(f"{file}{place}")
+
+
+def test_a_file_that_has_changed_meanwhile_has_no_line(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.toml", "[models.m]\nsource = '/m'\n")
+    assert line(file, "models.m.source") == 2
+    assert line(file, "models.m.other") == 1, "the table around it"
+    assert line(file, "other") is None
+    for text in ("", "nonsense"):
+        write(file, text)
+        assert line(file, "models.m.source") is None
+    assert line(tmp_path / "none", "models") is None
 
 
 def test_a_relative_source_is_beside_the_file_that_names_it(tmp_path: Path) -> None:

@@ -31,6 +31,6 @@ def test_a_bad_reload_fails_with_the_reason_and_changes_nothing(box: Any) -> Non
     assert box.run("systemctl", "reload", "ingled", check=False).returncode != 0
     assert (box.show("ActiveState"), box.show("MainPID")) == ("active", pid)
     told = box.journal("-u", "ingled")
-    assert told.count("/etc/ingle/ingled.toml: daemon.drian: unknown key; did you mean 'drain'?") >= 2, "both say why"
+    assert told.count("/etc/ingle/ingled.toml:2: daemon.drian: unknown key; did you mean 'drain'?") >= 2, "both say why"
     assert "did you mean 'drain'?" in box.ingle("status").stdout
     assert box.json("models")["models"][0]["state"] == "ready"

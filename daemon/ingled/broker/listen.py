@@ -16,9 +16,6 @@ from pathlib import Path
 
 from ingled.broker.descriptors import backlog
 
-FRESH = "~"
-"""Is added to the name of a socket that is being made."""
-
 
 class CannotListen(RuntimeError):
     """The socket cannot be made; the text says why and what to do."""
@@ -60,6 +57,11 @@ def lock(path: Path, seconds: float = 0.0) -> Iterator[None]:
         yield
 
 
+def being_made(path: Path) -> Path:
+    """Return where a socket is until it listens: a name that is no longer than its own, for that may be the longest."""
+    return path.with_name(("-" if path.name[0] == "~" else "~") + path.name[1:])
+
+
 def listen(path: Path, mode: int) -> int:
     """Return the descriptor of a socket that listens at `path` with `mode`; the caller holds the daemon's lock.
 
@@ -77,17 +79,18 @@ def listen(path: Path, mode: int) -> int:
         pass
     except PermissionError as error:
         raise CannotListen(f"{path} exists and cannot be asked: {error.strerror}") from error
-    fresh = path.with_name(path.name + FRESH)
+    fresh = being_made(path)
     server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     old = os.umask(0o777 & ~mode)
     try:
-        fresh.unlink(missing_ok=True)
+        if fresh.is_socket():
+            fresh.unlink()
         server.bind(str(fresh))
         server.listen(backlog())
         fresh.rename(path)  # who comes meets the dead one until this one listens
     except OSError as error:
         server.close()
-        raise CannotListen(f"cannot listen at {path}: {error.strerror}") from error
+        raise CannotListen(f"cannot listen at {path}: {error.strerror or error}, while it was {fresh}") from error
     finally:
         os.umask(old)
     return server.detach()

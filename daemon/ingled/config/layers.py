@@ -5,6 +5,7 @@ out says for each key which file it is from.
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -56,8 +57,59 @@ def origin(key: str, origins: Mapping[str, Path]) -> Path | None:
         below = [path for path in origins if path.startswith(f"{key}.")]
         if below:
             return origins[below[-1]]
-        key = key.rpartition(".")[0]
+        key = _around(key)
     return None
+
+
+def line(file: Path, key: str) -> int | None:
+    """Return the number of the line of a file at which a key, or else the nearest table around it, is said."""
+    try:
+        lines = file.read_text(encoding="utf-8").split("\n")
+        while key and not _has(tomllib.loads("\n".join(lines)), key):
+            key = _around(key)
+    except (OSError, ValueError):  # it is another one by now
+        return None
+    if not key:
+        return None
+    without, within = 0, len(lines)
+    while within - without > 1:
+        middle = (without + within) // 2
+        end, table = _beginning(lines, middle)
+        if _has(table, key):
+            within = middle
+        else:
+            without = end
+    return within
+
+
+def _around(key: str) -> str:
+    """Return the path of the table or list in which a key stands."""
+    return key[: max(key.rfind("."), key.rfind("["), 0)]
+
+
+def _beginning(lines: Sequence[str], least: int) -> tuple[int, Table]:
+    """Return the shortest beginning of a file that has so many lines and cuts nothing in two: its lines, and what it
+    says.
+    """
+    for count in range(least, len(lines)):
+        try:
+            return count, tomllib.loads("\n".join(lines[:count]) + "\n")
+        except tomllib.TOMLDecodeError:
+            continue
+    return len(lines), tomllib.loads("\n".join(lines))
+
+
+def _has(value: Any, path: str) -> bool:
+    """Return whether something stands at a path, in which names may have dots themselves."""
+    if not path:
+        return True
+    if isinstance(value, list):
+        index = re.match(r"\[(\d+)\]\.?", path)
+        return index is not None and int(index[1]) < len(value) and _has(value[int(index[1])], path[index.end() :])
+    return isinstance(value, dict) and any(
+        path.startswith(name) and path[len(name) :][:1] in ("", ".", "[") and _has(one, path[len(name) :].lstrip("."))
+        for name, one in value.items()
+    )
 
 
 def _lay(below: Table, table: Table, file: Path, origins: dict[str, Path], at: str) -> None:

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ingle.address import runtime_dir
+from ingle.address import LONGEST, runtime_dir
 
 from ingled.config import layers, profiles, typed
 from ingled.config.settings import Config, metrics_place
 from ingled.config.tables import BUILTIN, Daemon, Engine, Hook, Model, Plugin, Rule
 from ingled.config.typed import ConfigError
+from ingled.link import SOCKET_FILE
 
 PATHS = ("socket", "state_dir", "plugin_folder")
 """Keys of `[daemon]` that are paths."""
@@ -41,9 +42,11 @@ def load(
         plugins, hooks = _read_hooks(table)
         rules = _read_rules(table)
     except ConfigError as error:
-        key = re.match(r"[\w.\[\]-]*", str(error))
-        at = layers.origin(key[0], origins) if key else None
-        raise ConfigError(f"{at or where}: {error}") from error
+        found = re.match(r"[\w.\[\]-]*", str(error))
+        key = found[0] if found else ""
+        at = layers.origin(key, origins)
+        line = layers.line(at, key) if at else None
+        raise ConfigError(f"{at or where}{f':{line}' if line else ''}: {error}") from error
     home = Path(environ.get("HOME") or "/")
     runtime = Path(runtime_dir())
     socket = socket or paths.get("socket") or runtime / "ingle.sock"
@@ -65,10 +68,10 @@ def load(
         rules,
         origins,
     )
-    longest = max(len(os.fsencode(path)) for path in (config.socket, config.runtime / "link.sock~"))
-    if longest > 107:
-        many = f"{longest - 107} bytes too long for sockets: give a shorter --socket"
-        raise ConfigError(f"{where}: socket path {config.socket} is {many}")
+    for path in (config.socket, config.runtime / SOCKET_FILE):
+        if (size := len(os.fsencode(path))) > LONGEST:
+            most = f"a socket's path may have {LONGEST}: choose a shorter --socket"
+            raise ConfigError(f"{where}: {path} is too long: it has {size} bytes, and {most}")
     return config
 
 
