@@ -8,6 +8,8 @@ from pathlib import Path
 from ingled.link import WAITING_FILE
 
 SHARED = Path("/dev/shm")
+FRESH = ".new"
+"""Is added to the name of the file of those who wait while it is written anew."""
 LIST = "shared"
 """File in a worker's folder: names of what it has in /dev/shm."""
 
@@ -38,4 +40,5 @@ def remove_waiting(runtime: Path) -> None:
     file = runtime / WAITING_FILE
     there = file.resolve()
     file.unlink(missing_ok=True)
-    there.unlink(missing_ok=True)
+    for one in (there, there.with_name(there.name + FRESH)):
+        one.unlink(missing_ok=True)

@@ -1,6 +1,8 @@
 """The ledger: what is learned stays, and nothing that cannot be read is lost."""
 
 import asyncio
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -105,6 +107,47 @@ def test_a_file_that_cannot_be_read_is_set_aside(tmp_path: Path, text: str) -> N
     (tmp_path / "ledger.json").write_text("again")
     learn(tmp_path)
     assert len(list(tmp_path.glob("ledger.json.unreadable-*"))) == 2
+
+
+def test_what_can_neither_be_read_nor_set_aside_is_not_written_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(path: Path, target: Path) -> Path:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    (tmp_path / "ledger.json").write_text("{")
+
+    async def run() -> Ledger:
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "rename", refused)
+            book = Ledger(tmp_path, asyncio.get_running_loop())
+        book.loaded(KEY, "m", "cpu", 1000, 64, 5.0)
+        await book.close()
+        return book
+
+    book = asyncio.run(run())
+    assert "cannot be set aside (Operation not permitted)" in book.problem
+    assert book.entries[KEY].taken == 1000
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("ledger.json", "{")]
+
+
+def test_a_full_disk_is_told_once_until_it_has_room_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def run() -> None:
+        book = Ledger(tmp_path, asyncio.get_running_loop())
+        for full in (True, True, False, True):
+            if full and not blocked.exists():
+                blocked.mkdir()
+            elif not full:
+                blocked.rmdir()
+            book.loaded(KEY, "m", "cpu", 1000, 64, 5.0)
+            await book.close()
+
+    blocked = tmp_path / ".ledger.json.new"
+    caplog.set_level("INFO")
+    asyncio.run(run())
+    told = [record.getMessage() for record in caplog.records if record.name == ledger.__name__]
+    assert ["cannot be written" in text for text in told] == [True, False, True]
+    assert told[1] == "the ledger is written again"
 
 
 def test_the_oldest_entries_go_when_there_are_too_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

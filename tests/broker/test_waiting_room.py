@@ -1,5 +1,6 @@
 """Requests that no worker holds, in a file that outlives the daemon."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -86,6 +87,35 @@ def test_the_file_is_bounded_and_empty_when_nobody_waits(runtime: Path, monkeypa
     room.leave("stays")
     assert room.path.stat().st_size == 0
     room.close(remove=False)
+
+
+def test_a_daemon_that_dies_as_it_writes_the_file_anew_loses_nobody(
+    runtime: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Death(BaseException):
+        pass
+
+    def dies(*_: object) -> None:
+        raise Death
+
+    monkeypatch.setattr(waiting_room, "FILE_BYTES", 10_000)
+    room = WaitingRoom(runtime)
+    before = set(room.path.parent.iterdir())
+    for id in ("a", "b"):
+        room.enter(one(id, 6000))
+    for moment in ("fsync", "close"):  # the file before it is in its place, and after
+        with monkeypatch.context() as patch:
+            patch.setattr(waiting_room.os, moment, dies)
+            with pytest.raises(Death):
+                room.enter(one("c", 10))
+        room = WaitingRoom(runtime)
+        assert ids(room) == ["a", "b"]
+    assert set(room.path.parent.iterdir()) == before
+    monkeypatch.setattr(waiting_room, "_open", lambda path: os.open("/nowhere/to/be/found", os.O_RDWR))
+    room.enter(one("c", 10))
+    monkeypatch.undo()
+    room.close(remove=False)
+    assert ids(WaitingRoom(runtime)) == ["a", "b", "c"], "where it cannot be written anew, it goes on"
 
 
 def test_who_has_outlived_several_daemons_may_be_what_ends_them(runtime: Path) -> None:

@@ -116,8 +116,10 @@ class Ledger:
         self.problem = ""
         """What was wrong with the file, and where it is now."""
         self.limits, self.asked = Limits(), Asked()
+        self._writable = True
         self.entries = self._read()
         self._writing: asyncio.Future[None] | None = None
+        self._trouble = ""
         self._dirty = False
 
     def _read(self) -> dict[str, Entry]:
@@ -139,7 +141,8 @@ class Ledger:
         try:
             self._path.rename(aside)
         except OSError as error:
-            return f"; it cannot be moved: {error.strerror}"
+            self._writable = False  # it would be gone
+            return f"; it cannot be set aside ({error.strerror}), so nothing is written down"
         return f"; it is now {aside}"
 
     def loaded(self, key: str, model: str, device: str, taken: int, kv_cache: int, load_s: float) -> None:
@@ -209,6 +212,8 @@ class Ledger:
             self._save()
 
     def _save(self) -> None:
+        if not self._writable:
+            return
         self._dirty = True
         if self._writing is None:
             self._writing = self._loop.run_in_executor(None, self._write, self._packed())
@@ -231,8 +236,16 @@ class Ledger:
     def _written(self, done: "asyncio.Future[None]") -> None:
         self._writing = None
         if error := done.exception():
-            log.error("the ledger cannot be written: %s; what is learned now is forgotten at the end", error)
-        elif self._dirty:
+            if str(error) != self._trouble:  # once: it is tried again at everything that is learned
+                log.error(
+                    "the ledger cannot be written: %s; until it can, what is learned is forgotten at the end", error
+                )
+            self._trouble = str(error)
+            return
+        if self._trouble:
+            log.info("the ledger is written again")
+            self._trouble = ""
+        if self._dirty:
             self._save()
 
     async def close(self) -> None:

@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Struct
 
 from ingled.link import WAITING_FILE, Held
-from ingled.remains import SHARED
+from ingled.remains import FRESH, SHARED
 
 log = logging.getLogger(__name__)
 
@@ -72,9 +72,14 @@ class WaitingRoom:
                 self._known_as.unlink(missing_ok=True)
                 self._known_as.symlink_to(self.path)
             self._fd = _open(self.path)
+            self._fresh.unlink(missing_ok=True)  # of a daemon that died as it wrote
             self._cut(sum(HEAD + len(data) for data in self._records()))  # a record of which only a part is there
         except OSError as error:
             log.warning("requests that wait are lost if the daemon dies: %s: %s", self.path, error.strerror or error)
+
+    @property
+    def _fresh(self) -> Path:
+        return self.path.with_name(self.path.name + FRESH)
 
     def enter(self, one: Waits) -> None:
         """Keep a request, or keep it as it is by now."""
@@ -166,16 +171,21 @@ class WaitingRoom:
         return self._write(data)
 
     def _write_anew(self) -> None:
-        """Leave out of the file what has no meaning any more."""
-        there = [_encode(one) for one in self._read()]
-        self._cut(0)
-        for data in there:
-            self._write(data)
+        """Leave out of the file what has no meaning any more; should we die meanwhile, the one before is whole."""
+        whole = b"".join(map(_record, map(_encode, self._read())))
+        try:
+            fd = _replace(self.path, self._fresh, whole)
+        except OSError as error:
+            log.error("%s cannot be written anew: %s", self.path, error.strerror or error)
+            return
+        assert self._fd is not None, "it is open"
+        os.close(self._fd)
+        self._fd, self._end = fd, len(whole)
 
     def _write(self, data: bytes) -> bool:
         """Write a record; what could be written of it in part only is cut off again."""
         assert self._fd is not None, "it is open"
-        record = len(data).to_bytes(HEAD, "big") + data
+        record = _record(data)
         try:
             written = os.pwrite(self._fd, record, self._end)
         except OSError as error:
@@ -191,6 +201,25 @@ class WaitingRoom:
         if self._fd is not None:
             os.ftruncate(self._fd, size)
             self._end = size
+
+
+def _record(data: bytes) -> bytes:
+    return len(data).to_bytes(HEAD, "big") + data
+
+
+def _replace(path: Path, fresh: Path, data: bytes) -> int:
+    """Replace a file by way of a fresh one, and return its descriptor. After an OSError it is as it was."""
+    fd = _open(fresh)
+    try:
+        with open(fd, "wb", closefd=False) as file:
+            file.write(data)
+        os.fsync(fd)
+        fresh.rename(path)
+    except OSError:
+        os.close(fd)
+        fresh.unlink(missing_ok=True)
+        raise
+    return fd
 
 
 def _open(path: Path) -> int:
