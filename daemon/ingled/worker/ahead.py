@@ -35,7 +35,8 @@ class Ahead(Generic[P]):
     def __init__(self, prepare: Callable[[Request], Awaitable[P]]) -> None:
         self._prepare = prepare
         self._waiting: dict[str, Request] = {}
-        self._ready: dict[str, P | Exception] = {}
+        self._ready: dict[str, P] = {}
+        self._failed: dict[str, Exception] = {}
         self._tokens = 0
         self._now: asyncio.Task[None] | None = None
         self._current: str | None = None
@@ -48,21 +49,17 @@ class Ahead(Generic[P]):
     def forget(self, id: str) -> None:
         """It will not be wanted."""
         self._waiting.pop(id, None)
+        self._failed.pop(id, None)
         self._pop(id)
-        self._go_on()
 
     def take(self, id: str) -> P | None:
         """Return what has been prepared of a request; None: nothing, though that may have begun. Raises like `prepare`.
 
         What it returns, or raises, is wanted no more here.
         """
-        if id not in self._ready:
-            return None
-        found = self._pop(id)
-        self._go_on()
-        if isinstance(found, Exception):
-            raise found
-        return found
+        if id in self._failed:
+            raise self._failed.pop(id)
+        return self._pop(id)
 
     def has_begun(self, id: str) -> bool:
         """Return whether it is being prepared at this moment."""
@@ -73,16 +70,14 @@ class Ahead(Generic[P]):
         if self._current == request.id and self._now is not None:
             await asyncio.wait([self._now])
         self._waiting.pop(request.id, None)
-        found = self._pop(request.id)
-        self._go_on()
-        if isinstance(found, Exception):
-            raise found
+        found = self.take(request.id)
         return await self._prepare(request) if found is None else found
 
-    def _pop(self, id: str) -> P | Exception | None:
+    def _pop(self, id: str) -> P | None:
         found = self._ready.pop(id, None)
-        if found is not None and not isinstance(found, Exception):
+        if found is not None:
             self._tokens -= found.tokens
+            self._go_on()
         return found
 
     def _go_on(self) -> None:
@@ -92,14 +87,15 @@ class Ahead(Generic[P]):
             self._now.add_done_callback(self._done)
 
     async def _one(self, request: Request) -> None:
-        found: P | Exception
         try:
             found = await self._prepare(request)
         except Exception as error:  # told when it is its turn
-            found = error
+            if self._waiting.pop(request.id, None) is not None:
+                self._failed[request.id] = error
+            return
         if self._waiting.pop(request.id, None) is not None:  # it is wanted still
             self._ready[request.id] = found
-            self._tokens += 0 if isinstance(found, Exception) else found.tokens
+            self._tokens += found.tokens
 
     def _done(self, _: object) -> None:
         self._now = self._current = None

@@ -3,6 +3,7 @@
 The text is made by the same detokenizer that `AsyncLLM` uses, or by one that makes the same and costs less (`plain`).
 """
 
+import asyncio
 import time
 from collections.abc import Callable
 from functools import partial
@@ -81,10 +82,10 @@ class CoreAnswer:
         finish, tokens = self._finish, self._tokens
         if finish is None and (not tokens or not self._request.stream):
             if self._error is not None:
-                raise self._error
+                raise self._failed()
             return self._ready
         if self._error is not None:
-            raise self._error
+            raise self._failed()
         self._tokens = []
         delta = Delta(self._text.get_next_output_text(finish is not None, True), tokens)
         if self._logprobs is not None and tokens:
@@ -93,6 +94,12 @@ class CoreAnswer:
         if finish is not None:
             delta.end = End(finish, self._prompt, self._cached, self._count, self._first_ms, self._stop)
         return delta
+
+    def _failed(self) -> Exception:
+        """Return the error, and forget it: its traceback leads back here."""
+        error, self._error = self._error, None
+        assert error is not None
+        return error
 
     def abort(self) -> None:
         """End it here and in the core; one that is still rendered ends before it gets there."""
@@ -162,4 +169,5 @@ class CoreAnswer:
     def fail(self, error: Exception) -> None:
         """Let the next `take` raise."""
         self._error = translate(error, self._request.body)
-        self.news()
+        # In a turn of its own: the frames of this one have the error, and its traceback would have them.
+        asyncio.get_running_loop().call_soon(self.news)

@@ -35,11 +35,17 @@ class Generated:
     def take(self) -> Delta | None:
         """Return what was pulled, or let the generator be pulled."""
         if self._error is not None:
-            raise self._error
+            raise self._failed()
         delta, self._held = self._held, None
         if delta is None:
             self._go.set()
         return delta
+
+    def _failed(self) -> Exception:
+        """Return the error, and forget it: its traceback leads back here."""
+        error, self._error = self._error, None
+        assert error is not None
+        return error
 
     @property
     def counts(self) -> tuple[int, int] | None:

@@ -53,7 +53,7 @@ class PoolingClient:
             yield Delta(end=End("abort", 0, 0, 0)) if work.cancelled() else work.result()
         finally:
             work.cancel()
-            del self._running[request.id]
+            del self._running[request.id], work  # it has the error whose traceback has this frame
 
     async def _abort(self, request_id: str) -> None:
         if (work := self._running.get(request_id)) is not None:
@@ -81,6 +81,7 @@ class PoolingClient:
         finally:
             for task in tasks:
                 task.cancel()
+            tasks.clear()  # one of them has the error whose traceback has this frame
         found = [array("f", one.outputs.data.float().numpy().tobytes()) for one in outputs]
         tokens = sum(len(prompt["prompt_token_ids"]) for prompt in prompts)
         if not all(found):  # the engine was stopped under it

@@ -276,6 +276,8 @@ class Worker:
             self._die(str(error))
         except Exception:
             log.exception("request %s failed", stream.id)
+            if stream.answer is not None:
+                stream.answer.close()
             hint = "see the worker's log; please report it"
             self._refuse(stream, EngineRefused("internal", "the worker failed at this", hint, fault="worker"))
 
@@ -301,6 +303,7 @@ class Worker:
         stream.end = end
         if stream.answer is not None:
             self._open -= 1
+            stream.answer = None  # its news lead back to the stream: a ring that only the garbage collector would find
         if not stream.muted:
             self._aborted.pop(stream.id, None)
             self._uplink.after(end)
