@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import select
 import socket
@@ -308,6 +309,30 @@ def test_a_handshake_has_a_deadline(served: Served) -> None:
     served.until(lambda: served.gone)
     assert one.recv(100).startswith(b"\xff") and one.recv(100) == b""
     one.close()
+
+
+def test_each_handshake_has_a_deadline_whoever_has_left_meanwhile(served: Served) -> None:
+    served.raw(GREETING[:20]).close()
+    served.until(lambda: len(served.gone) == 1)
+    for _ in range(2):
+        served.gone.clear()
+        one = served.raw(GREETING[:20])
+        served.until(lambda: served.gone)
+        one.close()
+
+
+def test_nothing_is_kept_of_who_has_come_and_gone(served: Served) -> None:
+    def there() -> int:
+        return sum(isinstance(one, Peer) for one in gc.get_objects())
+
+    before = there()
+    for _ in range(20):
+        served.raw(GREETING[:20]).close()
+    served.until(lambda: len(served.gone) == 20)
+    served.gone.clear()
+    served.turn()
+    gc.collect()
+    assert there() <= before
 
 
 def test_what_is_on_its_way_leaves_before_the_close(served: Served) -> None:

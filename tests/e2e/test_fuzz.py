@@ -2,15 +2,18 @@
 
 import pytest
 
-from bench.hostile import measure
+from bench.hostile import Arena, Attacked
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_fuzz_run_harms_nobody() -> None:
-    found = measure("mixed", 15, seed=7)
-    print(dict(found.inputs), found.dropped, found.mb)
-    assert max(found.busy.memory) - found.mb[0] < 100
-    assert found.dropped["unreadable"] > 0
-    assert found.connections == 1, "only the one that asks is left"
-    assert "Traceback" not in found.log
+    found = Attacked()
+    with Arena() as arena:
+        arena.attack("mixed", 15, seed=7, set_up="both", out=found)
+        status, log = arena.status(), arena.log
+    print(dict(found.inputs), status["dropped"], arena.mb)
+    assert max(found.seen[0].memory) - arena.mb < 100
+    assert status["dropped"]["unreadable"] > 0
+    assert status["connections"] == 1, "only the one that asks is left"
+    assert "Traceback" not in log

@@ -5,7 +5,7 @@ import errno
 import logging
 import select
 import socket
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable
 
 from ingled.broker.descriptors import crowded, many
@@ -46,8 +46,10 @@ class Door:
         """How often connections had to wait because there were too few file descriptors."""
         self._loop, self._listener, self._poll = loop, listener, poll
         self._enter, self._is_late, self._rest_s = enter, late, rest_s
-        self._new: deque[tuple[float, Peer]] = deque()
-        """Connections and when their handshake has to be over."""
+        self._new: OrderedDict[Peer, float] = OrderedDict()
+        """Connections that have not ended, and when their handshake has to be over, the earliest first."""
+        self._looks = False
+        """It is going to be looked who is late."""
         self._closed = False
         listener.setblocking(False)
         poll.register(listener, select.EPOLLIN)
@@ -67,9 +69,10 @@ class Door:
                 if error.errno in SHORT:
                     self._pause()
                 return
-            if not self._new:
+            if not self._looks:
+                self._looks = True
                 self._loop.call_later(HANDSHAKE_S, self._late)
-            self._new.append((self._loop.time() + HANDSHAKE_S, peer))
+            self._new[peer] = self._loop.time() + HANDSHAKE_S
             if many(connection.fileno()):
                 self._pause()
                 return
@@ -77,17 +80,24 @@ class Door:
             self._poll.unregister(self._listener)
             self._loop.call_later(self._rest_s, self._go_on)
 
+    def gone(self, peer: Peer) -> None:
+        """A connection has ended: nothing of it is kept, however many come and go within the time of a handshake."""
+        self._new.pop(peer, None)
+
     def _late(self) -> None:
         """Tell of connections that have not come through their handshake."""
         if self._closed:
             return
         now = self._loop.time()
-        while self._new and self._new[0][0] <= now:
-            _, peer = self._new.popleft()
+        while self._new:
+            peer = next(iter(self._new))
+            if self._new[peer] > now:
+                self._loop.call_at(self._new[peer], self._late)
+                return
+            del self._new[peer]
             if not peer.protocol.ready:
                 self._is_late(peer)
-        if self._new:
-            self._loop.call_at(self._new[0][0], self._late)
+        self._looks = False
 
     def _pause(self) -> None:
         self.held_back += 1

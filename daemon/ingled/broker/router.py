@@ -395,4 +395,6 @@ class Router:
             del self._by_fd[fd]
             peer.waiting.clear()
             peer.connection.close()
+            if self._door is not None:
+                self._door.gone(peer)
             self._gone(peer)
