@@ -7,10 +7,11 @@ without which what is to come costs least, and waits for a better victim that is
 from abc import abstractmethod
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
-from ingled.core.eviction import LEAST_S, LINGER_S, every_set
-from ingled.core.placement import AT_ONCE, Decision, Device, Outlook, Resident, Sharing, Terms, Wait, held
+from ingled.core.eviction import LEAST_S, LINGER_S, CheapestBack, every_set
+from ingled.core.placement import AT_ONCE, Absent, Decision, Device, Outlook, Resident, Sharing, Terms, Wait, held
 
 from bench.foresight import Held, ahead, rooms_of
 from bench.traces import Trace
@@ -19,12 +20,17 @@ from bench.virtual_time import World
 Cost = Callable[[Held], float]
 
 
+def popular(trace: Trace, times: Sequence[float], now: float) -> dict[str, float]:
+    """Return how popular models are by now."""
+    return trace.odds[min(len(times) - 1, bisect_right(times, now))]
+
+
 class Clairvoyant(Sharing):
     """Evicts those without which what comes costs least, as it is known to it."""
 
     def __init__(self, trace: Trace) -> None:
         """Know a trace."""
-        self.trace, self.times = trace, [at for at, _ in trace.requests]
+        self.trace, self.times = trace, [one.at for one in trace.requests]
         self.world: World | None = None
         """Where it decides: it looks at the clock there, and at who waits."""
         self._asked = ""
@@ -58,6 +64,28 @@ class Clairvoyant(Sharing):
         return Wait(f"busy: {', '.join(busy)}", left, busy) if busy and left >= LEAST_S else best
 
 
+class ToldPopularities(CheapestBack):
+    """Ours, that need not learn how often models are asked: for any number of models."""
+
+    def __init__(self, trace: Trace) -> None:
+        """Know a trace."""
+        self.trace, self.times = trace, [one.at for one in trace.requests]
+        self.world: World | None = None
+        """Where it decides: it looks at the clock there."""
+
+    def decide(
+        self, name: str, terms: Terms, residents: Sequence[Resident], device: Device, outlook: Outlook = AT_ONCE
+    ) -> Decision:
+        """Decide with what it knows instead of what was learned."""
+        assert self.world is not None
+        odds = popular(self.trace, self.times, self.world.now)
+        here = {one.name for one in residents}
+        away = [one for one in self.trace.models if one != name and one not in here]
+        told = [replace(one, rate=odds[one.name]) for one in residents]
+        absent = tuple(Absent(self.trace.models[one], odds[one]) for one in away)
+        return super().decide(name, terms, told, device, replace(outlook, rate=odds[name], absent=absent))
+
+
 class KnowsPopularities(Clairvoyant):
     """Knows of each model how popular it is at any time, to the digit, and not who is asked next."""
 
@@ -68,7 +96,7 @@ class KnowsPopularities(Clairvoyant):
 
     def costs(self, world: World, name: str) -> Cost:
         """Return what is to be expected in the long run."""
-        odds = self.trace.odds[min(len(self.times) - 1, bisect_right(self.times, world.now))]
+        odds = popular(self.trace, self.times, world.now)
         if odds is not self._known[0]:
             self._known = (odds, ahead(self.trace, rooms_of(self.trace), odds))
         return self._known[1].__getitem__
@@ -91,8 +119,8 @@ class KnowsFuture(Clairvoyant):
             paid = numpy.array([0.0 if name in one else terms.reload_s for one in room.fitting])
             self._steps[name] = paid, numpy.array([some + some[:1] * (most - len(some)) for some in nexts])
         self._from = [numpy.zeros(len(room.fitting))]
-        for _, name in reversed(trace.requests):
-            self._from.append(self._before(name, self._from[-1]))
+        for one in reversed(trace.requests):
+            self._from.append(self._before(one.model, self._from[-1]))
         self._from.reverse()
 
     def _before(self, name: str, costs: Any) -> Any:

@@ -1,7 +1,7 @@
 """What could be done by somebody who knows of a trace what no policy can know: the future, or all of it but chance."""
 
-from collections.abc import Iterator
-from functools import cache
+from collections.abc import Iterable, Iterator
+from functools import cache, cached_property
 from itertools import combinations
 from typing import Any
 
@@ -14,17 +14,29 @@ class Rooms:
     """Which sets of models can be held together, and what can be kept when another one comes."""
 
     def __init__(self, needs: dict[str, int], budget: int) -> None:
-        """Find all sets of models with these needs."""
-        some = (frozenset(some) for count in range(len(needs) + 1) for some in combinations(needs, count))
-        self.fitting = [one for one in some if sum(needs[name] for name in one) <= budget]
+        """Models have these needs."""
+        self._needs, self._budget = needs, budget
         self._after: dict[tuple[Held, str], list[Held]] = {}
+
+    @cached_property
+    def fitting(self) -> list[Held]:
+        """All sets of models."""
+        return list(self._fitting(self._needs, self._budget))
+
+    def _fitting(self, names: Iterable[str], room: int) -> Iterator[Held]:
+        for count in range(len(self._needs) + 1):
+            some = [one for one in combinations(names, count) if sum(map(self._needs.__getitem__, one)) <= room]
+            yield from map(frozenset, some)
+            if not some:  # and larger sets need more
+                return
 
     def after(self, held: Held, name: str) -> list[Held]:
         """Return the largest sets that can be held beside a model that comes."""
         found = self._after.get((held, name))
         if found is None:
-            allowed = [one for one in self.fitting if name in one and one - {name} <= held]
-            found = self._after[held, name] = [one for one in allowed if not any(one < other for other in allowed)]
+            beside = list(self._fitting(held - {name}, self._budget - self._needs[name]))
+            largest = [one for one in beside if not any(one < other for other in beside)]
+            found = self._after[held, name] = [one | {name} for one in largest]
         return found
 
 
@@ -44,7 +56,8 @@ def knowing(trace: Trace) -> float:
     room, held, seconds = rooms_of(trace), Held(), 0.0
     costs: dict[Held, float] = {}
     odds: dict[str, float] = {}
-    for (_, name), now_odds in zip(trace.requests, trace.odds, strict=True):
+    for one, now_odds in zip(trace.requests, trace.odds, strict=True):
+        name = one.model
         if now_odds is not odds:
             odds, costs = now_odds, ahead(trace, room, now_odds)
         if name not in held:
@@ -89,11 +102,12 @@ def least(trace: Trace, wait: float = 0.0) -> float:
     requests wait for no longer, those for loads included, can do with less.
     """
     costs: Costs = {(Held(), ()): 0.0}
-    for at, name in trace.requests:
+    for one in trace.requests:
+        at, name = one.at, one.model
         costs = _served(trace, costs, at)
         new: Costs = {}
         for (held, waiting), cost in costs.items():
-            there = name in held or any(one == name for one, _ in waiting)
+            there = name in held or any(model == name for model, _ in waiting)
             _keep(new, (held, waiting if there else (*waiting, (name, at + wait))), cost)
         costs = _pruned(trace, new)
     return min(_served(trace, costs, float("inf")).values())

@@ -18,17 +18,10 @@ from ingled.core.placement import Device, Policy, Terms
 from ingled.core.residency import Model
 from msgspec import Raw
 
+from bench.traces import Asked
+
 MANY = 1 << 30
 """No bound of a queue is of interest here."""
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A request: when it comes, for which model, and for how many seconds its answer is being made."""
-
-    at: float
-    model: str
-    seconds: float = 0.0
 
 
 @dataclass

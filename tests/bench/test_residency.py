@@ -3,14 +3,15 @@
 from ingled.core.placement import Terms
 
 from bench.foresight import knowing, least
-from bench.residency import Ratio, main, ratio
-from bench.traces import Trace, record
-from bench.virtual_time import Asked, World
+from bench.ratio import Ratio, ratio
+from bench.residency import main
+from bench.traces import HARD, Asked, Trace, made
+from bench.virtual_time import World
 
 
 def test_our_policy_loads_less_than_lru_and_no_less_than_is_possible() -> None:
     lines: list[str] = []
-    figures = main(["--seeds", "1", "2"], lines.append)
+    figures = main(["--hard", "--seeds", "1", "2"], lines.append)
     assert figures["ours_s"] <= figures["lru_s"]
     assert figures["at_once_least_s"] <= figures["at_once_ours_s"] <= figures["at_once_lru_s"]
     assert figures["at_once_to_least"] <= 1.5
@@ -34,25 +35,25 @@ def test_in_virtual_time_requests_wait_together_for_a_load_and_one_load_for_the_
 
 def test_who_knows_what_is_popular_keeps_it_and_is_not_better_than_who_knows_the_future() -> None:
     terms = {"often": Terms(need=1, reload_s=5), "seldom": Terms(need=1, reload_s=5), "big": Terms(need=2, reload_s=5)}
-    requests = [(float(at), name) for at, name in enumerate(["often", "seldom", "big", "often"])]
+    requests = [Asked(float(at), name) for at, name in enumerate(["often", "seldom", "big", "often"])]
     odds = {"often": 0.6, "seldom": 0.3, "big": 0.1}
     assert knowing(Trace(terms, 3, requests, [odds] * 4)) == 15
     wrong = {"often": 0.3, "seldom": 0.6, "big": 0.1}
     assert knowing(Trace(terms, 3, requests, [wrong] * 4)) == 20
-    whole = record(1)
+    whole = made(1, HARD)
     part = Trace(whole.models, whole.budget, whole.requests[:100], whole.odds[:100])
     assert least(part) <= knowing(part)
 
 
 def test_the_least_falls_with_the_time_for_which_requests_may_wait() -> None:
     terms = {name: Terms(need=2, reload_s=5) for name in "ab"}
-    requests = [(float(at), "ab"[at % 2]) for at in range(6)]
+    requests = [Asked(float(at), "ab"[at % 2]) for at in range(6)]
     trace = Trace(terms, 3, requests, [{"a": 0.5, "b": 0.5}] * 6)
     assert [least(trace, wait) for wait in (0, 0.5, 2, 3)] == [30, 30, 15, 10]
 
 
 def test_what_others_know_in_the_core_is_told_beside_ours_and_so_is_how_long_requests_wait() -> None:
-    figures = main(["--seeds", "1", "1", "--knowing", "--holding", "60"], lambda line: None)
+    figures = main(["--hard", "--seeds", "1", "1", "--knowing", "--holding", "60"], lambda line: None)
     assert figures["knows_the_future_s"] < figures["ours_s"] < figures["lru_s"]
     assert figures["at_once_least_150_s_s"] < figures["at_once_least_20_s_s"] <= figures["at_once_least_s"]
     assert figures["holds_60_s_wait_mean"] > figures["lru_wait_mean"] > figures["ours_wait_mean"] > 0
