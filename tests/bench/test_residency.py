@@ -1,11 +1,18 @@
 """The replay of traces: its rows, and that nobody beats who knows the future."""
 
+from collections import Counter
+
+import pytest
+from ingled.core.eviction import CheapestBack
 from ingled.core.placement import Terms
 
+from bench.clairvoyant import ToldPopularities
 from bench.foresight import knowing, least
 from bench.ratio import Ratio, ratio
+from bench.replay import in_the_core
 from bench.residency import main
-from bench.traces import HARD, Asked, Trace, made
+from bench.sweep import grid, words
+from bench.traces import HARD, PLAIN, RECORDED, REQUESTS, Asked, Trace, made, read, write
 from bench.virtual_time import World
 
 
@@ -16,6 +23,47 @@ def test_our_policy_loads_less_than_lru_and_no_less_than_is_possible() -> None:
     assert figures["at_once_least_s"] <= figures["at_once_ours_s"] <= figures["at_once_lru_s"]
     assert figures["at_once_to_least"] <= 1.5
     assert any(line.startswith("to_lru: ") for line in lines)
+
+
+def test_on_the_recorded_zipf_trace_the_core_loads_for_at_most_0_8_of_lru_and_1_5_of_the_least_possible() -> None:
+    """All in virtual time: the same on every machine."""
+    figures = main([], lambda line: None)
+    assert figures["to_lru"] <= 0.8
+    assert figures["at_once_least_s"] < figures["ours_s"] <= 1.5 * figures["at_once_least_s"]
+    assert figures["ours_wait_mean"] < figures["lru_wait_mean"]
+
+
+def test_a_trace_is_read_as_it_was_written_and_the_recorded_one_is_what_its_head_says() -> None:
+    trace = made(3, PLAIN)
+    again = read(write(trace, "for a test"))
+    assert (again.models, again.budget) == (trace.models, trace.budget)
+    assert [one.model for one in again.requests] == [one.model for one in trace.requests]
+    assert max(abs(a.at - b.at) for a, b in zip(trace.requests, again.requests, strict=True)) < 0.001
+    recorded = read(RECORDED.read_text())
+    asked = Counter(one.model for one in recorded.requests)
+    assert len(recorded.requests) == REQUESTS
+    whole = sum(recorded.odds[0].values())
+    for rank, (name, odds) in enumerate(sorted(recorded.odds[0].items(), key=lambda one: -one[1]), 1):
+        assert odds == pytest.approx(1 / rank, abs=1e-5)
+        assert asked[name] == pytest.approx(REQUESTS * odds / whole, abs=3 * (REQUESTS * odds / whole) ** 0.5)
+    with pytest.raises(ValueError, match="not a line of a trace: 'soon m1'"):
+        read("soon m1\n")
+
+
+def test_the_grid_has_all_settings_once_and_among_them_that_of_the_recorded_trace() -> None:
+    settings = [setting for _, setting in grid()]
+    assert len(settings) == len(set(settings)) == len(set(map(words, settings))) == 80
+    assert PLAIN in settings
+
+
+def test_told_popularities_are_used_instead_of_learned_ones() -> None:
+    """`often` was asked once and `seldom` three times when `new` comes: what has been seen says the contrary."""
+    terms = {name: Terms(need=1, reload_s=5) for name in ("often", "seldom", "new")}
+    odds = {"often": 0.6, "seldom": 0.3, "new": 0.1}
+    names = ["often", "seldom", "seldom", "seldom", "new"]
+    trace = Trace(terms, 2, [Asked(60.0 * at, name) for at, name in enumerate([*names, "often"])], [odds] * 6)
+    assert in_the_core(trace, CheapestBack()).loads == {"often": 2, "seldom": 1, "new": 1}
+    assert in_the_core(trace, ToldPopularities(trace)).loads == {"often": 1, "seldom": 1, "new": 1}
 
 
 def test_a_ratio_of_traces_that_are_alike_is_certain_and_of_others_is_not() -> None:
