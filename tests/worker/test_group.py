@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 MIB = 1 << 20
 PROGRAM = """
@@ -69,6 +70,42 @@ def test_a_peak_is_known_though_nobody_looked_while_it_lasted() -> None:
     before, after, later = (int(line) / MIB for line in done.stdout.split())
     assert before < 10, "what was before the mark does not count"
     assert 35 <= after < 85 and abs(later - after) < 5, "20 after 40 are no news"
+
+
+DROPPED = """
+import mmap, sys, tempfile
+from ingled.worker.group import Taken, rollup
+
+def file_pages():
+    now = rollup("self")
+    return now["Rss"] - now["Anonymous"]
+
+with tempfile.TemporaryFile(dir=sys.argv[1]) as file:
+    file.truncate(60 << 20)
+    program = mmap.mmap(file.fileno(), 60 << 20, mmap.MAP_SHARED, mmap.PROT_READ)
+    sum(program[at] for at in range(0, 60 << 20, mmap.PAGESIZE))
+    taken = Taken()
+    taken.mark()
+    batch = mmap.mmap(-1, 30 << 20, mmap.MAP_PRIVATE)
+    for at in range(0, 30 << 20, mmap.PAGESIZE):
+        batch[at] = 1
+    batch.close()
+    sizes = taken.measure()
+    print(sizes.most - sizes.taken)
+    before = file_pages()
+    program.madvise(mmap.MADV_DONTNEED)  # as the kernel does by itself when memory is short
+    print(before - file_pages())
+    sizes = taken.measure()
+    print(sizes.most - sizes.taken)
+"""
+
+
+def test_pages_of_files_that_the_kernel_drops_are_no_peak(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", DROPPED, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    batch, dropped, later = (int(line) / MIB for line in done.stdout.split())
+    assert 25 <= batch < 50 and dropped > 55
+    assert abs(later - batch) < 5
 
 
 GAUGE = """

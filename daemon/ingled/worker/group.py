@@ -91,7 +91,8 @@ class Taken:
     def __init__(self) -> None:
         self._pid = os.getpid()
         self._before: int | None = None
-        self._marked: set[int] = set()
+        self._peaks: dict[int, tuple[int, int]] = {}
+        """Of those that were marked: the peak that was seen, and how much of it were pages of files."""
         os.register_at_fork(before=self._fork)
 
     def _fork(self) -> None:
@@ -103,7 +104,7 @@ class Taken:
         for pid in [self._pid, *others()]:
             with contextlib.suppress(OSError):
                 Path(f"/proc/{pid}/clear_refs").write_text("5")  # proc(5): the peak of what is resident is now's
-                self._marked.add(pid)
+                self._peaks[pid] = (0, 0)
 
     def measure(self) -> Sizes:
         """Return it. What can be read again from a file (mapped weights, code) is not `taken`."""
@@ -111,10 +112,20 @@ class Taken:
         among = 0 if self._before is None else max(0, _shared(found[self._pid]) - self._before)
         sums = {name: sum(one.get(name, 0) for one in found.values()) for name in ("Pss", "Private_Dirty")}
         taken = sums["Private_Dirty"] + among
-        # By what was resident in the same look: what is freed between two looks would count twice. Pages that
-        # move as the kernel walks do; then more is resident than ever was, and this takes it back.
-        fallen = (resident(pid)[1] - one["Rss"] for pid, one in found.items() if pid in self._marked and "Rss" in one)
+        fallen = (self._fallen(pid, one) for pid, one in found.items() if pid in self._peaks and "Rss" in one)
         return Sizes(sums["Pss"], taken, taken + sum(fallen))
+
+    def _fallen(self, pid: int, now: dict[str, int]) -> int:
+        """Return how much more memory that is no file a process has had at most.
+
+        The kernel's peak has pages of files in it, which it drops when it likes: as many count as there were when the
+        peak was first seen. What is resident is taken from the same look: what is freed between two looks would count
+        twice. Pages that move as the kernel walks do; then more is resident than ever was, and this takes it back.
+        """
+        most, anonymous = resident(pid)[1], now.get("Anonymous", 0)
+        if most > self._peaks[pid][0]:
+            self._peaks[pid] = (most, now["Rss"] - anonymous)
+        return most - self._peaks[pid][1] - anonymous
 
 
 class Gauge:
