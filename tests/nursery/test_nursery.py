@@ -5,13 +5,14 @@ import os
 import signal
 import stat
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ingled import link
 from ingled.link import worker_log
-from ingled.nursery.nursery import status_words
+from ingled.nursery.nursery import dismiss, status_words
 from ingled.testing_link import SECRET, LinkBroker, group_members, start_nursery, wait_until
 
 
@@ -102,6 +103,34 @@ def test_kill_ends_a_worker_that_does_not_listen(broker: LinkBroker, nursery: by
     os.kill(pid, signal.SIGSTOP)
     broker.send(nursery, link.Kill(pid))
     assert broker.wait(link.Exited)[1].status == "killed by SIGKILL"
+
+
+FRONT = """
+import signal, subprocess, sys, time
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+print(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]).pid, flush=True)
+time.sleep(600)
+"""
+"""Two processes that hear no SIGTERM, so that it stays with those that it was sent to."""
+
+
+def test_the_front_of_a_worker_is_asked_to_leave_and_not_its_engine() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", FRONT], stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as front:
+        try:
+            assert front.stdout is not None
+            engine = int(front.stdout.readline())
+            dismiss(front.pid)
+            assert (sent(front.pid, signal.SIGTERM), sent(engine, signal.SIGTERM)) == (True, False)
+        finally:
+            os.killpg(front.pid, signal.SIGKILL)
+
+
+def sent(pid: int, number: signal.Signals) -> bool:
+    """Return whether a process has been sent a signal that it does not hear."""
+    lines = (line.split() for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return any(words[0] == "ShdPnd:" and int(words[1], 16) >> (number - 1) & 1 for words in lines)
 
 
 def test_a_plan_is_answered_without_starting_a_worker(broker: LinkBroker, nursery: bytes) -> None:
