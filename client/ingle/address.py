@@ -38,6 +38,14 @@ def find(given: str | None = None) -> str:
     return next((path for path in paths if os.path.exists(path)), paths[0])
 
 
+def is_other(path: str) -> bool:
+    """Return whether something stands there that is no socket: no daemon will ever answer at it."""
+    try:
+        return not stat.S_ISSOCK(os.stat(path).st_mode)
+    except OSError:
+        return False
+
+
 def _private_tmp(user: int) -> str:
     return f"/tmp/ingle-{user}"
 

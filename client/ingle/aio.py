@@ -192,9 +192,9 @@ class Client:
         """Make a model ready and return its state; without `wait`, only begin to."""
         return await self._tell(verbs.load(model, wait), on_progress)
 
-    async def unload(self, model: str, *, force: bool = False) -> str:
-        """Stop a model's worker and return the model's state; `force` ends its requests."""
-        return await self._tell(verbs.unload(model, force))
+    async def unload(self, model: str, *, force: bool = False, wait: bool = True) -> str:
+        """Free a model's memory and return its state; `force` ends its requests; without `wait`, only begin to."""
+        return await self._tell(verbs.unload(model, force, wait))
 
     async def sleep(self, model: str, *, level: int | None = None) -> int:
         """Have a model give memory back and stay close at hand; returns the level at which it sleeps then."""

@@ -57,7 +57,7 @@ class AsyncLine:
             try:
                 self._plug(Dealer(self.path))
             except OSError as error:
-                if not passing(error) or self._loop.time() >= until:
+                if not passing(error, self.path) or self._loop.time() >= until:
                     raise unreachable(self.path, error) from error
                 await asyncio.sleep(RETURN_PAUSE_S)
         while self.session.state != "open":

@@ -30,9 +30,10 @@ RETURN_PAUSE_S = 0.02
 """Between two looks at a socket that refuses: its daemon was killed or hands over, and the next one starts."""
 
 
-def passing(error: OSError) -> bool:
+def passing(error: OSError, path: str) -> bool:
     """Return whether a daemon was there, so that the next may be on its way: it refuses, or died as we connected."""
-    return isinstance(error, ConnectionError) and not isinstance(error, BrokenPeer)
+    passes = isinstance(error, ConnectionError) and not isinstance(error, BrokenPeer)
+    return passes and not address.is_other(path)
 
 
 def unreachable(path: str, error: OSError) -> Unreachable:
@@ -46,6 +47,8 @@ def unreachable(path: str, error: OSError) -> Unreachable:
             return Unreachable(path, "absent")
         case PermissionError():
             return Unreachable(path, "permission")
+        case ConnectionRefusedError() if address.is_other(path):
+            return Unreachable(path, "foreign", "it is not a socket")
         case ConnectionRefusedError():
             return Unreachable(path, "refused")
         case _:
@@ -88,7 +91,7 @@ class Line:
             try:
                 self._dealer = Dealer(self.path)  # only a daemon that was there before is waited for
             except OSError as error:
-                if not passing(error) or monotonic() >= until:
+                if not passing(error, self.path) or monotonic() >= until:
                     raise unreachable(self.path, error) from error
                 sleep(RETURN_PAUSE_S)
         self.session.connected()

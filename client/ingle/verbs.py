@@ -58,10 +58,9 @@ def load(model: str, wait: bool) -> Verb[str]:
     return Verb("load", {"model": model, "wait": wait}, _state, forever=wait)
 
 
-def unload(model: str, force: bool) -> Verb[str]:
-    """Stop a model's worker; the answer is its state."""
-    args: dict[str, Any] = {"model": model}
-    return Verb("unload", args | ({"force": True} if force else {}), _state)
+def unload(model: str, force: bool, wait: bool) -> Verb[str]:
+    """Free a model's memory; the answer is its state."""
+    return Verb("unload", {"model": model, "force": force, "wait": wait}, _state, forever=wait)
 
 
 def sleep(model: str, level: int | None) -> Verb[int]:

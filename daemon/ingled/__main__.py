@@ -110,7 +110,7 @@ def files(args: argparse.Namespace) -> list[Path]:
 
 def check(config: Config) -> int:
     """Say whether every model's options are good, in the engine's own words; returns the exit status."""
-    from ingled.doctor import ask_engine
+    from ingled.doctor import ask_engine, problem_of_adapter
 
     try:
         plans = ask_engine(config)
@@ -124,6 +124,12 @@ def check(config: Config) -> int:
         else:
             bad = True
             print(f"ingled: models.{name}: {plan.reason}", file=sys.stderr)
+    for name in config.adapters:
+        if problem := problem_of_adapter(config, name):
+            bad = True
+            print(f"ingled: models.{name}: {problem}", file=sys.stderr)
+        else:
+            print(f"models.{name}: good")
     for plugin in _plugins(config):
         if plugin.problem:
             bad = True

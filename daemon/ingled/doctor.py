@@ -158,7 +158,10 @@ def profile(config: Config, name: str, verdict: Verdict | None, taken: int) -> I
     """Look at one profile: its folder, its options, and whether it fits."""
     check, model = f"model {name}", config.models[name]
     if model.base is not None:
-        yield _adapter(check, config, model.base, Path(model.adapter or ""))
+        if problem := problem_of_adapter(config, name):
+            yield Finding(check, "broken", problem, "give the folder of an adapter of this base, in safetensors")
+        else:
+            yield Finding(check, "good", f"an adapter of '{model.base}'")
         return
     spec = config.spec(name)
     if spec.engine == "vllm":
@@ -179,14 +182,15 @@ def profile(config: Config, name: str, verdict: Verdict | None, taken: int) -> I
     yield Finding(check, "good", f"can run here; {need}")
 
 
-def _adapter(check: str, config: Config, base: str, weights: Path) -> Finding:
-    """Look at an adapter's folder."""
+def problem_of_adapter(config: Config, name: str) -> str:
+    """Return what is wrong with the folder of an adapter, or nothing."""
+    model = config.models[name]
     if config.engine == "vllm":
         try:
-            adapter.check(weights, Path(config.specs[base].source))
+            adapter.check(Path(model.adapter or ""), Path(config.specs[model.base or ""].source))
         except Unreadable as error:
-            return Finding(check, "broken", str(error), "give the folder of an adapter of this base, in safetensors")
-    return Finding(check, "good", f"an adapter of '{base}'")
+            return str(error)
+    return ""
 
 
 def _room(config: Config, taken: int) -> int | None:

@@ -30,9 +30,10 @@ def exit_words(status: int) -> str:
 
 
 def show_stacks(pid: int) -> None:
-    """Have all processes of a worker's group write their stacks to its log."""
+    """Have all processes of a worker's group write their stacks to its log, those too that have been stopped."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, STACKS_SIGNAL)
+        os.killpg(pid, signal.SIGCONT)
 
 
 def ended_for_memory() -> int:

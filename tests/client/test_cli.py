@@ -314,6 +314,10 @@ def test_no_daemon(
         ran = ingle("--socket", str(folder / "none"), *argv)
         assert ran.returncode == 3
         assert ran.stderr.startswith(f"ingle: no daemon: nothing is there at {folder}/none\nhint: start one with")
+    (folder / "file").touch()
+    ran = ingle("--socket", str(folder / "file"), "status")
+    said = f"ingle: this is not an ingle daemon at {folder}/file: it is not a socket\nhint: name the daemon's socket"
+    assert ran.returncode == 3 and ran.stderr.startswith(said)
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(folder / "dead"))
     now = [0.0]  # the ten seconds that one may take to come back pass at once

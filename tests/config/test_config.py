@@ -144,15 +144,17 @@ def test_check_config_tells_the_engines_own_reason(tmp_path: Path, capfd: pytest
     file.write_text(
         '[models.good]\nsource = "builtin:ember"\n[models.long]\nsource = "builtin:ember"\ncontext = 999999\n'
         '[models.gone]\nsource = "/nowhere"\n[models.odd]\nsource = "builtin:ember"\nengine = {max_sequences = 5}\n'
+        '[models.pirate]\nbase = "good"\nadapter = "/no/pirate"\n'
     )
     assert main(["--config", str(file), "--check-config"]) == 78
     seen = capfd.readouterr()
     assert seen.out.splitlines() == ["models.good: good"]
     lines = {line.split(":")[1].strip(): line for line in seen.err.splitlines() if line.startswith("ingled: models.")}
-    assert set(lines) == {"models.long", "models.gone", "models.odd"}
+    assert set(lines) == {"models.long", "models.gone", "models.odd", "models.pirate"}
     assert "999999" in lines["models.long"]
     assert "max_sequences" in lines["models.odd"]
     assert "/nowhere" in lines["models.gone"]
+    assert "/no/pirate holds no adapter" in lines["models.pirate"]
 
 
 def test_the_kv_cache_has_a_size_or_a_concurrency(tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def test_use_of_an_adapter_is_use_of_its_base() -> None:
 
 def test_unloading_an_adapter_leaves_the_base_and_waits_until_the_worker_says_so() -> None:
     one = with_one_ready()
-    effects = one.handle(on.UnloadAsked(10, ROOT, 7, "one", False))
+    effects = one.handle(on.UnloadAsked(10, ROOT, 7, "one", False, True))
     assert only(effects, do.DropAdapter) == [do.DropAdapter("50", "one")] and not only(effects, do.StopWorker)
     assert (states(one)["base"], states(one)["one"]) == ("ready", "stopping")
     assert adapted(one, "one", 10.1) == [], "an answer that was under way"
@@ -124,9 +124,9 @@ def test_unloading_an_adapter_leaves_the_base_and_waits_until_the_worker_says_so
 def test_unloading_the_base_counts_requests_of_adapters_and_takes_them_down_by_force() -> None:
     one = with_one_ready()
     one.handle(request("r1", model="one", now=10))
-    (refusal,) = refusals(one.handle(on.UnloadAsked(11, ROOT, 7, "base", False)))
+    (refusal,) = refusals(one.handle(on.UnloadAsked(11, ROOT, 7, "base", False, True)))
     assert refusal.code == "conflict" and "1 of them for its adapters" in refusal.message
-    effects = one.handle(on.UnloadAsked(12, ROOT, 8, "base", True))
+    effects = one.handle(on.UnloadAsked(12, ROOT, 8, "base", True, True))
     assert [cut.id for cut in only(effects, do.CutStream)] == ["r1"]
     assert [stop.model for stop in only(effects, do.StopWorker)] == ["base"]
     assert (states(one)["base"], states(one)["one"]) == ("stopping", "cold")

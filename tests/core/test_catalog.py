@@ -92,7 +92,7 @@ def test_what_a_profile_says_of_residency_holds_at_once_and_the_rest_at_the_next
     coal = core.models["coal"]
     assert (coal.ttl, coal.pinned, coal.terms.weight, coal.terms.need) == (9.0, True, 4.0, 40)
     assert (coal.license, coal.revision) == (None, None), "of what runs"
-    core.handle(on.UnloadAsked(4.0, ROOT, 2, "c", force=False))
+    core.handle(on.UnloadAsked(4.0, ROOT, 2, "c", force=False, wait=True))
     core.handle(on.WorkerGone(5.0, "coal", 50, "exit status 0"))
     assert (coal.license, coal.revision) == ("mit", "v2")
     core.handle(on.PinAsked(6.0, ROOT, 3, "coal", pinned=False))

@@ -307,7 +307,7 @@ class Core(RuleBasedStateMachine):
 
     @rule(model=models, force=st.booleans())
     def unload(self, model: str, force: bool) -> None:
-        self.give(on.UnloadAsked(self.tick(), Caller(1, "uid:1", ADMIN), 0, model, force))
+        self.give(on.UnloadAsked(self.tick(), Caller(1, "uid:1", ADMIN), 0, model, force, True))
 
     @rule(data=st.data(), kind=st.sampled_from(["deadline", "grace", "keep"]))
     def timer(self, data: st.DataObject, kind: str) -> None:

@@ -204,7 +204,7 @@ def test_the_second_load_is_told_how_long_it_will_take() -> None:
     one = core(a={})
     one.handle(on.LoadAsked(0, ROOT, 0, "a", False))
     make_ready(one, "a", 8)
-    one.handle(on.UnloadAsked(10, ROOT, 0, "a", False))
+    one.handle(on.UnloadAsked(10, ROOT, 0, "a", False, True))
     gone(one, "a", 11)
     effects = one.handle(request("r1", model="a", now=20))
     told = [e.message for e in only(effects, do.Send) if isinstance(e.message, Progress)]

@@ -4,6 +4,7 @@ import pytest
 from ingle.wire.schema import Done, Progress, Result
 from ingled.core import effects as do
 from ingled.core import events as on
+from ingled.core.accounts import Caller
 from ingled.core.control import Control
 from ingled.core.residency import State
 from msgspec import UNSET
@@ -134,7 +135,7 @@ def test_a_worker_that_is_ready_before_the_nursery_tells_of_it_stays() -> None:
 def test_a_worker_that_was_told_to_go_is_not_adopted_though_its_model_has_none() -> None:
     core = control()
     core.handle(on.LoadAsked(1.0, ALICE, 1, "ember", wait=False))
-    core.handle(on.UnloadAsked(1.1, ALICE, 2, "ember", force=False))
+    core.handle(on.UnloadAsked(1.1, ALICE, 2, "ember", force=False, wait=True))
     core.handle(on.NurseryAttached(1.2))  # the same one, which had lost its link: it forks what it was told before
     assert core.models["ember"].state is State.COLD
     for event in (on.WorkerForked(1.3, "ember", 50), on.WorkerAttached(1.4, "ember", "50", 50)):
@@ -166,8 +167,8 @@ def test_unload_waits_for_nobody_unless_forced() -> None:
     core = control()
     core.handle(request())
     make_ready(core)
-    assert refusals(core.handle(on.UnloadAsked(3.0, ALICE, 4, "e", force=False))) == ["conflict"]
-    effects = core.handle(on.UnloadAsked(3.0, ALICE, 4, "e", force=True))
+    assert refusals(core.handle(on.UnloadAsked(3.0, ALICE, 4, "e", force=False, wait=True))) == ["conflict"]
+    effects = core.handle(on.UnloadAsked(3.0, ALICE, 4, "e", force=True, wait=True))
     assert ends(effects) == [("r1", "cancelled")]
     assert only(effects, do.StopWorker) == [do.StopWorker("ember", "50", 50)]
     core.handle(request("r2", now=3.5))
@@ -226,10 +227,29 @@ def test_progress_never_goes_back_from_the_engines_start_to_the_models_load() ->
     assert seen == [(30, 7), (60, 7), (60, 7), (80, 7)]
 
 
+def test_an_unload_is_answered_when_the_memory_is_free() -> None:
+    core = control()
+    make_ready_by_load(core)
+
+    def asked(ref: int, *, wait: bool = True, caller: Caller = ALICE) -> list[object]:
+        effects = core.handle(on.UnloadAsked(3.0, caller, ref, "ember", force=False, wait=wait))
+        return [one.message for one in only(effects, do.Send)]
+
+    def told(state: str, *refs: int) -> list[object]:
+        return [Result(ref, {"model": "ember", "state": state}) for ref in refs]
+
+    assert asked(4, wait=False) == told("stopping", 4)
+    assert asked(5) == asked(6) == asked(7, caller=BOB) == []
+    core.handle(on.ConnectionGone(3.1, BOB.conn, left=True))
+    effects = core.handle(on.WorkerGone(3.2, "ember", 50, "exit status 0"))
+    assert [one.message for one in only(effects, do.Send)] == told("cold", 5, 6), "each once, and who has gone not"
+    assert asked(8) == told("cold", 8), "there is nothing to wait for"
+
+
 def test_a_load_right_after_an_unload_is_answered_when_the_model_is_ready_again() -> None:
     core = control()
     make_ready_by_load(core)
-    core.handle(on.UnloadAsked(3.0, ALICE, 4, "ember", force=False))
+    core.handle(on.UnloadAsked(3.0, ALICE, 4, "ember", force=False, wait=True))
     assert only(core.handle(on.LoadAsked(3.1, ALICE, 7, "ember", wait=True)), do.Send) == []
     effects = core.handle(on.WorkerGone(3.2, "ember", 50, "exit status 0"))
     assert only(effects, do.StartWorker) == [do.StartWorker("ember")]
@@ -246,7 +266,7 @@ def make_ready_by_load(core: Control) -> None:
 def test_a_model_unloaded_before_its_worker_is_born_stays_unloaded(first: str) -> None:
     core = control()
     core.handle(on.LoadAsked(1.0, ALICE, 1, "ember", wait=False))
-    core.handle(on.UnloadAsked(1.1, ALICE, 2, "ember", force=False))
+    core.handle(on.UnloadAsked(1.1, ALICE, 2, "ember", force=False, wait=True))
     news: list[on.Event] = [on.WorkerForked(1.2, "ember", 50), on.WorkerAttached(1.3, "ember", "50", 50)]
     for event in news if first == "forked" else reversed(news):
         assert only(core.handle(event), do.StopWorker) != []
@@ -259,6 +279,6 @@ def test_a_model_unloaded_before_its_worker_is_born_stays_unloaded(first: str) -
 def test_a_nursery_that_died_before_it_forked_leaves_nothing_stopping() -> None:
     core = control()
     core.handle(on.LoadAsked(1.0, ALICE, 1, "ember", wait=False))
-    core.handle(on.UnloadAsked(1.1, ALICE, 2, "ember", force=False))
+    core.handle(on.UnloadAsked(1.1, ALICE, 2, "ember", force=False, wait=True))
     core.handle(on.NurseryAttached(2.0))
     assert core.models["ember"].state is State.COLD

@@ -296,6 +296,15 @@ def test_what_stands_still_leaves_its_stacks_in_its_log() -> None:
         client.call("unload", model="stalls", force=True)
 
 
+def test_what_was_stopped_leaves_its_stacks_in_its_log_too(daemon: DaemonFixture) -> None:
+    with Wire(daemon.socket) as client:
+        client.read(client.ask("hi"))
+        os.kill(model_of(client)["pid"], signal.SIGSTOP)
+        logs = Path(f"{daemon.socket}.d/logs")
+        said = "(most recent call first)"
+        wait_until(lambda: any(said in log.read_text() for log in logs.glob("worker-*.log*")))
+
+
 def test_a_worker_that_outlives_its_nursery_and_its_secret_is_adopted_all_the_same(daemon: DaemonFixture) -> None:
     """A nursery whose lease ends takes the secret with it; its workers end a moment later, or are found before that."""
     text = words(600)

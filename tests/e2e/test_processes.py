@@ -131,6 +131,10 @@ def test_sigterm_drains_and_a_second_one_ends_at_once() -> None:
                 while not other.call("status")["daemon"]["draining"]:
                     pass
             daemon.process.send_signal(signal.SIGTERM)
+            end = client.until("failed")[-1]
+            assert (end["code"], end["message"]) == ("draining", "the daemon stops")
             assert daemon.process.wait(100) == 0
+        after = daemon.log.read_text().rpartition("second signal: ending at once")[2]
+        assert "loading" not in after, "no worker is started for what was running"
     finally:
         daemon.close()

@@ -200,7 +200,7 @@ def test_load_unload_and_events(daemon: DaemonFixture) -> None:
         subscription = other.until("accepted")[-1]["id"]
         assert client.call("load", model="small") == {"model": "small", "state": "ready"}
         assert [next_state(other, "small") for _ in range(2)] == ["loading", "ready"]
-        assert client.call("unload", model="small") == {"model": "small", "state": "stopping"}
+        assert client.call("unload", model="small") == {"model": "small", "state": "cold"}
         assert [next_state(other, "small") for _ in range(2)] == ["stopping", "cold"]
         other.send({"t": "cancel", "ref": 2, "id": subscription})
         assert other.until("result")[-1]["value"]["state"] == "subscribed"

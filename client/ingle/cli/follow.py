@@ -127,7 +127,8 @@ def waiting_for(progress: Message, *, bar: bool = False) -> str:
         done = BAR * min(percent, 100) // 100
         words.append(f"[{'#' * done}{'-' * (BAR - done)}] {percent}%" if bar else f"{percent}%")
     if progress.get("eta_ms") is not None:
-        words.append(f"about {progress['eta_ms'] / 1000:.0f}s")
+        eta = round(progress["eta_ms"] / 1000)
+        words.append(f"about {eta}s" if eta else "less than 1s")
     return " ".join(words) + " ..."
 
 

@@ -6,9 +6,11 @@ from ingle.line import Line
 
 
 def run(given: Given) -> int:
-    """Stop a model's worker."""
+    """Stop a model's worker, and wait until its memory is free."""
+    wait = not given.switch("no-wait")
     with Line(given.value("socket")) as line:
-        value = line.call("unload", {"model": given.words[0]} | ({"force": True} if given.switch("force") else {}))
+        args = {"model": given.words[0], "force": given.switch("force"), "wait": wait}
+        value = line.call("unload", args, forever=wait)
     print_json(value) if given.switch("json") else print_line(f"{value['model']}: {value['state']}")
     return 0
 
@@ -16,10 +18,17 @@ def run(given: Given) -> int:
 VERB = Verb(
     "unload",
     run,
-    "Stops the worker of MODEL. The model can still be asked: that loads it again.",
+    """
+    Stops the worker of MODEL and returns when its memory is free. The model can still be asked: that loads it
+    again.
+    """,
     "MODEL",
     least=1,
     most=1,
-    options=(Option(("--force",), "Cancel its requests first."), JSON),
+    options=(
+        Option(("--force",), "Cancel its requests first."),
+        Option(("--no-wait",), "Return at once; see `ingle ps` for when it has gone."),
+        JSON,
+    ),
     examples=(("ingle unload coder", "Makes room."),),
 )

@@ -36,6 +36,7 @@ class UnloadArgs(Struct, frozen=True, forbid_unknown_fields=True):
 
     model: str
     force: bool = False
+    wait: bool = True
 
 
 class SleepArgs(Struct, frozen=True, forbid_unknown_fields=True):
@@ -105,7 +106,7 @@ def load(shell: "Shell", connection: Connection, ref: int, args: LoadArgs) -> No
 
 def unload(shell: "Shell", connection: Connection, ref: int, args: UnloadArgs) -> None:
     """Have a model give its memory back."""
-    shell.dispatch(on.UnloadAsked(shell.loop.time(), connection.caller, ref, args.model, args.force))
+    shell.dispatch(on.UnloadAsked(shell.loop.time(), connection.caller, ref, args.model, args.force, args.wait))
 
 
 def sleep(shell: "Shell", connection: Connection, ref: int, args: SleepArgs) -> None:

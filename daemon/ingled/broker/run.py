@@ -232,6 +232,7 @@ def _stop(shell: Shell) -> None:
     """Drain at the first signal, end at once at the second."""
     if shell.control.draining:
         log.warning("second signal: ending at once")
+        shell.dispatch(on.DrainExpired(shell.loop.time()))  # else a worker would be started for what it ran
         shell.drained.set()
     else:
         shell.drain()
@@ -264,7 +265,7 @@ async def _adopt(shell: Shell) -> None:
             log.error("worker %s of an earlier broker does not answer: killing it", name)
             kill_group(int(name))
     if nursery and shell.workers.nursery.peer is None:
-        log.error("the nursery of an earlier broker does not answer: killing it")
+        log.warning("the nursery of an earlier daemon does not answer, or still imports: a fresh one takes its place")
     await _adopt_waiting(shell)
     if expected or shell.control.requests.records:
         adopted, requests = len(shell.workers.workers), len(shell.control.requests.records)

@@ -71,7 +71,7 @@ def load(
     for path in (config.socket, config.runtime / SOCKET_FILE):
         if (size := len(os.fsencode(path))) > LONGEST:
             most = f"a socket's path may have {LONGEST}: choose a shorter --socket"
-            raise ConfigError(f"{where}: {path} is too long: it has {size} bytes, and {most}")
+            raise ConfigError(f"{path} is too long: it has {size} bytes, and {most}")
     return config
 
 

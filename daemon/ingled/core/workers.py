@@ -4,7 +4,6 @@
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from ingle.wire.schema import Progress, Result
 from msgspec import UNSET
@@ -12,8 +11,8 @@ from msgspec.structs import replace
 
 from ingled.core import effects as do
 from ingled.core import events as on
-from ingled.core.accounts import Rights
 from ingled.core.adapters import Adapters, ending, shown
+from ingled.core.calls import Call, Calls
 from ingled.core.desk import Desk
 from ingled.core.naming import Names, Unusable
 from ingled.core.outcomes import failed, refuse, told, unusable, why_failed
@@ -36,15 +35,6 @@ NURSERY_SHARE = 60
 """Percent of a load that the start of the engine takes, where the nursery has to do it first."""
 
 
-class Loading(NamedTuple):
-    """A call of `load` that waits."""
-
-    model: str
-    conn: int
-    ref: int
-    rights: Rights
-
-
 class Workers:
     """All models, each with the worker that it has or is to get."""
 
@@ -65,7 +55,7 @@ class Workers:
         self.pipeline = pipeline
         self.adapters = Adapters(self)
         self.residents = Residents(self, devices, patience_s=patience_s, memory_wait_s=memory_wait_s)
-        self._loads: list[Loading] = []
+        self._loads, self._unloads = Calls(), Calls()
         self._unwanted: set[int] = set()
         """Workers that were told to go before they had said anything: no model has them, and none adopts them."""
 
@@ -76,12 +66,12 @@ class Workers:
 
     def waited_for(self, name: str) -> bool:
         """Return whether somebody waits for a model."""
-        called = any(load.model == name for load in self._loads)
-        return called or bool(self.requests.turns[name].waiting) or self.adapters.want_base(name)
+        return any(self._loads.of(name)) or bool(self.requests.turns[name].waiting) or self.adapters.want_base(name)
 
     def connection_gone(self, conn: int) -> None:
-        """Forget the calls of `load` of a connection."""
-        self._loads = [load for load in self._loads if load.conn != conn]
+        """Forget the calls of a connection."""
+        self._loads.gone(conn)
+        self._unloads.gone(conn)
 
     def refuse_waiting(self, now: float, model: Model, never: Never) -> list[do.Effect]:
         """Tell all who wait for a model that it does not fit."""
@@ -89,19 +79,13 @@ class Workers:
         for record in self.requests.waiting(model.name):
             why, hint = (self.names.blot(text, record.rights) for text in (never.why, never.hint))
             out += self.desk.end(now, record, failed(record.id, "does_not_fit", why, hint, "model"))
-        for one in self._take_loads(model.name):
+        for one in self._loads.take(model.name):
             why, hint = (self.names.blot(text, one.rights) for text in (never.why, never.hint))
             out.append(refuse(one.conn, one.ref, "does_not_fit", why, hint))
         if model.crashes and model.state is State.COLD:  # it was there, and it shows why it is not any more
             model.why = f"{model.why}; {never.why}"
             out += self.move(now, model, Cause.GAVE_UP)
         return [*out, *self.adapters.refused(now, model, never)]
-
-    def _take_loads(self, name: str) -> list[Loading]:
-        """Return the calls of `load` that wait for a model; they wait no longer."""
-        mine = [load for load in self._loads if load.model == name]
-        self._loads = [load for load in self._loads if load.model != name]
-        return mine
 
     def start(self, now: float, model: Model, on: tuple[int, ...]) -> list[do.Effect]:
         """Have a worker started for a model that has none, on these devices."""
@@ -125,6 +109,7 @@ class Workers:
         told: list[do.Effect] = [do.Log(level, text, model.name), do.Publish("model", value)]  # type: ignore[arg-type]
         left = self.adapters.base_left(now, model) if old is State.READY else []
         self.adapters.refresh()
+        told += self._answer_unloads(model) if old is State.STOPPING else []
         return [*told, *self.pipeline.model_changed(now, value), *left]
 
     def load(self, e: on.LoadAsked) -> list[do.Effect]:
@@ -140,16 +125,15 @@ class Workers:
             self.residents.want(e.now, model, hint=True)
         elif model.state in (State.STOPPING, State.DOZING):
             model.wanted_again = True
-        call = Loading(name, e.caller.conn, e.ref, e.caller.rights)
-        self._loads.append(call)
+        call = Call(name, e.caller.conn, e.ref, e.caller.rights)
+        self._loads.add(call)
         out = self.residents.place(e.now)
-        if call in self._loads and (not e.wait or model.state is State.READY):
-            self._loads.remove(call)
+        if (not e.wait or model.state is State.READY) and self._loads.drop(call):
             out.append(do.Send(e.caller.conn, Result(e.ref, {"model": name, "state": model.state.value})))
         return out
 
     def unload(self, e: on.UnloadAsked) -> list[do.Effect]:
-        """Stop a model's worker; its requests end only by force."""
+        """Stop a model's worker, and answer now or when its memory is free; its requests end only by force."""
         conn, ref = e.caller.conn, e.ref
         name = self.names.usable(e.model, e.caller.account, e.caller.rights)
         if isinstance(name, Unusable):
@@ -180,7 +164,8 @@ class Workers:
         for other in self.adapters.family(name)[1:]:
             self.adapters.forget(other)
             out += self._answer_loads(other, self.models[other])
-        return [*out, do.Send(conn, Result(ref, {"model": name, "state": model.state.value}))]
+        self._unloads.add(Call(name, conn, ref, e.caller.rights))
+        return out if e.wait and model.state is State.STOPPING else [*out, *self._answer_unloads(model)]
 
     def requests_of(self, name: str) -> list[Record]:
         """Return the requests that run on a model or wait for it, those for its adapters included."""
@@ -189,12 +174,17 @@ class Workers:
 
     def _answer_loads(self, name: str, model: Model) -> list[do.Effect]:
         """Answer the calls of `load` that wait for this model."""
-        mine = self._take_loads(name)
+        mine = self._loads.take(name)
         if model.state is State.FAILED:
             code, message, hint = why_failed(model)
             return [refuse(one.conn, one.ref, code, self.names.blot(message, one.rights), hint) for one in mine]
         value = {"model": name, "state": model.state.value}
         return [do.Send(one.conn, Result(one.ref, value)) for one in mine]
+
+    def _answer_unloads(self, model: Model) -> list[do.Effect]:
+        """Answer the calls of `unload` that wait for this model."""
+        value = {"model": model.name, "state": model.state.value}
+        return [do.Send(one.conn, Result(one.ref, value)) for one in self._unloads.take(model.name)]
 
     def forked(self, e: on.WorkerForked) -> list[do.Effect]:
         """The nursery has forked a worker; one that nobody waits for is told to go."""
@@ -273,10 +263,10 @@ class Workers:
             news = told(shown(self.models, self.models[name]), now)
             queued = [(self.requests.records[one.id], i) for one, i in self.requests.turns[name].positions()]
             out += [do.Send(r.conn, self.desk.progress(now, r, i)) for r, i in queued if r.conn is not None]
-            out += [do.Send(one.conn, self._news(news, one)) for one in self._loads if one.model == name]
+            out += [do.Send(one.conn, self._news(news, one)) for one in self._loads.of(name)]
         return out
 
-    def _news(self, news: Progress, one: Loading) -> Progress:
+    def _news(self, news: Progress, one: Call) -> Progress:
         what = news.what if news.what is UNSET else self.names.blot(news.what, one.rights)
         return replace(news, ref=one.ref, what=what)
 
@@ -382,7 +372,7 @@ class Workers:
         model.abandon(now, why)
         for record in self.requests_of(name):
             out += self.desk.end(now, record, failed(record.id, "internal", why, "see the daemon's log", "daemon"))
-        return [*out, *self._answer_loads(name, model)]
+        return [*out, *self._answer_loads(name, model), *self._answer_unloads(model)]
 
     def timer(self, e: on.TimerFired) -> list[do.Effect]:
         """The pause after a worker's death is over."""

@@ -60,13 +60,16 @@ class LoadAsked(Struct, frozen=True):
 
 
 class UnloadAsked(Struct, frozen=True):
-    """Somebody wants a model to give its memory back; `force` ends what it is running."""
+    """Somebody wants a model to give its memory back; `force` ends what it is running, with `wait` the answer comes
+    when the memory is free.
+    """
 
     now: float
     caller: Caller
     ref: int
     model: str
     force: bool
+    wait: bool
 
 
 class SleepAsked(Struct, frozen=True):
