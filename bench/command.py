@@ -18,14 +18,14 @@ from pathlib import Path
 
 import zmq
 from ingle.wire.codec import Message, pack, unpack
-from ingle.wire.limits import CHUNK_BYTES, CREDIT, DEPTH, FRAME_BYTES, OPEN_REQUESTS, SCHEMA_BYTES
+from ingle.wire.limits import CHUNK_BYTES, CREDIT, DEPTH, FRAME_BYTES, OPEN_REQUESTS, PROTOCOL, SCHEMA_BYTES
 
 from bench.record import Record, options
 from bench.spread import Figure, figure
 
 WELCOME = {
     "t": "welcome",
-    "protocol": [1, 0],
+    "protocol": list(PROTOCOL),
     "token": "bench",
     "account": "uid:0",
     "limits": {

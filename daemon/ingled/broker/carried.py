@@ -3,6 +3,7 @@
 Private to one release.
 """
 
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -63,15 +64,16 @@ class Carried(Struct, frozen=True):
     met: list[Hook]
 
 
-_decode = msgspec.msgpack.Decoder(Carried).decode
+_encode, _decode = msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder(Carried).decode
+_plain = attrgetter(*Carried.__struct_fields__[:-2])
+"""Takes all but `handlers` and `met` from a record: those are the same in both."""
 
 
 def pack(record: Record) -> bytes:
     """Return what a new broker needs of a record, beside op, body and text."""
-    fields = {name: getattr(record, name) for name in Carried.__struct_fields__}
-    fields["handlers"] = [_hook(one) for one in record.handlers]
-    fields["met"] = [_hook(one) for one in record.met.values()]
-    return msgspec.msgpack.encode(Carried(**fields))
+    hooks = ([_hook(one) for one in record.handlers], [_hook(one) for one in record.met.values()])
+    fields: list[Any] = [*_plain(record), *hooks]
+    return _encode(Carried(*fields))
 
 
 def _hook(entry: Entry) -> Hook:

@@ -1,7 +1,6 @@
 """The private socket: workers and the nursery, by lease. They connect, attach, and are known by process id."""
 
 import asyncio
-import hashlib
 import hmac
 import logging
 import os
@@ -20,6 +19,7 @@ from ingled.broker.nursery_link import NurseryLink
 from ingled.broker.orders import Orders
 from ingled.broker.peer import Peer
 from ingled.broker.router import Router
+from ingled.broker.salts import salts
 from ingled.broker.shortages import Shortages
 from ingled.broker.worker import Worker
 from ingled.broker.worker_processes import WorkerProcesses
@@ -69,6 +69,7 @@ class LinkFront:
             loop, self._receive, self._gone, meet=meet, frame_bytes=link.FRAME_BYTES, backlog_bytes=link.FRAME_BYTES
         )
         self.orders = Orders(loop, self._to)
+        self.salt = salts(secret)
         self.host_link = HostLink(
             loop,
             hosts,
@@ -160,10 +161,6 @@ class LinkFront:
         if pid is not None:  # the nursery may be gone, or not be its parent
             self.nursery.tell(link.Kill(pid))
             self._loop.call_later(STOP_S, self._processes.kill_if_alive, pid, STOP_S)
-
-    def salt(self, account: str) -> str:
-        """Return the prefix-cache salt of an account: the cache tells no account about another's prompts."""
-        return hmac.new(self._secret.encode(), account.encode(), hashlib.sha256).hexdigest()[:32]
 
     def of(self, model: str) -> Worker | None:
         """Return the attached worker of a model."""

@@ -217,10 +217,21 @@ class Shell:
             self._perform(effect)
 
     def _perform(self, effect: do.Effect) -> None:
-        match effect:
+        match effect:  # what every request has comes first: each case before it is looked at
             case do.Send():
                 self.workers.orders.settle()
                 self.front.send(effect.conn, effect.message)
+            case do.Publish():
+                for conn, event in self.subscriptions.publish(effect.topic, effect.value, effect.account):
+                    self.front.send(conn, event)
+                if effect.topic == "model":
+                    self.on_model()
+                    if self.metrics is not None:
+                        self.metrics.model_changed(effect.value["model"], effect.value["state"])
+                elif log.isEnabledFor(logging.DEBUG):
+                    _log_event(effect)
+            case do.ClearTimer():
+                self.timers.clear(effect.key)
             case do.OpenStream():
                 self.flow.open(effect.id, effect.account, effect.conn, effect.credit, effect.keep)
             case do.RunRequest() | do.HoldRequest():
@@ -243,22 +254,6 @@ class Shell:
                 )
                 self.workers.run(effect.worker, run)
                 self.waiting_room.leave(record.id)
-            case do.BeginRequest():
-                self.workers.begin(effect.worker, effect.id, effect.priority)
-            case do.AbortRequest():
-                self.workers.orders.abort(effect.worker, effect.id)
-            case do.ReleaseRequest():
-                self.workers.orders.release(effect.worker, effect.id)
-            case do.AdoptStream():
-                record = effect.record
-                self.flow.adopt(record.id, record.account, record.worker, record.detach, effect.offset, effect.tokens)
-            case do.KeepWaiting():
-                record = effect.record
-                if record.worker is None and (there := self.flow.streams.get(record.id)) is not None:
-                    self.waiting_room.enter(carried.waits(record, there))
-            case do.ReplayText():
-                pieces = [link.Piece(effect.id, at, size, [], message) for at, size, message in effect.text]
-                self.workers.take_text(pieces)
             case do.CloseStream():
                 ending = self.control.requests.records.get(effect.id)
                 if self.metrics is not None and ending is not None:
@@ -274,6 +269,22 @@ class Shell:
                 reader = self.flow.cut(effect.id)
                 if reader is not None and effect.end is not None:
                     self.front.send(reader, effect.end)
+            case do.ReleaseRequest():
+                self.workers.orders.release(effect.worker, effect.id)
+            case do.BeginRequest():
+                self.workers.begin(effect.worker, effect.id, effect.priority)
+            case do.AbortRequest():
+                self.workers.orders.abort(effect.worker, effect.id)
+            case do.AdoptStream():
+                record = effect.record
+                self.flow.adopt(record.id, record.account, record.worker, record.detach, effect.offset, effect.tokens)
+            case do.KeepWaiting():
+                record = effect.record
+                if record.worker is None and (there := self.flow.streams.get(record.id)) is not None:
+                    self.waiting_room.enter(carried.waits(record, there))
+            case do.ReplayText():
+                pieces = [link.Piece(effect.id, at, size, [], message) for at, size, message in effect.text]
+                self.workers.take_text(pieces)
             case do.DetachStream():
                 self.flow.detach(effect.id)
             case do.AttachStream():
@@ -314,17 +325,6 @@ class Shell:
                 self.suspend.allow()
             case do.SetTimer():
                 self.timers.set(effect.key, effect.at)
-            case do.ClearTimer():
-                self.timers.clear(effect.key)
-            case do.Publish():
-                for conn, event in self.subscriptions.publish(effect.topic, effect.value, effect.account):
-                    self.front.send(conn, event)
-                if effect.topic == "model":
-                    self.on_model()
-                    if self.metrics is not None:
-                        self.metrics.model_changed(effect.value["model"], effect.value["state"])
-                elif log.isEnabledFor(logging.DEBUG):
-                    _log_event(effect)
             case do.Log():
                 extra = about(model=effect.model, hook=effect.hook)
                 log.log(_levels[effect.level], "%s", effect.text, extra=extra)

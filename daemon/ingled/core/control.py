@@ -81,9 +81,17 @@ class Control:
         return out
 
     def _handle(self, event: on.Event) -> list[do.Effect]:
-        match event:
+        match event:  # what every request has comes first: each case before it is looked at
             case on.RequestArrived():
                 return self._request(event)
+            case on.RunEnded():
+                return self.passage.run_ended(event)
+            case on.Delivered():
+                return self.desk.delivered(event)
+            case on.PlaceFreed():
+                return self.desk.freed(event)
+            case on.TimerFired():
+                return self._timer(event)
             case on.CancelAsked():
                 return self.desk.cancel(event)
             case on.AttachAsked():
@@ -126,8 +134,6 @@ class Control:
                 self.residents.sleepers.connection_gone(event.conn)
                 gone = self.pipeline.provider_gone(f"conn:{event.conn}")
                 return [*gone, *self.desk.connection_gone(event)]
-            case on.Delivered():
-                return self.desk.delivered(event)
             case on.WorkerForked():
                 return self.workers.forked(event)
             case on.WorkerAttached():
@@ -158,10 +164,6 @@ class Control:
                 return self.workers.nursery_loading(event)
             case on.NurseryFailed():
                 return self.workers.nursery_failed(event)
-            case on.RunEnded():
-                return self.passage.run_ended(event)
-            case on.PlaceFreed():
-                return self.desk.freed(event)
             case on.RunFailed():
                 return self.desk.run_failed(event)
             case on.HookOffered():
@@ -188,8 +190,6 @@ class Control:
                 return self.passage.station_stopped(event)
             case on.StationFailed():
                 return self.passage.station_failed(event)
-            case on.TimerFired():
-                return self._timer(event)
             case on.SettingsChanged():
                 self.limits = self.desk.limits = self.admission.limits = event.limits
                 self.pipeline.rules = event.hooks

@@ -71,7 +71,7 @@ class Sleepers:
     def next(self, now: float) -> list[do.Effect]:
         """Let the next one fall asleep, if nothing else moves; answer the calls for those that sleep or will not."""
         out: list[do.Effect] = []
-        if not any(model.state in MOVING for model in self.models.values()):
+        if self.due and not any(model.state in MOVING for model in self.models.values()):
             while self.due and not out:
                 name, (level, why) = next(iter(self.due.items()))
                 del self.due[name]
@@ -80,7 +80,7 @@ class Sleepers:
                     continue
                 if model.state is State.READY:
                     out = self.begin(now, model, level, why)
-        return [*out, *self._answer()]
+        return [*out, *self._answer()] if self._calls else out
 
     def begin(self, now: float, model: Model, level: int, why: str) -> list[do.Effect]:
         """Let an idle model fall asleep."""
