@@ -50,18 +50,19 @@ class Stream:
         self.waiting = 0
         """Chunks that have arrived and that nobody has taken."""
         self.freed = 0
-        """Chunks taken for which no new credit has been given. Credit at the daemon + waiting + freed =
-        window.
+        """Chunks taken for which no new credit has been given; below 0, so many are to be taken before any is. Credit
+        at the daemon + waiting + freed = window.
         """
         self.stopping = False
 
     def opening(self, room: int) -> Message:
         """Return the message that opens it on a fresh connection: the first time, or from where it is.
 
-        `room` is the window; what nobody has taken yet is in it.
+        `room` is the window; what nobody has taken yet is in it, and may be more where this daemon allows less than
+        the one before it.
         """
-        self.freed = 0
-        credit = room - self.waiting
+        credit = max(0, room - self.waiting)
+        self.freed = min(0, room - self.waiting)
         if not self.accepted or self.first["t"] == "subscribe":
             self.accepted = False
             return self.first | {"credit": credit}

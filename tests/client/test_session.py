@@ -134,6 +134,24 @@ def test_a_reconnect_attaches_where_we_are_with_the_room_that_is_left() -> None:
     assert say(session, chunk(4, "b", r="")) == [Arrival(ref, chunk(4, "b", r=""))]
 
 
+def test_a_daemon_that_allows_less_than_the_one_before_it_gives_nothing_until_enough_is_taken() -> None:
+    session = opened(window=8)
+    ref = asked(session)
+    for index in range(7):
+        say(session, chunk(index, "x"))
+    session.disconnected(1.0)
+    session.connected()
+    sent(session)
+    say(session, WELCOME | {"limits": {"credit": 4}})
+    assert sent(session) == [{"t": "attach", "ref": ref, "id": "r1", "offset": 7, "credit": 0}]
+    say(session, {"t": "accepted", "ref": ref, "id": "r1"})
+    given = []
+    for _ in range(7):
+        session.taken(ref)
+        given.append([message["n"] for message in sent(session)])
+    assert given == [[], [], [], [], [2], [], [2]], "with what waits, never more than four"
+
+
 def test_an_overlap_is_trimmed_from_the_reasoning_first() -> None:
     session = opened()
     ref = asked(session)

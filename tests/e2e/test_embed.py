@@ -52,8 +52,8 @@ def refusal(wire: Wire, op: str, body: dict[str, Any], model: str | None) -> dic
     return wire.until("failed")[-1]
 
 
-def test_what_a_model_does_not_take_is_refused_and_loads_nothing(daemon: DaemonFixture) -> None:
-    with Wire(daemon.socket) as wire:
+def test_what_a_model_does_not_take_is_refused_and_loads_nothing() -> None:
+    with DaemonFixture(CONFIG) as daemon, Wire(daemon.socket) as wire:  # in which no other test has loaded anything
         assert "embed" in wire.welcome["ops"]
         chat = {"messages": [{"role": "user", "content": "hi"}]}
         for op, body, model, able in (
@@ -71,6 +71,7 @@ def test_what_a_model_does_not_take_is_refused_and_loads_nothing(daemon: DaemonF
 
 def test_vectors_come_whole_and_are_counted(daemon: DaemonFixture) -> None:
     with Wire(daemon.socket) as wire:
+        before = wire.call("show", model="mini")["prompt_tokens"]
         for stream in (True, False):
             wire.send({"t": "request", "ref": 2, "op": "embed", "body": {"input": TEXTS}, "model": "mini", "stream": stream, "credit": 0})  # fmt: skip  # noqa: E501
             done = wire.until("done", "failed", "chunk")[-1]
@@ -78,7 +79,7 @@ def test_vectors_come_whole_and_are_counted(daemon: DaemonFixture) -> None:
             assert done["result"] == {"vectors": [vector(text) for text in TEXTS]}
             assert (done["finish"], done["usage"]) == ("stop", {"prompt": 7, "cached": 0, "completion": 0})
             assert done["model"]["name"] == "mini"
-        wait_until(lambda: wire.call("show", model="mini")["prompt_tokens"] == 14)
+        wait_until(lambda: wire.call("show", model="mini")["prompt_tokens"] == before + 14)
         assert wire.call("show", model="mini")["state"] == "ready"
 
 
