@@ -254,9 +254,9 @@ def test_a_flood_of_one_does_not_keep_another_waiting(served: Served) -> None:
 
 def test_a_long_message_is_a_flood_too_and_arrives_whole(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     class Floods(Rota[Peer]):
-        def add(self, account: int, one: Peer) -> None:
+        def add(self, account: int, process: int, one: Peer) -> None:
             flooded.append(one)
-            super().add(account, one)
+            super().add(account, process, one)
 
     flooded: list[Peer] = []
     served.router._floods = Floods()
@@ -395,9 +395,11 @@ def test_who_comes_while_a_flood_rests_is_heard_before_it_goes_on(served: Served
     served.until(lambda: len(served.gone) == 2)
 
 
-@pytest.mark.parametrize("asked", [True, False])
-def test_what_was_asked_for_is_no_flood(served: Served, monkeypatch: pytest.MonkeyPatch, asked: bool) -> None:
-    now = 0.0
+@pytest.mark.parametrize(("asked", "ours"), [(True, True), (False, False), (False, True)])
+def test_what_was_asked_for_is_no_flood_nor_what_others_took(
+    served: Served, monkeypatch: pytest.MonkeyPatch, asked: bool, ours: bool
+) -> None:
+    now = cpu = 0.0
 
     def look() -> float:
         nonlocal now
@@ -405,18 +407,20 @@ def test_what_was_asked_for_is_no_flood(served: Served, monkeypatch: pytest.Monk
         return now
 
     def takes_a_millisecond(peer: Peer, frames: Frames) -> bool:
-        nonlocal now
+        nonlocal now, cpu
         now += 0.001
+        cpu += 0.001 * ours
         floods.append(peer.flood)
         return asked
 
-    monkeypatch.setattr(router, "time", SimpleNamespace(perf_counter=look, monotonic=time.monotonic))
+    clocks = SimpleNamespace(perf_counter=look, thread_time=lambda: cpu, monotonic=time.monotonic)
+    monkeypatch.setattr(router, "time", clocks)
     floods: list[bool] = []
     served.answer = takes_a_millisecond
     one = served.raw(GREETING + READY)
     one.sendall(b"\0\5reply" * 30)
     served.until(lambda: len(served.heard) == 30)
-    assert any(floods) is not asked
+    assert any(floods) is (ours and not asked)
     one.close()
     served.until(lambda: served.gone)
 

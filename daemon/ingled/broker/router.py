@@ -21,7 +21,7 @@ from ingled.broker.rota import Rota
 
 log = logging.getLogger(__name__)
 
-TURN_S = 0.0005
+TURN_S = 0.00025
 """Seconds of reading in one turn of the loop, so that a flood leaves room for others."""
 
 FLOOD_S = 0.0002
@@ -41,9 +41,10 @@ UNREAD_BYTES = 64 << 10
 """Bytes that wait here for a peer, beside what the kernel holds for it, with which it is not heard until it reads."""
 
 PATIENCE_S = 0.01
-"""Seconds of the loop's time that a connection may take without having said all it had to say: then it is a flood.
+"""Seconds of the processor that a connection may take without having said all it had to say: then it is a flood.
 
-A hundred requests at once are none: a gateway, or an editor, sends them over one connection."""
+Not of time that passes: while the kernel gives the core to somebody else, it is not the peer's doing. A hundred
+requests at once are no flood: a gateway, or an editor, sends them over one connection."""
 
 REST_S = 0.001
 """Seconds between two turns of floods, and between two lots of connections where there are always more."""
@@ -229,7 +230,7 @@ class Router:
         """Read and handle for a while; what is left has the next turn of the loop."""
         if self._closed:
             return
-        events, flooded = self._events, False
+        events, flooded, cpu = self._events, False, time.thread_time
         now = look_at = time.perf_counter()
         until = now + TURN_S
         floods_until = until
@@ -237,12 +238,13 @@ class Router:
             if not events and now >= look_at:
                 events.extend((self._by_fd.get(fd), event) for fd, event in self._poll.poll(0, EVENTS))
                 look_at = now + LOOK_S
+            before = cpu()
             if events:
-                before, (peer, event) = now, events.popleft()
+                peer, event = events.popleft()
                 self._look(peer, event)
-                now = time.perf_counter()
                 if peer is not None:
-                    peer.taken_s = peer.taken_s + now - before if peer.more else 0.0
+                    peer.taken_s = peer.taken_s + cpu() - before if peer.more else 0.0
+                now = time.perf_counter()
                 continue
             peer = self._behind.next()
             if peer is None and self._floods_at <= now <= floods_until:
@@ -251,13 +253,12 @@ class Router:
                     flooded, floods_until = True, now + FLOOD_S
             if peer is None:
                 break
-            before = now
             asked = self._handle(peer)
-            now = time.perf_counter()
             if not peer.more:
                 peer.taken_s = 0.0
             elif not asked:
-                peer.taken_s += now - before
+                peer.taken_s += cpu() - before
+            now = time.perf_counter()
         if flooded:
             self._floods_at = now + self._rest_s
         self._schedule()
@@ -281,7 +282,7 @@ class Router:
         if not peer.flood and self._trying(peer):
             peer.flood = True
             self._watch(peer)
-        (self._floods if peer.flood else self._behind).add(peer.uid, peer)
+        (self._floods if peer.flood else self._behind).add(peer.uid, peer.pid, peer)
 
     def _look(self, peer: Peer | None, event: int) -> None:
         """Something can be done with this connection; None: there is a new one."""
@@ -387,7 +388,7 @@ class Router:
             peer.mask = 0
         peer.left = peer.ended = True
         if not peer.behind:
-            self._behind.add(peer.uid, peer)
+            self._behind.add(peer.uid, peer.pid, peer)
         self._schedule()
 
     def _drop(self, peer: Peer) -> None:
