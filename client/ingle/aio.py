@@ -318,7 +318,10 @@ class Stream(_Leaving):
         return self._said.embeddings
 
     def cancel(self) -> None:
-        """Ask the daemon to end the request; reading on then raises Cancelled, unless it was just done."""
+        """Ask the daemon to end the request; reading on then raises Cancelled, unless it was just done.
+
+        A daemon that is away is told when this client has come back, by whatever it waits for next.
+        """
         if not self._ended:
             self._line.stop(self._ref)
 
