@@ -18,8 +18,10 @@ FILLED = Load(crowd=4, batch=int(1000 * FULL))
 
 
 def loaded(footprint: Footprint, taken: int = 0) -> int:
-    """Let its model be ready."""
-    return asyncio.run(footprint.loaded(taken))
+    """Let its model be ready, and serve."""
+    found = asyncio.run(footprint.loaded(taken))
+    footprint.serves(filled=False)
+    return found
 
 
 def looks(footprint: Footprint, *, anew: bool = False) -> bool:
@@ -54,6 +56,17 @@ def test_until_the_model_is_ready_nothing_is_news(kernel: Measured) -> None:
     assert footprint.memory == 90 * MIB, "which is told all the same, as its part of what is shared"
     assert loaded(footprint) == 60 * MIB == footprint.taken
     assert not footprint.on_device and not looks(footprint)
+
+
+def test_what_its_own_largest_batch_took_is_told_once_it_serves(kernel: Measured) -> None:
+    footprint = Footprint()
+    asyncio.run(footprint.loaded(0))
+    kernel.now = Sizes(95 * MIB, 61 * MIB, 80 * MIB)
+    assert not looks(footprint), "nobody knows it yet"
+    footprint.serves(filled=True)
+    assert looks(footprint) and (footprint.taken, footprint.full) == (80 * MIB, True)
+    footprint.runs(Load(), INFO)
+    assert not looks(footprint) and footprint.full, "which later ones do not change"
 
 
 def test_it_has_as_much_as_it_had_at_most(kernel: Measured) -> None:
@@ -120,6 +133,7 @@ from ingled.worker.footprint import Footprint
 os.setsid()
 footprint = Footprint()
 taken = asyncio.run(footprint.loaded(0))
+footprint.serves(filled=False)
 with mmap.mmap(-1, 64 << 20, mmap.MAP_PRIVATE) as pages:
     for at in range(0, len(pages), 4096):
         pages[at] = 1

@@ -395,3 +395,24 @@ def test_stop_leaves_nothing(broker: LinkBroker, model: Model, talker: Model, ru
             pass
         wait_until(lambda pid=one.pid: not group_members(pid))
     assert list((runtime / "workers").iterdir()) == []
+
+
+@pytest.mark.parametrize("front", ["core", "async", "pooling"])
+def test_the_largest_batch_is_run_before_it_serves_and_nobody_sees_that(
+    front: str, broker: LinkBroker, nursery: bytes, talker_spec: link.Spec
+) -> None:
+    options = talker_spec.options | {"max_num_seqs": 8, "max_num_batched_tokens": 512}
+    how = {"front": "auto", "options": options | {"runner": "pooling"}} if front == "pooling" else {"front": front}
+    spec = msgspec.structs.replace(talker_spec, model=f"full {front}", **({"options": options} | how))
+    began = len(broker.seen)
+    broker.send(nursery, link.Start(spec, fill=True))
+    worker, ready = broker.wait(link.Ready, START_S)
+    phases = [
+        message.phase for peer, message in broker.seen[began:] if peer == worker and isinstance(message, link.Loading)
+    ]
+    assert phases[-1] == "filling"
+    _, stats = broker.wait(link.Stats, peer=worker)
+    assert stats.full and stats.taken_bytes > ready.info.taken_bytes
+    assert stats.work == (0, 0, 0, 0, 0), "of all that, nothing has been asked"
+    broker.send(worker, link.Stop())
+    broker.wait(link.Exited)

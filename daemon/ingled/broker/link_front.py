@@ -97,6 +97,8 @@ class LinkFront:
         self.on_asleep: Callable[[Worker], None] = lambda worker: None
         self.on_sleep_failed: Callable[[Worker, str], None] = lambda worker, reason: None
         self.on_stats: Callable[[Worker], None] = lambda worker: None
+        self.to_fill: Callable[[str], bool] = lambda model: False
+        """Tells whether a model's largest batch is to be run when it is loaded."""
         self.on_short: Callable[[str], None] = lambda model: None
         """Is called when a model's worker has been ended because memory ran out, before the core hears of its end."""
 
@@ -137,7 +139,7 @@ class LinkFront:
 
         Without a nursery, its attach asks for this again.
         """
-        self.nursery.tell(link.Start(self._specs[model], tuple(devices), visible))
+        self.nursery.tell(link.Start(self._specs[model], tuple(devices), visible, self.to_fill(model)))
 
     async def measured(self, seconds: float) -> dict[str, list[link.Family]]:
         """Return what the engines of loaded models have counted, by model; who takes longer is left out."""

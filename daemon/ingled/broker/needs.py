@@ -76,6 +76,7 @@ class Needs:
         workers.on_sleep_failed = self._sleep_failed
         workers.on_room = self._room
         workers.on_short = self._short
+        workers.to_fill = self._to_fill
         self._pressure = Pressure(dispatch)
         self._rooms: dict[int, machine.Memory] = {}
         """Of the GPU on which models are, as a worker has seen it last."""
@@ -265,6 +266,13 @@ class Needs:
             return
         if self.ledger.grew(self._key(name, self._specs[name]), worker.stats.taken_bytes, full=worker.stats.full):
             self._tell(name)
+
+    def _to_fill(self, name: str) -> bool:
+        """Return whether it is not known yet what its largest batch takes."""
+        if name not in self._specs or self._unread:
+            return False
+        entry = self.ledger.entries.get(self._key(name, self._specs[name]))
+        return entry is None or not entry.full
 
     def _short(self, name: str) -> None:
         """It has run out of memory: with what it was taken to need, it is not tried again."""

@@ -7,7 +7,7 @@ from msgspec import Raw, Struct
 from ingled.link.hosts import Setup
 from ingled.link.models import Estimate, Gpu, Info, Spec
 
-VERSION = 4
+VERSION = 5
 """Of the private messages; a peer that speaks another is told to stop."""
 
 
@@ -53,7 +53,7 @@ class Alive(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag=
 
 
 class Loading(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="loading"):
-    """The worker loads: `phase` for people (`configuring`, `weights`, `warming`), percent 0..100."""
+    """The worker loads: `phase` for people (`configuring`, `weights`, `warming`, `filling`), percent 0..100."""
 
     phase: str
     percent: int = 0

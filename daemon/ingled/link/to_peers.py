@@ -116,6 +116,8 @@ class Start(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag=
     """Indices of the devices that it is to be on."""
     visible: bool = False
     """It sees no others: they are GPUs, by their numbers among those that the nursery sees."""
+    fill: bool = False
+    """It is to run its largest batch once before it serves: what that takes has not been measured yet."""
 
 
 class Kill(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="kill"):

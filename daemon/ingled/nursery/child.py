@@ -37,7 +37,7 @@ def become_worker(runtime: Path, order: Start) -> int:
     from ingled.worker.serve import serve
 
     try:
-        return serve(runtime, spec, folder, log, order.devices)
+        return serve(runtime, spec, folder, log, order.devices, fill=order.fill)
     except BaseException:
         traceback.print_exc()
         return 1

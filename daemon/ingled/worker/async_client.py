@@ -94,6 +94,11 @@ class AsyncClient:
     async def start(self) -> None:
         """Do nothing: AsyncLLM begins with its first request."""
 
+    @property
+    def given(self) -> int:
+        """Return how many requests vLLM has been given that have not ended."""
+        return int(self._engine.output_processor.get_num_unfinished_requests())
+
     def load_now(self) -> Load:
         """Return the last step's counts."""
         return self._counter.load_now(self._engine)

@@ -117,6 +117,11 @@ class CoreClient:
         if tell:
             self._spawn(self._stop([id]))
 
+    @property
+    def given(self) -> int:
+        """Return how many requests vLLM has been given that have not ended."""
+        return len(self._running)
+
     def load_now(self) -> Load:
         """Return the last step's counts; the core tells nothing of an abort, nor while it is idle."""
         totals = (self._prompt_tokens, self._cached_tokens, self._completion_tokens, self._crowd, self._batch)

@@ -154,6 +154,13 @@ class Engine(Protocol):
         """Load the model. Raises LoadError."""
         ...
 
+    async def fill(self, report: Report) -> bool:
+        """Run the largest batch once, where that shows what it takes; returns whether it has run. Raises LoadError.
+
+        Only after a load, before any request.
+        """
+        ...
+
     def run(self, request: Request, news: Callable[[], None]) -> Answer:
         """Begin to generate. `news` is called when there is something to take, never before this has returned.
 

@@ -38,6 +38,11 @@ class PoolingClient:
         if TASK not in tasks:
             raise LoadError(f"the model makes no embeddings: vLLM offers {', '.join(tasks)} with it")
 
+    @property
+    def given(self) -> int:
+        """Return how many requests vLLM has been given that have not ended."""
+        return int(self._engine.output_processor.get_num_unfinished_requests())
+
     def load_now(self) -> Load:
         """Return the last step's counts; texts are done in one step, so that what runs are the requests here."""
         return replace(self._counter.load_now(self._engine), running=len(self._running))

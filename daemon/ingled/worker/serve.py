@@ -47,8 +47,10 @@ class Worker:
         log_file: Path | None,
         started: float,
         devices: Sequence[int],
+        fill: bool,
     ) -> None:
         self._spec = spec
+        self._fill = fill
         self._devices = list(devices)
         self._log_file = log_file
         self._started = started
@@ -105,20 +107,23 @@ class Worker:
     async def _load(self) -> None:
         try:
             info = await self._engine.load(self._report)
+            gc.collect()
+            gc.freeze()  # with an engine's modules loaded, a full collection stops the loop for half a second
+            gc.set_threshold(20_000, 20, 20)  # chunks that wait for their readers are no garbage, and make no cycles
+            load_s = round(time.monotonic() - self._started, 3)
+            taken = await self._footprint.loaded(info.taken_bytes)
+            filled = self._fill and await self._engine.fill(self._report)
         except Exception as error:
             reason = str(error) if isinstance(error, LoadError) else f"{type(error).__name__}: {error}"
             log.error("'%s' cannot be loaded: %s", self._spec.model, reason, exc_info=error)
             self._uplink.send(link.LoadFailed(reason, list(tail(self._log_file)) if self._log_file else []))
             self.leave(FAILED)
             return
-        gc.collect()
-        gc.freeze()  # with an engine's modules loaded, a full collection stops the loop for half a second
-        gc.set_threshold(20_000, 20, 20)  # chunks that wait for their readers are no garbage, and make no cycles
-        load_s = round(time.monotonic() - self._started, 3)
-        taken = await self._footprint.loaded(info.taken_bytes)
+        self._footprint.serves(filled=filled)
         self._info = self._rest.info = msgspec.structs.replace(info, load_s=load_s, taken_bytes=taken)
         remains.note(self._folder, [os.getpid(), *group.others()])
         self._uplink.send(link.Ready(self._info))
+        self._spawn(self._reports.look_at_memory())
         self._spawn(self._adapting.run())
         await self._watch()
 
@@ -327,9 +332,15 @@ class Worker:
 
 
 async def _main(
-    runtime: Path, spec: link.Spec, folder: Path, log_file: Path | None, started: float, devices: Sequence[int]
+    runtime: Path,
+    spec: link.Spec,
+    folder: Path,
+    log_file: Path | None,
+    started: float,
+    devices: Sequence[int],
+    fill: bool,
 ) -> int:
-    worker = Worker(runtime, spec, folder, log_file, started, devices)
+    worker = Worker(runtime, spec, folder, log_file, started, devices, fill)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, worker.leave, ASKED)
@@ -337,15 +348,23 @@ async def _main(
 
 
 def serve(
-    runtime: Path, spec: link.Spec, folder: Path, log_file: Path | None = None, devices: Sequence[int] = (0,)
+    runtime: Path,
+    spec: link.Spec,
+    folder: Path,
+    log_file: Path | None = None,
+    devices: Sequence[int] = (0,),
+    *,
+    fill: bool = False,
 ) -> int:
     """Run a worker in this process, which leads its own group; returns the exit status.
+
+    With `fill` its largest batch is run once before it serves.
 
     `folder` is private to this worker and is removed at the end, as is whatever is left of the process group.
     """
     started = time.monotonic()
     try:
-        return _run_loop(_main(runtime, spec, folder, log_file, started, devices))
+        return _run_loop(_main(runtime, spec, folder, log_file, started, devices, fill))
     finally:
         left = group.kill_others()
         if left:

@@ -11,13 +11,12 @@ import logging
 import os
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
-from ingle.wire.schema import Body, ChatBody, ChatMessage, CompleteBody, EmbedBody
+from ingle.wire.schema import ChatBody, ChatMessage
 from vllm.lora.request import LoRARequest
 from vllm.platforms import current_platform
 from vllm.v1.engine.async_llm import AsyncLLM
@@ -33,7 +32,6 @@ from ingled.worker.async_client import AsyncClient, Counter
 from ingled.worker.core_client import CoreClient
 from ingled.worker.engine import (
     Answer,
-    Delta,
     EngineDead,
     EngineHangs,
     EngineRefused,
@@ -44,11 +42,13 @@ from ingled.worker.engine import (
     Slept,
 )
 from ingled.worker.group import die_with_parent
+from ingled.worker.largest import sizes
 from ingled.worker.pooling_client import PoolingClient
 from ingled.worker.sleeper import DEEP, DeviceMemory, Sleeper
 from ingled.worker.vllm_config import engine_config, largest_batch, no_sleep, use_folder
 from ingled.worker.vllm_errors import one_line
 from ingled.worker.vllm_names import END_USES, METRIC_USES, absent
+from ingled.worker.vllm_own import HELLO, WORDS, Own
 from ingled.worker.vllm_probe import NAME, give_back
 from ingled.worker.vllm_requests import Requests
 
@@ -58,8 +58,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 POLL_S = 0.25
-HELLO = "Hello"
-"""The prompt of the first token, and of those that must stay the same in sleep."""
 SAMPLE_TOKENS = 8
 T = TypeVar("T")
 
@@ -79,8 +77,8 @@ class VllmEngine:
         self._measures = self._tried = False
         self._metrics: EngineMetrics | None = None
         self._sleeper: Sleeper
-        self._own = Load()  # tokens that nobody has asked for
-        self._samples = 0
+        self._own: Own
+        self._kv_tokens = 0
         # EngineCore dies with the *thread* that forked it (PR_SET_PDEATHSIG): this one lives as long as the engine.
         self._thread = ThreadPoolExecutor(1, "engine")
 
@@ -105,10 +103,13 @@ class VllmEngine:
             raise LoadError(vllm_log.root_cause(lines) or one_line(error)) from error
         self._requests = Requests(self._spec, self._engine)
         self._client = self._choose()
+        self._own = Own(self._engine, self._client, self._counter)
         report("warming", 95)
-        found = await self._while_alive(self._make_ready())
+        found = await self._while_alive(self._make_ready(), "before it was ready")
         self._sleeper = Sleeper(self, found["weights"] + found["kv_cache"], found["device"])
-        return self._info(found)
+        info = self._info(found)
+        self._kv_tokens = info.kv_tokens
+        return info
 
     def _configure(self) -> Any:
         if current_platform.is_cpu() and hasattr(torch.cpu, "_init_amx"):
@@ -163,7 +164,7 @@ class VllmEngine:
         give_back()
         return await self._settle()
 
-    async def _while_alive(self, work: Coroutine[Any, Any, T]) -> T:
+    async def _while_alive(self, work: Coroutine[Any, Any, T], when: str) -> T:
         """Return what this returns. Raises LoadError when EngineCore dies: what it was asked, vLLM waits for then."""
         task = asyncio.ensure_future(work)
         while not task.done():
@@ -171,7 +172,7 @@ class VllmEngine:
             if self._engine.errored and not task.done():
                 task.cancel()
                 lines = read_lines(self._log) if self._log else []
-                raise LoadError(f"the engine died before it was ready: {vllm_log.root_cause(lines) or 'see its log'}")
+                raise LoadError(f"the engine died {when}: {vllm_log.root_cause(lines) or 'see its log'}")
         return task.result()
 
     async def _warm(self) -> None:
@@ -182,37 +183,12 @@ class VllmEngine:
             with contextlib.suppress(EngineRefused):  # a model may have no chat template
                 await self._requests.prompts.render(hello, "")
         try:
-            await self._answer(1)
+            await self._own.small(1)
         except EngineRefused as error:
             raise LoadError(f"the first {what} failed: {error.message}") from error
         except EngineDead as error:
             lines = read_lines(self._log) if self._log else []
             raise LoadError(f"the engine died at its first {what}: {vllm_log.root_cause(lines) or error}") from error
-
-    async def _answer(self, tokens: int) -> Delta:
-        """Return the likeliest tokens behind a prompt, or its vector.
-
-        No prefix of it is found in the cache, and it is not counted.
-        """
-        before, self._samples = self._client.load_now(), self._samples + 1
-        metrics, self._counting.metrics = self._counting.metrics, None
-        body: Body = CompleteBody(prompt=HELLO, max_tokens=tokens, temperature=0.0, ignore_eos=True)
-        if self._pools:
-            body = EmbedBody(input=[HELLO])
-        news = asyncio.Event()
-        name = f"sample {self._samples}"
-        answer = self.run(Request(name, body, stream=False, salt=name), news.set)
-        while (delta := answer.take()) is None:
-            await news.wait()
-            news.clear()
-        self._counting.metrics = metrics
-        after, own = self._client.load_now(), self._own
-        self._own = Load(
-            prompt_tokens=own.prompt_tokens + after.prompt_tokens - before.prompt_tokens,
-            cached_tokens=own.cached_tokens + after.cached_tokens - before.cached_tokens,
-            completion_tokens=own.completion_tokens + after.completion_tokens - before.completion_tokens,
-        )
-        return delta
 
     async def _settle(self) -> dict[str, int]:
         """Let EngineCore give back what loading has left over; returns the bytes of the device that its parts have."""
@@ -241,6 +217,27 @@ class VllmEngine:
             no_sleep=no_sleep(config),
             device_weights=found["weights"],
         )
+
+    async def fill(self, report: Report) -> bool:
+        """Run it on a CPU; on a GPU vLLM has done that, and with adapters it would tell too little."""
+        if not current_platform.is_cpu() or self._spec.adapters:
+            return False
+        report("filling", 98)
+        return await self._while_alive(self._fill(), "at its largest batch")
+
+    async def _fill(self) -> bool:
+        config, cached = self._engine.vllm_config, self._kv_tokens
+        scheduler, block = config.scheduler_config, config.cache_config.block_size
+        batch, context = largest_batch(config, cached), config.model_config.max_model_len
+        try:
+            words = (await self._requests.prompts.render_texts([WORDS], "", "body.prompt"))[0]["prompt_token_ids"]
+            of = sizes(scheduler.max_num_seqs, batch, context, cached, block)
+            return bool(of) and await self._own.largest(of, words)
+        except (EngineDead, EngineDeadError) as error:
+            raise LoadError(f"the engine died at its largest batch: {one_line(error)}") from error
+        except Exception as error:
+            log.warning("what the largest batch takes is not known: it failed: %s", one_line(error))
+            return False
 
     def run(self, request: Request, news: Callable[[], None]) -> Answer:
         """Render, check the length, generate; behind the tokens of an earlier engine, where there are some."""
@@ -291,13 +288,7 @@ class VllmEngine:
         """Return the last step's counts."""
         if self._engine is None:
             return Load()
-        now, own = self._client.load_now(), self._own
-        return replace(
-            now,
-            prompt_tokens=now.prompt_tokens - own.prompt_tokens,
-            cached_tokens=now.cached_tokens - own.cached_tokens,
-            completion_tokens=now.completion_tokens - own.completion_tokens,
-        )
+        return self._own.without(self._client.load_now())
 
     def measure(self, wanted: bool) -> None:
         """Have vLLM's own logger count, from the end of the load on, where this vLLM has it as ingle knows it."""
@@ -312,16 +303,11 @@ class VllmEngine:
                 from ingled.worker.vllm_metrics import EngineMetrics
 
                 self._metrics = EngineMetrics(self._engine.vllm_config)
-        self._counting.metrics = self._metrics if wanted else None
-
-    @property
-    def _counting(self) -> Counter | CoreClient:
-        """Return who sees what the engine does."""
-        return self._client if isinstance(self._client, CoreClient) else self._counter
+        self._own.measure(self._metrics if wanted else None)
 
     def families(self) -> list[Family]:
         """Return what vLLM's logger has counted."""
-        metrics = None if self._engine is None else self._counting.metrics
+        metrics = None if self._engine is None else self._own.metrics
         now = self.load_now()
         return [] if metrics is None else metrics.families(idle=not (now.running or now.waiting))
 
@@ -360,7 +346,7 @@ class VllmEngine:
 
     async def sample(self) -> object:
         """Return the tokens behind a fixed prompt, or its vector."""
-        delta = await self._answer(SAMPLE_TOKENS)
+        delta = await self._own.small(SAMPLE_TOKENS)
         return delta.tokens, delta.vectors
 
     async def suspend(self, level: int) -> None:

@@ -84,6 +84,8 @@ USES: tuple[str, ...] = (
     "vllm.v1.engine.async_llm:AsyncLLM.remove_lora(lora_id)",
     "vllm.lora.request:LoRARequest(lora_name, lora_int_id, lora_path)",
     "vllm.config.lora:LoRAConfig(max_loras, max_cpu_loras, max_lora_rank)",
+    "vllm.v1.engine.async_llm:AsyncLLM.pause_generation(mode, clear_cache)",
+    "vllm.v1.engine.async_llm:AsyncLLM.resume_generation()",
     "vllm.v1.engine.async_llm:AsyncLLM.is_sleeping()",
     "vllm.v1.engine.async_llm:AsyncLLM.sleep(level, mode)",
     "vllm.v1.engine.async_llm:AsyncLLM.wake_up(tags)",

@@ -43,6 +43,13 @@ TOKENS = ChatParams(chat_template_kwargs={"add_generation_prompt": True})
 TEXT = ChatParams(chat_template_kwargs={"add_generation_prompt": True, "tokenize": False})
 """What a chat template is to make."""
 
+
+class TokensBody(CompleteBody, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A prompt that is tokens already, which no client can send; `prompt` stands for nothing."""
+
+    ids: list[int]
+
+
 Encode = Callable[[str, bool, str], Any]
 """Makes an `EngineInput` of a text, with special tokens or not, and a salt."""
 
@@ -61,7 +68,8 @@ class Prompts:
     async def render(self, body: ChatBody | CompleteBody, salt: str) -> Any:
         """Return the prompt as vLLM's `EngineInput`, however long it is. Raises EngineRefused."""
         if isinstance(body, CompleteBody):
-            return (await self.render_texts([body.prompt], salt, "body.prompt"))[0]
+            prompt = body.ids if isinstance(body, TokensBody) else body.prompt
+            return (await self.render_texts([prompt], salt, "body.prompt"))[0]
         try:
             chat, extras = [_messages(body.messages)], _extras(salt)
             _, prompts = await self._renderer.render_chat_async(chat, TOKENS, self._chat, prompt_extras=extras)
@@ -69,8 +77,8 @@ class Prompts:
             raise unrendered_chat(error) from error
         return prompts[0]
 
-    async def render_texts(self, texts: list[str], salt: str, at: str) -> list[Any]:
-        """Return texts as vLLM's `EngineInput`s, however long they are. Raises EngineRefused, for the field `at`."""
+    async def render_texts(self, texts: Sequence[str | list[int]], salt: str, at: str) -> list[Any]:
+        """Return texts, or their tokens, as vLLM's `EngineInput`s, however long. Raises EngineRefused, for `at`."""
         try:
             parsed = [parse_model_prompt(self._model, text) for text in texts]
             return list(await self._renderer.render_cmpl_async(parsed, self._cmpl, prompt_extras=_extras(salt)))
@@ -142,6 +150,8 @@ def _by_vllm(tokenizer: Any, text: str, special: bool) -> list[int]:
 
 
 def _short(body: ChatBody | CompleteBody) -> bool:
+    if isinstance(body, TokensBody):
+        return False
     if isinstance(body, CompleteBody):
         return len(body.prompt) <= SHORT
     if len(body.messages) > FEW:
