@@ -79,7 +79,7 @@ def test_a_host_that_was_gone_before_it_could_be_watched_has_its_last_words_hear
     assert elsewhere.starts == 1, "one is on its way until it is known how it ended"
     (tell,) = elsewhere.asked
     tell("exit status 3", [f"12:00 INFO ingled.hooks {NOBODY}: loading plugin 'bad'", "so long"])
-    assert hosts.problems == {"bad": "its import ends the hook host (exit status 3)"}
+    assert hosts.broken.why == {"bad": "its import ends the hook host (exit status 3)"}
     hosts.want(MAIN)
     assert elsewhere.starts == 2
     loop.close()

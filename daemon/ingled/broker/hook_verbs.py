@@ -42,7 +42,7 @@ def hooks(shell: "Shell", connection: Connection, ref: int, args: Nothing) -> No
 
 def problems(shell: "Shell") -> list[dict[str, str]]:
     """Return which plugins cannot run, and why."""
-    return [{"plugin": name, "why": why} for name, why in sorted(shell.hosts.problems.items())]
+    return [{"plugin": name, "why": why} for name, why in sorted(shell.hosts.broken.why.items())]
 
 
 def hook_test(shell: "Shell", connection: Connection, ref: int, args: HookTestArgs) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ingled import link
+from ingled.broker.broken_plugins import BrokenPlugins
 from ingled.broker.first_plugin import FirstPlugin
 from ingled.broker.host import Host, Mail
 from ingled.broker.host_processes import START_S, HostProcesses, Starter
@@ -63,15 +64,12 @@ class Hosts:
     ) -> None:
         self._loop, self._setup, self._starter = loop, setup, starter
         self._send, self._dispatch = send, dispatch
-        self.problems: dict[str, str] = {}
-        """Plugins that cannot run as they are now, and why."""
+        self.broken = BrokenPlugins()
         self.groups: dict[str, Group] = {MAIN: Group()}
         self._processes = HostProcesses(loop, runtime, starter, self._ended)
         starter.started, starter.failed, starter.renewed = self._started, self._not_started, self._renew
         self._early: dict[int, Peer] = {}
         """Hosts that were quicker than the word that they have been started."""
-        self._crashing: set[str] = set()
-        """Plugins whose import ends their host."""
         self._stopping = False
         self._unsettled: list[Callable[[], object]] = []
         """Who waits for fresh hosts."""
@@ -143,7 +141,7 @@ class Hosts:
             self._start(group)
 
     def _wanted(self, group: str) -> link.Setup:
-        alone = sorted({*(name[5:] for name in self.groups if name.startswith("solo:")), *self._crashing})
+        alone = sorted({*(name[5:] for name in self.groups if name.startswith("solo:")), *self.broken.at_import})
         only = [group[5:]] if group.startswith("solo:") else None
         return link.Setup(
             self._setup.plugins, self._setup.folder, only, [] if only else alone, self._setup.memory
@@ -259,16 +257,11 @@ class Hosts:
             return
         host.plugins = plugins
         found.fresh, found.failures, before = None, 0, found.current
-        bad = {one.name: one.problem for one in plugins if one.problem}
         # Of what this host and its group have nothing to do with, another one tells.
         main, mine = host.group == MAIN, host.group.removeprefix("solo:")
-        others = {name for name in self.problems if (f"solo:{name}" in self.groups if main else name != mine)}
+        bad = self.broken.told(plugins, lambda name: f"solo:{name}" in self.groups if main else name != mine)
         good_before = {one.name for one in (before.plugins if before and before.plugins else []) if not one.problem}
-        for name, problem in bad.items():
-            log.error("plugin '%s': %s", name, problem, extra=about(hook=name))
-        others |= self._crashing
-        self.problems = {name: why for name, why in self.problems.items() if name in others} | bad
-        if before is not None and good_before & set(bad):
+        if before is not None and good_before & bad:
             log.error("the plugins stay as they were until this is put right")
             self.stop(host)
         else:
@@ -291,14 +284,14 @@ class Hosts:
         plugins, problems = host.plugins or [], {}
         if host.group == MAIN:  # since it was started, some may have got a host of their own
             plugins = [one for one in plugins if f"solo:{one.name}" not in self.groups]
-            problems = dict.fromkeys(self._crashing, "its import ends the hook host")
+            problems = dict.fromkeys(self.broken.at_import, "its import ends the hook host")
         found = [*stand_ins(provider, problems, choices), *entries(provider, plugins, choices)]
         self._dispatch(on.PluginsOffered(self._loop.time(), provider, tuple(found)))
 
     def reconfigure(self, setup: link.Setup) -> None:
         """Run other plugins, or with other options: fresh hosts take over as soon as they have told what they offer."""
         self._setup = self._first.setup = setup
-        self._crashing.clear()
+        self.broken.at_import.clear()
         self._renew()
         self._await_plugins()
 
@@ -321,7 +314,7 @@ class Hosts:
     def changed(self, host: Host) -> None:
         """The drop-in folder of a host has changed."""
         if not host.draining:
-            self._crashing.clear()
+            self.broken.at_import.clear()
             log.info("the folder of plugins has changed: a fresh hook host is started")
             self._start(host.group)
             for group in self.groups:
@@ -389,9 +382,7 @@ class Hosts:
         """A host ended before it told what it offers; the next one does without a plugin whose import that was."""
         name = import_that_ended(pid, lines)
         if name is not None and group == MAIN:
-            log.error("plugin '%s' ends the hook host at its import: it is left out", name, extra=about(hook=name))
-            self._crashing.add(name)
-            self.problems[name] = f"its import ends the hook host ({words})"
+            self.broken.ended_its_host(name, words)
         self._failed(group, f"the hook host ended ({words}): {lines[-1] if lines else '-'}")
 
     def _failed(self, group: str, why: str) -> None:
@@ -403,7 +394,7 @@ class Hosts:
             shared = [name for name in self._setup.plugins if f"solo:{name}" not in self.groups]
             problems = dict.fromkeys(shared if only is None else only, why)
             broken = tuple(stand_ins(f"group:{group}", problems, self._setup.plugins))
-            self.problems |= {entry.name: why for entry in broken}
+            self.broken.have_no_host((entry.name for entry in broken), why)
             self._dispatch(on.PluginsOffered(self._loop.time(), f"group:{group}", broken))
         self._loop.call_later(min(60.0, 0.1 * 4 ** min(found.failures, 5)), self._start, group)
         self._settle()
