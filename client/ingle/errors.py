@@ -34,6 +34,7 @@ REFUSALS: Final = frozenset(
         "cancelled",
         "refused_by_hook",
         "license_needed",
+        "does_not_fit",
         "already_exists",
         "conflict",
     )

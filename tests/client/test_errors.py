@@ -12,6 +12,7 @@ from ingle.errors import Cancelled, DaemonFailed, NoSuchModel, ProtocolError, Re
         ("cancelled", "daemon", Cancelled),
         ("bad_value", "client", Refused),
         ("refused_by_hook", "hook:redact", Refused),
+        ("does_not_fit", "model", Refused),
         ("a_new_code", "client", Refused),
         ("a_new_code", "daemon", DaemonFailed),
         ("worker_died", "worker", DaemonFailed),
