@@ -3,6 +3,7 @@
 The grid was fixed before any policy was run on it, and all of it is reported.
 """
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -99,6 +100,7 @@ def swept(seeds: Sequence[int], out: Callable[[str], None]) -> dict[str, float]:
             row += [f"{one.all:.3f}" if one else "-" for one in (*others, optimum)]
             row += [_waits(found.waits[who]) for who in ("LRU", "ours")]
             tables.setdefault(table, []).append(row)
+            print(" | ".join(row), file=sys.stderr, flush=True)  # some take a minute
     head = ["", "LRU, s", "ours/LRU", "told/LRU", "knows/LRU", "at once, ours/least", "waits of LRU, s", "ours"]
     for table, rows in tables.items():
         out(f"{table}\n")

@@ -175,7 +175,7 @@ def test_colours_are_for_terminals_that_want_them(ingle: Any, variable: dict[str
         (["want", "tiny", "--within", "1.5s"], "tiny: loading, ready in about 1.5s", "eta_ms"),
         (["doctor"], "gpu     warning  no driver\n                 -> install it", "findings"),
         (["yield"], "no model is idle", "models"),
-        (["yield", "--bytes", "1.5GiB"], "tiny: gives its memory back\n1 model, 1.5 GiB or more", "bytes"),
+        (["yield", "--bytes", "1.5GiB"], "tiny: gives its memory back\n1 model, about 1.5 GiB", "bytes"),
         (["shutdown"], "draining: 2 requests", "running"),
         (["version"], "ingle 0.", "version"),
     ],

@@ -149,8 +149,22 @@ def test_a_worker_that_was_told_to_go_is_not_adopted_though_its_model_has_none()
 def test_a_living_worker_of_an_earlier_broker_is_adopted() -> None:
     core = control()
     core.handle(on.WorkerAttached(1.0, "ember", "50", 50))
-    core.handle(on.WorkerReady(1.1, "ember", 50))
+    core.handle(on.WorkerReady(1.1, "ember", 50, load_s=20.0))
     assert only(core.handle(request()), do.RunRequest) != []
+    assert core.models["ember"].terms.reload_s == 20, "and it is known how long its load took, long ago"
+
+
+def test_the_start_of_the_nursery_is_no_part_of_a_load() -> None:
+    core = control()
+    core.handle(on.LoadAsked(1.0, ALICE, 1, "ember", wait=False))
+    core.handle(on.NurseryAttached(30.0))
+    core.handle(on.WorkerForked(30.0, "ember", 50))
+    core.handle(on.WorkerAttached(30.1, "ember", "50", 50))
+    core.handle(on.WorkerReady(34.0, "ember", 50, load_s=3.9))
+    ember = core.models["ember"]
+    assert ember.terms.reload_s == 3.9
+    core.handle(on.WorkerGone(40.0, "ember", 50, "exit status 0"))
+    assert ember.left_s(40.0) == 3.9, "what the next load is said to take"
 
 
 def test_loading_is_told_to_those_who_wait_with_their_position() -> None:

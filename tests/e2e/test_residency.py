@@ -120,6 +120,6 @@ def test_the_command_pins_wants_yields_and_tells(daemon: DaemonFixture) -> None:
     assert lines["b"].endswith("pinned")
     assert ingle(daemon, "want", "c").stdout.startswith("c: cold, it is not known")
     assert ingle(daemon, "load", "c").stdout == "c: ready\n"
-    assert ingle(daemon, "yield").stdout == "c: gives its memory back\n1 model, 38 MiB or more\n"
+    assert ingle(daemon, "yield").stdout == "c: gives its memory back\n1 model, about 38 MiB\n"
     failed = ingle(daemon, "load", "big")
     assert (failed.returncode, "does_not_fit" in failed.stderr or "needs 954 MiB" in failed.stderr) == (4, True)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 SOURCES = {
     "configured": "as configured",
-    "measured": "as measured at its last load",
+    "measured": "as measured at the last load of its weights with its options",
     "estimated": "as the engine estimates",
     "bound": "at least: by the headers of its weights alone",
     "unknown": "not known",

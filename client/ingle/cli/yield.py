@@ -16,7 +16,7 @@ def run(given: Given) -> int:
         return 0
     for name in value["models"]:
         print_line(f"{name}: gives its memory back")
-    freed = f", {spell(value['bytes'])} or more" if value["bytes"] else ""
+    freed = f", about {spell(value['bytes'])}" if value["bytes"] else ""
     number = len(value["models"])
     print_line(f"{number} model{'s' * (number > 1)}{freed}" if number else "no model is idle")
     return 0

@@ -225,7 +225,8 @@ class LinkFront:
                     worker.info, worker.busy_at, worker.settled = message.info, now, True
                     worker.asleep = None
                     self.on_ready(worker, message.woke)
-                    self._dispatch(on.WorkerReady(now, worker.model, worker.pid, message.info.max_running))
+                    info = message.info
+                    self._dispatch(on.WorkerReady(now, worker.model, worker.pid, info.max_running, info.load_s))
             case link.Room():
                 if worker is not None:
                     self.on_room(worker, message.gpus)

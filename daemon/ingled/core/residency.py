@@ -193,6 +193,10 @@ class Model:
         self.uses.add(now)
         self.used_at = now
 
+    def took(self, seconds: float) -> None:
+        """Its load took so long, by its worker's own clock."""
+        self.terms = changed(self.terms, reload_s=seconds)
+
     def settle(self) -> None:
         """Be what the profile says by now: no worker runs what it said before."""
         if self.later is not None:

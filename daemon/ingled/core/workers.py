@@ -278,7 +278,10 @@ class Workers:
         opens = (State.LOADING, State.WAKING, State.CHECKING)
         if model is None or model.state not in opens or model.pid != e.pid:
             return []
-        return self.opens(e.now, model, e.places)
+        loaded, out = model.state is State.LOADING, self.opens(e.now, model, e.places)
+        if loaded and e.load_s:  # the next load waits for no nursery, and an adopted worker was loaded long ago
+            model.took(e.load_s)
+        return out
 
     def opens(self, now: float, model: Model, places: int) -> list[do.Effect]:
         """A model that was being loaded takes requests."""

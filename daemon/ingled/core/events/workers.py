@@ -64,6 +64,8 @@ class WorkerReady(Struct, frozen=True):
     model: str
     pid: int
     places: int = 0
+    load_s: float = 0.0
+    """Seconds that its load took, by its own clock; 0: it does not say."""
 
 
 class LoadFailed(Struct, frozen=True):
