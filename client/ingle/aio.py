@@ -320,7 +320,7 @@ class Stream(_Leaving):
     def cancel(self) -> None:
         """Ask the daemon to end the request; reading on then raises Cancelled, unless it was just done.
 
-        A daemon that is away is told when this client has come back, by whatever it waits for next.
+        A daemon that is away is told when this client has come back, unless it is closed before.
         """
         if not self._ended:
             self._line.stop(self._ref)
