@@ -54,7 +54,7 @@ class Peer:
         self.behind: deque[Frames] = deque()
         """Messages that have been read, and wait for their turn."""
         self.taken_s = 0.0
-        """Seconds of the processor that it has taken since it last had nothing more to say."""
+        """Seconds of the loop's time that it has taken since it last had nothing more to say."""
         self.more = False
         """It had more to say when it was last heard: else what it took is forgotten."""
         self.flood = False

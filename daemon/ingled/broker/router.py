@@ -41,10 +41,11 @@ UNREAD_BYTES = 64 << 10
 """Bytes that wait here for a peer, beside what the kernel holds for it, with which it is not heard until it reads."""
 
 PATIENCE_S = 0.01
-"""Seconds of the processor that a connection may take without having said all it had to say: then it is a flood.
+"""Seconds of the loop's time that a connection may take without having said all it had to say: then it is a flood.
 
-Not of time that passes: while the kernel gives the core to somebody else, it is not the peer's doing. A hundred
-requests at once are no flood: a gateway, or an editor, sends them over one connection."""
+A hundred requests at once are none: a gateway, or an editor, sends them over one connection. Time that passes, though
+the kernel may have given the core to others in it: to ask for the thread's own costs a system call for each message,
+a microsecond for each chunk that is forwarded."""
 
 REST_S = 0.001
 """Seconds between two turns of floods, and between two lots of connections where there are always more."""
@@ -230,7 +231,7 @@ class Router:
         """Read and handle for a while; what is left has the next turn of the loop."""
         if self._closed:
             return
-        events, flooded, cpu = self._events, False, time.thread_time
+        events, flooded = self._events, False
         now = look_at = time.perf_counter()
         until = now + TURN_S
         floods_until = until
@@ -238,13 +239,12 @@ class Router:
             if not events and now >= look_at:
                 events.extend((self._by_fd.get(fd), event) for fd, event in self._poll.poll(0, EVENTS))
                 look_at = now + LOOK_S
-            before = cpu()
             if events:
-                peer, event = events.popleft()
+                before, (peer, event) = now, events.popleft()
                 self._look(peer, event)
-                if peer is not None:
-                    peer.taken_s = peer.taken_s + cpu() - before if peer.more else 0.0
                 now = time.perf_counter()
+                if peer is not None:
+                    peer.taken_s = peer.taken_s + now - before if peer.more else 0.0
                 continue
             peer = self._behind.next()
             if peer is None and self._floods_at <= now <= floods_until:
@@ -253,12 +253,13 @@ class Router:
                     flooded, floods_until = True, now + FLOOD_S
             if peer is None:
                 break
+            before = now
             asked = self._handle(peer)
+            now = time.perf_counter()
             if not peer.more:
                 peer.taken_s = 0.0
             elif not asked:
-                peer.taken_s += cpu() - before
-            now = time.perf_counter()
+                peer.taken_s += now - before
         if flooded:
             self._floods_at = now + self._rest_s
         self._schedule()
