@@ -20,7 +20,7 @@ FILLED = Load(crowd=4, batch=int(1000 * FULL))
 def loaded(footprint: Footprint, taken: int = 0) -> int:
     """Let its model be ready, and serve."""
     found = asyncio.run(footprint.loaded(taken))
-    footprint.serves(filled=False)
+    footprint.serves()
     return found
 
 
@@ -63,10 +63,8 @@ def test_what_its_own_largest_batch_took_is_told_once_it_serves(kernel: Measured
     asyncio.run(footprint.loaded(0))
     kernel.now = Sizes(95 * MIB, 61 * MIB, 80 * MIB)
     assert not looks(footprint), "nobody knows it yet"
-    footprint.serves(filled=True)
-    assert looks(footprint) and (footprint.taken, footprint.full) == (80 * MIB, True)
-    footprint.runs(Load(), INFO)
-    assert not looks(footprint) and footprint.full, "which later ones do not change"
+    footprint.serves()
+    assert looks(footprint) and (footprint.taken, footprint.full) == (80 * MIB, False)
 
 
 def test_it_has_as_much_as_it_had_at_most(kernel: Measured) -> None:
@@ -133,7 +131,7 @@ from ingled.worker.footprint import Footprint
 os.setsid()
 footprint = Footprint()
 taken = asyncio.run(footprint.loaded(0))
-footprint.serves(filled=False)
+footprint.serves()
 with mmap.mmap(-1, 64 << 20, mmap.MAP_PRIVATE) as pages:
     for at in range(0, len(pages), 4096):
         pages[at] = 1

@@ -411,8 +411,10 @@ def test_the_largest_batch_is_run_before_it_serves_and_nobody_sees_that(
         message.phase for peer, message in broker.seen[began:] if peer == worker and isinstance(message, link.Loading)
     ]
     assert phases[-1] == "filling"
-    _, stats = broker.wait(link.Stats, peer=worker)
-    assert stats.full and stats.taken_bytes > ready.info.taken_bytes
-    assert stats.work == (0, 0, 0, 0, 0), "of all that, nothing has been asked"
+    assert ready.info.filled
+    if front != "pooling":  # vectors take nothing that would be news
+        _, stats = broker.wait(link.Stats, peer=worker)
+        assert stats.taken_bytes > ready.info.taken_bytes
+        assert stats.work == (0, 0, 0, 0, 0) and not stats.full, "of all that, nothing has been asked"
     broker.send(worker, link.Stop())
     broker.wait(link.Exited)

@@ -54,7 +54,9 @@ class Entry(Struct, frozen=True):
     wake_s: dict[int, float] = {}
     """Seconds that it took to wake last, by level."""
     full: bool = False
-    """Its largest batch has run, and `most` counts it."""
+    """Its largest batch has run, as users ask it, and `most` counts it."""
+    filled: bool = False
+    """It has been run at a load."""
     short: Count = 0
     """With so many bytes it ran out of memory, and has not shown since that it needs no more; 0: it has not."""
 
@@ -145,7 +147,9 @@ class Ledger:
             return f"; it cannot be set aside ({error.strerror}), so nothing is written down"
         return f"; it is now {aside}"
 
-    def loaded(self, key: str, model: str, device: str, taken: int, kv_cache: int, load_s: float) -> None:
+    def loaded(
+        self, key: str, model: str, device: str, taken: int, kv_cache: int, load_s: float, *, filled: bool = False
+    ) -> None:
         """Write down that a model is ready. One that gave no measurement keeps the earlier one."""
         before = self.entries.pop(key, None)  # the latest is last
         loads = before.loads + 1 if before else 1
@@ -153,7 +157,8 @@ class Ledger:
             taken, kv_cache = before.taken, before.kv_cache
         most = max(taken, before.most if before else 0)
         at, load_s = round(time.time(), 3), round(load_s, 3)
-        now = Entry(model, device, taken, kv_cache, most, load_s, loads, at)
+        filled = filled or (before is not None and before.filled)
+        now = Entry(model, device, taken, kv_cache, most, load_s, loads, at, filled=filled)
         kept = ("no_sleep", "asleep", "wake_s", "full", "short")
         self._add(key, msgspec.structs.replace(now, **{name: getattr(before, name) for name in kept if before}))
 

@@ -238,7 +238,8 @@ class Needs:
             self.ledger.woke(key, woke.level, woke.seconds)
             self.ledger.grew(key, woke.taken_bytes)
         elif entry is None or (entry.load_s, entry.taken) != (info.load_s, info.taken_bytes):  # not: adopted again
-            self.ledger.loaded(key, name, self.devices[0].name, info.taken_bytes, info.kv_bytes, info.load_s)
+            took = (info.taken_bytes, info.kv_bytes, info.load_s)
+            self.ledger.loaded(key, name, self.devices[0].name, *took, filled=info.filled)
         self._tell(name)
         self._tell_sleep(name, info)
 
@@ -272,7 +273,7 @@ class Needs:
         if name not in self._specs or self._unread:
             return False
         entry = self.ledger.entries.get(self._key(name, self._specs[name]))
-        return entry is None or not entry.full
+        return entry is None or not (entry.full or entry.filled)
 
     def _short(self, name: str) -> None:
         """It has run out of memory: with what it was taken to need, it is not tried again."""

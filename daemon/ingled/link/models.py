@@ -80,6 +80,8 @@ class Info(Struct, frozen=True, forbid_unknown_fields=True):
     """Seconds from fork to ready."""
     taken_bytes: int = 0
     """Memory that the worker's processes alone have, once it is ready: of the GPU, where it is on one."""
+    filled: bool = False
+    """Its largest batch has been run once behind that, before it serves."""
     no_sleep: str = "its engine has no sleep"
     """Why it cannot sleep; empty when it can."""
     device_weights: int = 0

@@ -7,7 +7,7 @@ from msgspec import Raw, Struct
 from ingled.link.hosts import Setup
 from ingled.link.models import Estimate, Gpu, Info, Spec
 
-VERSION = 5
+VERSION = 6
 """Of the private messages; a peer that speaks another is told to stop."""
 
 

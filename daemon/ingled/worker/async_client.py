@@ -60,6 +60,10 @@ class Counter(StatLoggerBase):  # type: ignore[misc]
     def log_engine_initialized(self) -> None:
         """Do nothing: loading is reported by the engine."""
 
+    def no_larger(self, load: Load) -> None:
+        """Have had no more requests at once, and no larger batch, than this says: what came since was not asked for."""
+        self._now = replace(self._now, crowd=load.crowd, batch=load.batch)
+
     def load_now(self, engine: Any) -> Load:
         """Return the last step's counts; vLLM tells nothing of an abort, nor while it is idle."""
         if engine.output_processor.get_num_unfinished_requests() == 0:

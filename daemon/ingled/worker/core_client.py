@@ -122,6 +122,10 @@ class CoreClient:
         """Return how many requests vLLM has been given that have not ended."""
         return len(self._running)
 
+    def no_larger(self, load: Load) -> None:
+        """Have had no more requests at once, and no larger batch, than this says: what came since was not asked for."""
+        self._crowd, self._batch = load.crowd, load.batch
+
     def load_now(self) -> Load:
         """Return the last step's counts; the core tells nothing of an abort, nor while it is idle."""
         totals = (self._prompt_tokens, self._cached_tokens, self._completion_tokens, self._crowd, self._batch)

@@ -38,9 +38,9 @@ class Footprint:
         self.taken = taken or (await asyncio.to_thread(self._gauge.read)).taken
         return self.taken
 
-    def serves(self, *, filled: bool) -> None:
-        """What it has at most is news from now on; `filled`: its largest batch has run already."""
-        self._ready, self._filled = True, filled
+    def serves(self) -> None:
+        """What it has at most is news from now on."""
+        self._ready = True
 
     def took(self, taken: int) -> None:
         """It has so much of its devices, as it says itself."""
@@ -48,8 +48,7 @@ class Footprint:
 
     def runs(self, now: Load, info: link.Info) -> None:
         """So much has run."""
-        crowded, large = now.crowd >= info.max_running > 0, now.batch >= FULL * info.batch_tokens > 0
-        self._filled = self._filled or (crowded and large)
+        self._filled = now.crowd >= info.max_running > 0 and now.batch >= FULL * info.batch_tokens > 0
 
     async def look(self, *, anew: bool = False) -> bool:
         """Measure what has changed, or all `anew`; returns whether it has more than ever, or counts more."""

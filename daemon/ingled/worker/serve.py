@@ -119,8 +119,8 @@ class Worker:
             self._uplink.send(link.LoadFailed(reason, list(tail(self._log_file)) if self._log_file else []))
             self.leave(FAILED)
             return
-        self._footprint.serves(filled=filled)
-        self._info = self._rest.info = msgspec.structs.replace(info, load_s=load_s, taken_bytes=taken)
+        self._footprint.serves()
+        self._info = self._rest.info = msgspec.structs.replace(info, load_s=load_s, taken_bytes=taken, filled=filled)
         remains.note(self._folder, [os.getpid(), *group.others()])
         self._uplink.send(link.Ready(self._info))
         self._spawn(self._reports.look_at_memory())

@@ -143,6 +143,7 @@ class Own:
         finally:
             self._running = False
             self._counting.metrics = self.metrics
+            self._counting.no_larger(before)
             after, own = self._client.load_now(), self._counted
             self._counted = Load(
                 prompt_tokens=own.prompt_tokens + after.prompt_tokens - before.prompt_tokens,
