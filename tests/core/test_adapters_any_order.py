@@ -88,7 +88,7 @@ class Shell(RuleBasedStateMachine):
 
     @rule(model=st.sampled_from(NAMES), force=st.booleans())
     def unload(self, model: str, force: bool) -> None:
-        self.give(on.UnloadAsked(self.tick(), CALLER, 8, model, force))
+        self.give(on.UnloadAsked(self.tick(), CALLER, 8, model, force, True))
 
     @rule(model=st.sampled_from(NAMES))
     def hint(self, model: str) -> None:

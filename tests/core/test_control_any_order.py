@@ -431,14 +431,21 @@ class Core(RuleBasedStateMachine):
     def who_called_load_is_answered_or_waits_for_something(self) -> None:
         if not hasattr(self, "core"):
             return
-        for name, _, ref, _ in self.core.workers._loads:
-            model = self.core.models[name]
-            waits = model.state in (*MOVING, State.STOPPING) or name in self.restarts or self.hopeful(name)
-            assert waits or self.core.residents.suspension.holds, f"call {ref} waits for a model that is {model.state}"
+        workers = self.core.workers
+        for model in self.core.models.values():
+            waits = model.state in (*MOVING, State.STOPPING) or model.name in self.restarts or self.hopeful(model.name)
+            for call in workers._loads.of(model.name):
+                held = self.core.residents.suspension.holds
+                assert waits or held, f"call {call.ref} waits for a model that is {model.state}"
         sleepers = self.core.residents.sleepers
         assert not sleepers.due or any(one.state in MOVING for one in self.core.models.values())
         assert all(self.core.models[name].state is State.DOZING or name in sleepers.due for name, *_ in sleepers._calls)
-        waiting = {load.ref for load in self.core.workers._loads} | {ref for _, _, ref in sleepers._calls}
+        waiting = {ref for _, _, ref in sleepers._calls}
+        for model in self.core.models.values():
+            waiting |= {call.ref for call in workers._loads.of(model.name)}
+            unloads = {call.ref for call in workers._unloads.of(model.name)}
+            assert not unloads or model.state is State.STOPPING, f"unloads {unloads} wait for one that is {model.state}"
+            waiting |= unloads
         assert self.calls <= self.answers | waiting
 
     def hopeful(self, name: str) -> bool:
