@@ -105,7 +105,7 @@ class Control:
             case on.WantAsked():
                 return self.residents.hint(event)
             case on.YieldAsked():
-                return self.residents.give_back(event)
+                return self.residents.lenders.give_back(event)
             case on.SleepAsked():
                 return self.residents.sleepers.asked(event)
             case on.WorkerAsleep():
@@ -121,7 +121,7 @@ class Control:
                     model.sleep = event.sleep
                 return []
             case on.MemoryShort():
-                return self.residents.short(event)
+                return self.residents.lenders.short(event)
             case on.HostSeen():
                 self.residents.host = event.free
                 return []

@@ -5,15 +5,14 @@ from dataclasses import replace
 from math import inf
 from typing import TYPE_CHECKING
 
-from ingle.bytesize import spell
 from ingle.wire.schema import Phase, Result
 
 from ingled.core import effects as do
 from ingled.core import events as on
-from ingled.core.accounts import visible
 from ingled.core.adapters import base_of
 from ingled.core.eviction import CheapestBack, cost
-from ingled.core.ladder import LIGHT, level_for, who_may_sleep
+from ingled.core.ladder import level_for, who_may_sleep
+from ingled.core.lenders import Lenders
 from ingled.core.naming import Unusable
 from ingled.core.outcomes import refuse, unusable
 from ingled.core.placement import Absent, Decision, Device, Evict, Fits, Never, Outlook, Policy, Resident, Wait
@@ -60,11 +59,10 @@ class Residents:
         """Those of them that wait for memory of others than models, and since when."""
         self.hints: set[str] = set()
         """Those of them that are wanted though no request waits."""
-        self._helpless: set[int | None] = set()
-        """Devices whose memory is short, of which it has been told that nobody is idle; None: all of them."""
         self.host: int | None = None
         """Bytes of the machine's memory that weights of sleeping models may take; None: not known."""
         self.sleepers = Sleepers(workers, self)
+        self.lenders = Lenders(self)
         self.suspension = Suspension(workers, self)
 
     def busy(self, name: str) -> bool:
@@ -77,7 +75,7 @@ class Residents:
         if model.asleep:  # what would be lost is that it wakes faster than it loads
             saved = max(0.01, terms.reload_s - model.sleep.back_s(model.level))
             terms = replace(terms, need=model.sleep.left, reload_s=saved, min_resident=0.0)
-        elif state is State.READY and (level := self._level(now, model)):
+        elif state is State.READY and (level := self.level_of(now, model)):
             terms = replace(terms, reload_s=model.sleep.back_s(level))
         return Resident(
             model.name,
@@ -93,7 +91,7 @@ class Residents:
             age=now - model.ready_at if model.ready_at is not None else 0.0,
         )
 
-    def _level(self, now: float, model: Model) -> int:
+    def level_of(self, now: float, model: Model) -> int:
         """Return the level to which a model goes that gives its memory back, or 0: it goes out."""
         return 0 if model.state is not State.READY else level_for(model.sleep, model.uses.rate(now), self.host)
 
@@ -223,7 +221,7 @@ class Residents:
         there = [one for one in self.present(now) if one.name != model.name and not one.leaving]
         shares = {one.name: share(one.terms.need, len(one.on)) * len(set(one.on) & set(on)) for one in there}
         taken = model.terms.need + sum(taken for name, taken in shares.items() if name not in victims)
-        levels = {name: level for name in victims if (level := self._level(now, self.models[name]))}
+        levels = {name: level for name in victims if (level := self.level_of(now, self.models[name]))}
         left = {name: self.models[name].sleep.left for name in levels}
         budgets = [self.devices[index].budget for index in on]
         whole = None if None in budgets else sum(one or 0 for one in budgets)
@@ -340,65 +338,3 @@ class Residents:
         why = None if why is None else self._workers.names.blot(why, e.caller.rights)
         value = {"model": name, "state": model.state.value, "eta_ms": eta, "in_time": in_time, "why": why}
         return [*out, do.Send(e.caller.conn, Result(e.ref, value))]
-
-    def give_back(self, e: on.YieldAsked) -> list[do.Effect]:
-        """Have idle models give memory back, until so many bytes are free or none is left."""
-        out, names, freed = self._free(e.now, e.need, "gives its memory back")
-        gone = visible(names, e.caller.rights)
-        return [*out, do.Send(e.caller.conn, Result(e.ref, {"models": gone, "bytes": freed}))]
-
-    def short(self, e: on.MemoryShort) -> list[do.Effect]:
-        """Others need memory: idle models give it back, those first that it costs least to bring back."""
-        there = [one for one in self.models.values() if e.device is None or e.device in one.on]
-        if any(one.state in (State.STOPPING, State.DOZING) or one.name in self.sleepers.due for one in there):
-            return []  # it comes already
-        why = "gives memory back that others need"
-        freed_by = self._free_host(e.now, e.bytes, why) if e.host else self._free(e.now, e.bytes, why, e.device)
-        out, names, freed = freed_by
-        devices = ", ".join(f"'{one.name}'" for index, one in enumerate(self.devices) if e.device in (None, index))
-        where = "the machine" if e.host else f"device {devices}"
-        text = f"{where} has {spell(e.bytes)} less for others than they are to have"
-        if not names:
-            told = e.device in self._helpless
-            self._helpless.add(e.device)
-            return [] if told else [do.Log("warning", f"{text}, and no model is idle that could give some back")]
-        self._helpless.discard(e.device)
-        told_to = do.Publish("daemon", {"what": "pressure", "bytes": e.bytes})
-        return [do.Log("warning", f"{text}: {', '.join(names)} give back {spell(freed)}"), told_to, *out]
-
-    def _free_host(self, now: float, need: int, why: str) -> tuple[list[do.Effect], list[str], int]:
-        """Put models out whose weights wait in the machine's memory."""
-        out: list[do.Effect] = []
-        gone: list[str] = []
-        freed = 0
-        for model in self.idle(now, State.SLEEPING):
-            if freed < need and model.level == LIGHT:
-                freed += model.sleep.weights
-                gone.append(model.name)
-                out += self.put_out(now, model, why)
-        return out, gone, freed
-
-    def _free(
-        self, now: float, need: int | None, why: str, device: int | None = None
-    ) -> tuple[list[do.Effect], list[str], int]:
-        """Have idle models give back so many bytes (None: all that sleep can free); those that sleep go last.
-
-        `device`: only those that are on it, and what they have there.
-        """
-        out: list[do.Effect] = []
-        gone: list[str] = []
-        freed = 0
-        for model in [*self.idle(now), *(() if need is None else self.idle(now, State.SLEEPING))]:
-            if need is not None and freed >= need:
-                break
-            if device is not None and device not in model.on:
-                continue
-            asleep, level = model.state is State.SLEEPING, self._level(now, model)
-            gives = model.sleep.left if asleep else model.terms.need - (model.sleep.left if level else 0)
-            freed += gives if device is None else share(gives, len(model.on))
-            gone.append(model.name)
-            if level:
-                self.sleepers.due[model.name] = (level, why)
-            else:
-                out += self.put_out(now, model, why)
-        return out, gone, freed
