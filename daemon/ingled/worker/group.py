@@ -51,13 +51,13 @@ def others() -> list[int]:
 
 
 def show_stacks() -> None:
-    """Have the other processes of this group, which are the engine's, write the stacks of their threads to the log,
-    those too that have been stopped.
+    """Have the other processes of this group, which are the engine's, write the stacks of their threads to the log.
+
+    One that a signal has stopped writes nothing: woken, it would go on with streams that are another engine's by then.
     """
     for pid in others():
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, STACKS_SIGNAL)
-            os.kill(pid, signal.SIGCONT)
 
 
 def kill_others() -> list[int]:
