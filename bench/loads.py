@@ -220,16 +220,16 @@ class Trial:
         client.call("load", model=name, wait=False)
         while (model := client.call("show", model=name))["state"] not in ("ready", "failed"):
             if any("ended" in line for line in model["story"]):
-                return {"failed": f"it died while it was loaded: {model['why']}", "taken": 0}
+                return {"failed": f"it died while it was loaded: {model['why']}"}
             time.sleep(0.1)
         if model["state"] == "failed":
-            return {"failed": model["why"], "taken": 0}
+            return {"failed": model["why"]}
         for body in (DRIVEN[0], DRIVEN[-1]):
             failed = failed or work(client, name, one.case, one.sequences, body, one.batch)
-        return {"failed": failed, "taken": model["taken_bytes"], "load_s": model["load_s"]}
+        return {"failed": failed, "load_s": model["load_s"]}
 
     def _most(self, client: Wire, name: str, *, worked: bool) -> dict[str, Any]:
-        """Unload a model; return the most that it had, and whether its largest batch is in that."""
+        """Unload a model; return what it had once it was ready and at most, and whether its largest batch is in."""
         client.call("unload", model=name, force=True)
         deadline = time.monotonic() + LONG_S
         while client.call("show", model=name)["state"] not in ("cold", "failed") and time.monotonic() < deadline:
@@ -238,7 +238,8 @@ class Trial:
         while not any(one["most"] > one["taken"] for one in found) and time.monotonic() < deadline:
             time.sleep(0.1)
             found = self._learned(name)
-        return {"most": max((one["most"] for one in found), default=0), "full": any(one["full"] for one in found)}
+        sizes = {what: max((one[what] for one in found), default=0) for what in ("taken", "most")}
+        return sizes | {"full": any(one["full"] for one in found)}
 
     def _learned(self, name: str) -> list[dict[str, Any]]:
         file = self.daemon.folder / "state" / "ledger.json"

@@ -15,11 +15,11 @@ def test_an_estimate_is_within_5_percent_and_what_was_learned_within_2() -> None
     found = measure("12m", CASES["12m"])
     first, second = found["first"], found["second"]
     assert found["estimated"]["source"] == "estimated"
-    assert abs(error(ready(found["estimated"]), first["taken"])) <= 5, found
+    assert abs(error(ready(found["estimated"]), second["taken"])) <= 5, found
     assert found["learned"]["source"] == "measured"
     assert abs(error(ready(found["learned"]), second["taken"])) <= 2, found
-    if first["kernel"] is not None:  # the worker's own measure is right
-        assert abs(error(first["taken"], first["kernel"])) <= 3, found
+    if second["kernel"] is not None:  # it says some 8 MiB less than the page tables, of whatever model
+        assert abs(error(second["taken"], second["kernel"])) <= 4, found
     assert found["ledger_load_s"] == pytest.approx(first["load_s"], abs=0.01), "which `ingle show` rounds"
     assert "12m" in table([found])
 

@@ -94,7 +94,8 @@ async def main(engine: str, front: str, folder: Path) -> None:
     runtime = folder / "r"
     (runtime / "w").mkdir(parents=True)
     with LinkBroker(runtime) as broker:
-        worker = Worker(runtime, spec(engine, front, folder), runtime / "w", None, time.monotonic(), (0,))
+        of = spec(engine, front, folder)
+        worker = Worker(runtime, of, runtime / "w", None, time.monotonic(), (0,), fill=False)
         gc.disable()
         left, _ = await asyncio.gather(look(worker, broker), worker.run())
     print(json.dumps(left))
