@@ -61,6 +61,8 @@ CASES = {
     "138m": Case(Shape(896, 10, 14, 2, 64, 2432, tied=True), 60_000, "BF16", 4096, 256, sequences=12),
 }
 LARGE = {
+    "360m": Case(Shape(960, 32, 15, 5, 64, 2560, tied=True), 49_152, "BF16", 4096, 512, "LlamaForCausalLM"),
+    "500m": Case(Shape(896, 24, 14, 2, 64, 4864, tied=True), 151_936, "F32", 4096, 256, sequences=12),
     "600m": Case(Shape(1024, 28, 16, 8, 128, 3072, tied=True), 151_936, "BF16", 4096, 1024, sequences=8),
     "1200m": Case(Shape(2048, 16, 32, 8, 64, 8192, tied=True), 128_256, "BF16", 4096, 1024, "LlamaForCausalLM", 8),
 }
