@@ -61,6 +61,13 @@ def say(one: socket.socket, message: dict[str, Any]) -> None:
     one.sendall(header(0, len(data)) + data)
 
 
+def ask(one: socket.socket, number: int, inputs: Counter[str], kind: str) -> None:
+    """Send so many requests, as many as are taken in time, and count them as of this kind. Raises TimeoutError."""
+    for ref in range(number):
+        say(one, VALID[1] | {"ref": ref, "stream": False})
+        inputs[kind] += 1
+
+
 def mutated(path: str, chance: random.Random, inputs: Counter[str]) -> None:
     """Valid messages with some bytes changed, and random ones."""
     with Wire(path) as client:
@@ -143,9 +150,7 @@ def crowd(path: str, chance: random.Random, inputs: Counter[str]) -> None:
 def unread(path: str, chance: random.Random, inputs: Counter[str]) -> None:
     """A thousand requests whose answers are never read, or as many as are taken."""
     with contextlib.suppress(OSError), client(path) as one:
-        for ref in range(1000):
-            say(one, VALID[1] | {"ref": ref, "stream": False})
-            inputs["requests that are never read"] += 1
+        ask(one, 1000, inputs, "requests that are never read")
 
 
 def greedy(path: str, chance: random.Random, inputs: Counter[str]) -> None:
@@ -154,9 +159,7 @@ def greedy(path: str, chance: random.Random, inputs: Counter[str]) -> None:
         reader = threading.Thread(target=_drain, args=(one,))
         reader.start()
         try:
-            for ref in range(1000):
-                say(one, VALID[1] | {"ref": ref, "stream": False})
-                inputs["requests that are read"] += 1
+            ask(one, 1000, inputs, "requests that are read")
         finally:
             one.shutdown(socket.SHUT_RDWR)
             reader.join()
@@ -171,9 +174,7 @@ def _drain(one: socket.socket) -> None:
 def fresh(path: str, chance: random.Random, inputs: Counter[str]) -> None:
     """A hundred requests over a connection that is closed at once: the next hundred come over another one."""
     with contextlib.suppress(OSError), client(path) as one:
-        for ref in range(100):
-            say(one, VALID[1] | {"ref": ref, "stream": False})
-            inputs["requests of connections that are closed at once"] += 1
+        ask(one, 100, inputs, "requests of connections that are closed at once")
 
 
 def many(path: str, chance: random.Random, inputs: Counter[str]) -> None:

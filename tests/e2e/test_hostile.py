@@ -21,6 +21,8 @@ from ingled import link
 from ingled.testing import DaemonFixture, Wire
 from ingled.testing_link import wait_until
 
+from bench.attacks import VALID
+
 GREETING = b"\xff\0\0\0\0\0\0\0\1\x7f\3\0" + b"NULL".ljust(20, b"\0") + b"\0" * 32
 READY = b"\4\x1c\5READY\x0bSocket-Type\0\0\0\6DEALER"
 
@@ -263,18 +265,9 @@ def test_a_chosen_identity_changes_nothing(daemon: DaemonFixture) -> None:
 
 
 def test_random_and_mutated_messages_are_answered_or_dropped(daemon: DaemonFixture, chance: random.Random) -> None:
-    valid = [
-        {"t": "hello", "protocol": [1, 1], "client": {"name": "x"}},
-        {"t": "request", "ref": 1, "op": "chat", "body": {"messages": [{"role": "user", "content": "hi"}]}},
-        {"t": "credit", "id": "x", "n": 4, "ack": 0},
-        {"t": "cancel", "ref": 2, "id": "x"},
-        {"t": "attach", "ref": 3, "id": "x", "offset": 0},
-        {"t": "call", "ref": 4, "verb": "show", "args": {"model": "ember"}},
-        {"t": "subscribe", "ref": 5, "topics": ["model"]},
-    ]
     with Wire(daemon.socket) as client:
         for _ in range(3000):
-            data = bytearray(msgpack.packb(chance.choice(valid)))
+            data = bytearray(msgpack.packb(chance.choice(VALID)))
             for _ in range(chance.randrange(1, 4)):
                 data[chance.randrange(len(data))] = chance.randrange(256)
             client.send_bytes(bytes(data) if chance.random() < 0.9 else chance.randbytes(chance.randrange(200)))
