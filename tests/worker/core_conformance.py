@@ -159,9 +159,26 @@ async def others(client: Any) -> dict[str, Any]:
     await late.next()
     late.answer.abort()
     found["aborted"] = {"finish": await finish(late)}
+    for name, deltas in (("closed before it began", 0), ("closed", 1)):
+        closed = Asked(client, Request(name, endless, salt=kind))
+        for _ in range(deltas):
+            await closed.next()
+        closed.answer.close()
+        found[name] = {"others in the engine": await company(client, name)}
     batch = [Asked(client, Request(f"batch {number}", body, salt=kind)).all() for number in range(8)]
     found["at once"] = {"ends": [one["end"] for one in await asyncio.gather(*batch)]}
     return found
+
+
+async def company(client: Any, name: str) -> int:
+    """Return with how many others, at least, the engine had a request in one step."""
+    body = CompleteBody(prompt=PROMPT, temperature=0.0, max_tokens=60, ignore_eos=True)
+    running: list[int] = []
+    while not running:  # all of an answer may come at once
+        asked = Asked(client, Request(f"beside {name}", body, salt=type(client).__name__))
+        while (await asked.next()).end is None:
+            running.append(client.load_now().running)
+    return min(running) - 1
 
 
 async def not_pulled(client: Any, kind: str) -> dict[str, Any]:

@@ -90,6 +90,7 @@ def test_the_cases_are_what_they_say(both: dict[str, Found]) -> None:
     assert core["not pulled"]["few"] and core["not pulled"]["deltas"][0][1] == 50
     assert core["refused"]["error"] == "EngineRefused"
     assert core["aborted"]["finish"] == core["aborted before it began"]["finish"] == "abort"
+    assert core["closed"] == core["closed before it began"] == {"others in the engine": 0}
     assert all(end[0] == "length" and end[4] == 60 for end in core["at once"]["ends"])
 
 

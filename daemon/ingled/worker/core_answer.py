@@ -42,7 +42,7 @@ class CoreAnswer:
         "_cached",
         "_count",
         "_drop",
-        "_error",
+        "_errors",
         "_finish",
         "_first_ms",
         "_logprobs",
@@ -56,8 +56,8 @@ class CoreAnswer:
         "news",
     )
 
-    def __init__(self, drop: Callable[["CoreAnswer", bool], None], request: Request, news: Callable[[], None]) -> None:
-        """`drop(answer, tell)`: the core's outputs of it are wanted no more; `tell`: it is to make none."""
+    def __init__(self, drop: Callable[["CoreAnswer"], None], request: Request, news: Callable[[], None]) -> None:
+        """`drop(answer)`: the core's outputs of it are wanted no more, and it is to make none."""
         self.news = news
         self.id: str | None = None
         """The core's name of the request, while it runs there."""
@@ -73,7 +73,8 @@ class CoreAnswer:
         self._finish: str | None = None
         self._stop: str | None = None
         self._ready: Delta | None = None
-        self._error: Exception | None = None
+        self._errors: list[Exception] = []
+        """At most one, forgotten when it is raised: its traceback leads back here."""
 
     # ------------------------------------------------------------ what the worker asks
 
@@ -81,11 +82,11 @@ class CoreAnswer:
         """Return what has come since the last call; the text of it is made here, once for all its tokens."""
         finish, tokens = self._finish, self._tokens
         if finish is None and (not tokens or not self._request.stream):
-            if self._error is not None:
-                raise self._failed()
+            if self._errors:
+                raise self._errors.pop()
             return self._ready
-        if self._error is not None:
-            raise self._failed()
+        if self._errors:
+            raise self._errors.pop()
         self._tokens = []
         delta = Delta(self._text.get_next_output_text(finish is not None, True), tokens)
         if self._logprobs is not None and tokens:
@@ -95,24 +96,19 @@ class CoreAnswer:
             delta.end = End(finish, self._prompt, self._cached, self._count, self._first_ms, self._stop)
         return delta
 
-    def _failed(self) -> Exception:
-        """Return the error, and forget it: its traceback leads back here."""
-        error, self._error = self._error, None
-        assert error is not None
-        return error
-
     def abort(self) -> None:
         """End it here and in the core; one that is still rendered ends before it gets there."""
         self._aborted = True
         if self.id is not None:
-            self._drop(self, True)
+            self._drop(self)
             self._finish = "abort"
             self.news()
 
     def close(self) -> None:
-        """Take no more of it."""
+        """Take no more of it: the core makes none for nobody."""
+        self._aborted = True
         if self.id is not None:
-            self._drop(self, False)
+            self._drop(self)
 
     # ------------------------------------------------------------ what its client tells
 
@@ -146,7 +142,7 @@ class CoreAnswer:
         elif reason is not None:
             self._finish = str(reason)
             if reason == FinishReason.ERROR:
-                self._error = failed("EngineCore ended the answer with an error")
+                self._errors = [failed("EngineCore ended the answer with an error")]
         self._count += len(tokens)
         self._tokens = self._tokens + tokens if self._tokens else tokens
         return stop is not None and reason is None
@@ -159,7 +155,7 @@ class CoreAnswer:
     @property
     def over(self) -> bool:
         """Nothing more comes from the core."""
-        return self._finish is not None or self._error is not None
+        return self._finish is not None or bool(self._errors)
 
     def ready(self, delta: Delta) -> None:
         """Let this be the answer; the core is not asked."""
@@ -168,6 +164,6 @@ class CoreAnswer:
 
     def fail(self, error: Exception) -> None:
         """Let the next `take` raise."""
-        self._error = translate(error, self._request.body)
+        self._errors = [translate(error, self._request.body)]
         # In a turn of its own: the frames of this one have the error, and its traceback would have them.
         asyncio.get_running_loop().call_soon(self.news)

@@ -107,15 +107,14 @@ class CoreClient:
             self._spawn(self._begin_all())
         return answer
 
-    def drop(self, answer: CoreAnswer, tell: bool = True) -> None:
-        """Take no more outputs of an answer; `tell`: the core is to stop making them."""
+    def drop(self, answer: CoreAnswer) -> None:
+        """Take no more outputs of an answer, and have the core make none."""
         id, answer.id = answer.id, None
         if id is None or self._running.pop(id, None) is None:
             return
         if self.metrics is not None:
             self.metrics.forget(id)
-        if tell:
-            self._spawn(self._stop([id]))
+        self._spawn(self._stop([id]))
 
     @property
     def given(self) -> int:

@@ -26,7 +26,8 @@ class Generated:
         self._end = abort
         self._news = news
         self._held: Delta | None = None
-        self._error: Exception | None = None
+        self._errors: list[Exception] = []
+        """At most one, forgotten when it is raised: its traceback leads back here."""
         self._aborted = False
         self._go = asyncio.Event()
         self._aborting: asyncio.Task[None] | None = None
@@ -34,18 +35,12 @@ class Generated:
 
     def take(self) -> Delta | None:
         """Return what was pulled, or let the generator be pulled."""
-        if self._error is not None:
-            raise self._failed()
+        if self._errors:
+            raise self._errors.pop()
         delta, self._held = self._held, None
         if delta is None:
             self._go.set()
         return delta
-
-    def _failed(self) -> Exception:
-        """Return the error, and forget it: its traceback leads back here."""
-        error, self._error = self._error, None
-        assert error is not None
-        return error
 
     @property
     def counts(self) -> tuple[int, int] | None:
@@ -78,5 +73,5 @@ class Generated:
                     await self._go.wait()
             self._held = delta  # the end, once the generator has cleaned up
         except Exception as error:
-            self._error = error
+            self._errors = [error]
         self._news()

@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -331,16 +331,8 @@ class Worker:
             await asyncio.wait(self._tasks, timeout=1)
 
 
-async def _main(
-    runtime: Path,
-    spec: link.Spec,
-    folder: Path,
-    log_file: Path | None,
-    started: float,
-    devices: Sequence[int],
-    fill: bool,
-) -> int:
-    worker = Worker(runtime, spec, folder, log_file, started, devices, fill)
+async def _main(make: Callable[[], Worker]) -> int:
+    worker = make()  # it belongs to the loop
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, worker.leave, ASKED)
@@ -364,7 +356,7 @@ def serve(
     """
     started = time.monotonic()
     try:
-        return _run_loop(_main(runtime, spec, folder, log_file, started, devices, fill))
+        return _run_loop(_main(partial(Worker, runtime, spec, folder, log_file, started, devices, fill)))
     finally:
         left = group.kill_others()
         if left:
