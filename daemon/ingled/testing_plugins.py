@@ -19,7 +19,7 @@ source = "builtin:ember"
 """
 HEAD = (
     "from ingled.hooks import Hook, Stop, answered, changed, hookimpl, note, refuse\n"
-    "import functools, os, re, time; Hook = functools.partial(Hook, deadline_ms=20_000); HOOK = Hook()\n"
+    "import functools, os, re, time; Hook = functools.partial(Hook, deadline_ms=30_000); HOOK = Hook()\n"
 )
 """Before the text of each plugin. Whatever else the machine does, none is late, unless it is to be."""
 

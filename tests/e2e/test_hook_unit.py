@@ -13,7 +13,6 @@ from ingled.testing import DaemonFixture, Wire
 from ingled.testing_link import wait_until
 from ingled.testing_plugins import write_plugin
 
-HEAD = "from ingled.hooks import Hook, changed, hookimpl, note, refuse\nimport os, re\n"
 MARK = """
 @hookimpl
 def ingled_prompt(messages):
@@ -63,7 +62,7 @@ def daemon(tmp_path: Path) -> Iterator[Apart]:
 
 
 def write(folder: Path, name: str, text: str) -> None:
-    write_plugin(folder, name, text, HEAD)
+    write_plugin(folder, name, text)
 
 
 def told(client: Wire, said: str = "x") -> dict[str, Any]:

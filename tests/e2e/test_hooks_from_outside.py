@@ -14,7 +14,7 @@ from ingle.hooks import Hook, Provider, Stop, answered, changed, hook, note, ref
 from ingled.testing import DaemonFixture
 from ingled.testing_link import wait_until
 
-PATIENT = 10_000
+PATIENT = 30_000
 
 
 @pytest.fixture
@@ -112,7 +112,8 @@ def test_a_hook_that_is_late_is_skipped_and_told(daemon: DaemonFixture, client: 
 
 def test_the_whole_answer_is_annotated_or_changed(daemon: DaemonFixture, client: Client) -> None:
     count = Hook("count", {"answer": lambda answer, call: note(n=len(answer["text"]))}, {"deadline_ms": PATIENT})
-    more = Hook("more", {"answer": lambda answer, call: None if call.stream else changed(answer["text"] + "!")})
+    exclaim = {"answer": lambda answer, call: None if call.stream else changed(answer["text"] + "!")}
+    more = Hook("more", exclaim, {"deadline_ms": PATIENT})
     with Provider(count, more, socket=str(daemon.socket)):
         answer = client.chat("hello")
         assert answer.hooks[0]["note"] == {"n": 5}

@@ -47,6 +47,7 @@ WICKED = {
     "segfaults": "import ctypes; ctypes.string_at(0)",
 }
 """What a plugin does when the prompt says so."""
+ENDLESS = ("loops", "backtracks")
 
 
 def words(count: int) -> str:
@@ -207,8 +208,9 @@ def test_streams_in_flight_outlive_a_reload(tmp_path: Path) -> None:
 @pytest.mark.parametrize("what", list(WICKED))
 @pytest.mark.parametrize("policy", ["refuse", "skip"])
 def test_a_wicked_plugin_harms_only_the_request_that_it_meets(tmp_path: Path, what: str, policy: str) -> None:
+    deadline_ms = 4000 if what in ENDLESS else 30_000
     wicked = f"""
-HOOK = Hook(order=9, deadline_ms=2000, on_error="{policy}")
+HOOK = Hook(order=9, deadline_ms={deadline_ms}, on_error="{policy}")
 
 @hookimpl
 def ingled_prompt(messages):

@@ -10,6 +10,7 @@ from pathlib import Path
 from ingled.config import load
 from ingled.config.tables import Hook, Plugin
 from ingled.testing import DaemonFixture, Wire
+from ingled.testing_plugins import HEAD, write_plugin
 
 PAGE = (Path(__file__).parents[2] / "docs" / "hooks.md").read_text()
 
@@ -54,7 +55,8 @@ def test_the_tables_of_the_page_are_right(tmp_path: Path) -> None:
 
 
 def test_a_plugin_is_active_when_it_is_saved(tmp_path: Path) -> None:
-    with DaemonFixture(f'[daemon]\nplugin_folder = "{tmp_path}"\n') as daemon, Wire(daemon.socket) as client:
+    config = f'[daemon]\nplugin_folder = "{tmp_path}"\n[plugins.brief]\ndeadline_ms = 30_000\n'
+    with DaemonFixture(config) as daemon, Wire(daemon.socket) as client:
         assert client.call("hooks")["hooks"] == []
         (tmp_path / "brief.py").write_text(blocks("python plugin")[0])
         deadline = time.monotonic() + 60
@@ -71,8 +73,7 @@ def test_a_plugin_is_active_when_it_is_saved(tmp_path: Path) -> None:
 def test_what_the_page_says_of_failures(tmp_path: Path) -> None:
     """A reason in `done.hooks` for what raises and for what ends the process; a guard that cannot run refuses."""
     for name, does in (("a_raises", "1 / 0"), ("b_ends", "import os; os._exit(3)")):
-        text = f"from ingled.hooks import hookimpl\n\n@hookimpl\ndef ingled_prompt(messages):\n    {does}\n"
-        (tmp_path / f"{name}.py").write_text(text)
+        write_plugin(tmp_path, name, f"@hookimpl\ndef ingled_prompt(messages):\n    {does}\n")
     config = f'[daemon]\nplugin_folder = "{tmp_path}"\n'
     with DaemonFixture(config) as daemon, Wire(daemon.socket) as client:
         text, end = client.read(client.ask("hi"))
@@ -107,10 +108,9 @@ def test_the_test_of_the_page_passes(tmp_path: Path) -> None:
 def test_an_installed_plugin_guards_an_answer_and_hears_of_models(tmp_path: Path) -> None:
     heard = tmp_path / "heard"
     (tmp_path / "ear.py").write_text(
-        "from ingled.hooks import hookimpl\n\n@hookimpl\ndef ingled_model(change):\n"
-        f"    open({str(heard)!r}, 'a').write(change['state'] + '\\n')\n"
+        f"{HEAD}@hookimpl\ndef ingled_model(change):\n    open({str(heard)!r}, 'a').write(change['state'] + '\\n')\n"
     )
-    config = f'[daemon]\nplugin_folder = "{tmp_path}"\n[plugins.guard]\n'
+    config = f'[daemon]\nplugin_folder = "{tmp_path}"\n[plugins.guard]\ndeadline_ms = 30_000\n'
     with DaemonFixture(config) as daemon, Wire(daemon.socket) as client:
         harmless = "```sh\nrm -rf ./build\n```\n"
         text, end = client.read(client.ask(harmless))

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from ingled.testing import DaemonFixture, Wire
 from ingled.testing_link import wait_until
+from ingled.testing_plugins import HEAD
 
 from tests.e2e.test_plugins import UPPER
 
@@ -129,7 +130,7 @@ def test_metrics_and_bounds_of_memory_change_while_the_daemon_runs(daemon: Daemo
         wait_until(lambda: not second.exists())
 
 
-SHOUT = "from ingled.hooks import hookimpl\n" + UPPER
+SHOUT = HEAD + UPPER
 
 
 def test_the_folder_of_plugins_may_be_another(daemon: DaemonFixture) -> None:
@@ -169,7 +170,8 @@ def test_sighup_reloads_too(daemon: DaemonFixture) -> None:
 
 
 def test_plugins_come_go_and_get_other_options_while_requests_run(daemon: DaemonFixture) -> None:
-    plugin = "[plugins.guard]\norder = 200\n[plugins.guard.options.rules.fruit]\nkeywords = ['{}']\naction = 'refuse'\n"
+    plugin = "[plugins.guard]\norder = 200\ndeadline_ms = 30_000\n"
+    plugin += "[plugins.guard.options.rules.fruit]\nkeywords = ['{}']\naction = 'refuse'\n"
     with Wire(daemon.socket) as client, Wire(daemon.socket) as other:
         id = client.ask("a b c d e f", credit=1, body={"max_tokens": 6})
         daemon.file.write_text(CONFIG + plugin.format("forbidden fruit"))

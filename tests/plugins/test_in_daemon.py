@@ -19,6 +19,11 @@ from ingled.testing_link import wait_until
 
 ROOT = Path(__file__).parents[2]
 CONFIG = """
+[plugins]
+guard.deadline_ms = 30_000
+context.deadline_ms = 30_000
+provenance.deadline_ms = 30_000
+transcript.deadline_ms = 30_000
 [plugins.guard.options]
 commands = "refuse"
 [plugins.guard.options.rules.weapons]
@@ -131,7 +136,7 @@ def test_all_is_written_down_once(daemon: DaemonFixture) -> None:
 
 
 def test_a_transcript_without_secrets_needs_nothing_but_its_option(tmp_path: Path) -> None:
-    config = f'[plugins.transcript.options]\nfolder = "{tmp_path}/log"\nredact = true\n'
+    config = f'[plugins.transcript]\ndeadline_ms = 30_000\noptions = {{folder = "{tmp_path}/log", redact = true}}\n'
     with DaemonFixture(config) as daemon:
         text, _ = ask(daemon, "I am anna.schmidt@firma.de, my password = Xk29sPqLw81z\nright?")
         assert "Xk29sPqLw81z" in text, "only what is written goes without"

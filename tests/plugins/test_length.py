@@ -63,6 +63,7 @@ def test_options_that_bound_nothing_are_refused(options: Options, said: str) -> 
 def test_bounds_in_a_daemon(tmp_path: Path) -> None:
     (tmp_path / "length.py").write_text("from ingle_plugins.length import *\n")
     config = f'[daemon]\nplugin_folder = "{tmp_path}"\n'
+    config += "[plugins.length]\ndeadline_ms = 30_000\n"
     config += "[plugins.length.options]\nprompt_chars = 40\nanswer_tokens = 5\nanswer_chars = 12\n"
     with DaemonFixture(config) as daemon, Wire(daemon.socket) as client:
         end = client.read(client.ask("x" * 41))[1]

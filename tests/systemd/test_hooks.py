@@ -9,7 +9,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 PLUGIN = """
 import os, re
-from ingled.hooks import hookimpl, note
+from ingled.hooks import Hook, hookimpl, note
+
+HOOK = Hook(deadline_ms=30_000)
 
 @hookimpl
 def ingled_prompt(messages):

@@ -16,7 +16,7 @@ CANARY = "xylophone-quartz-7319"
 PLUGIN = """
 from ingled.hooks import Hook, changed, hookimpl
 
-HOOK = Hook(on_error="skip")
+HOOK = Hook(deadline_ms=30_000, on_error="skip")
 
 @hookimpl
 def ingled_prompt(messages):
