@@ -12,7 +12,7 @@ GOES = "the configuration has it no more: it goes when its requests have ended"
 
 OF_WORKERS = (
     *("phase", "percent", "kv_use", "kv_tokens", "kv_bytes", "weights_bytes", "rss_bytes", "tokens_total", "tokens_s"),
-    *("devices", "prompt_tokens", "cached_tokens", "need_bytes", "need_source", "taken_bytes", "expires_s"),
+    *("devices", "prompt_tokens", "cached_tokens", "need_bytes", "need_source", "taken_bytes", "most_bytes", "expires_s"),
 )
 """What is known only of models that have a worker of their own."""
 
@@ -52,6 +52,7 @@ def describe(shell: "Shell", model: Model, rights: Rights) -> dict[str, Any]:
         "need_bytes": model.terms.need or None,
         "need_source": shell.needs.need(model.name).source,
         "taken_bytes": shell.needs.taken_by(worker) if worker else None,
+        "most_bytes": shell.needs.most_of(worker) if worker else None,
         "sleep_level": model.level or None,
         "no_sleep": model.sleep.why_not or None if worker else None,
         "pinned": model.pinned,

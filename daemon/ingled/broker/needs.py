@@ -265,7 +265,7 @@ class Needs:
         name = worker.model
         if worker.stats is None or name not in self._specs:
             return
-        if self.ledger.grew(self._key(name, self._specs[name]), worker.stats.taken_bytes, full=worker.stats.full):
+        if self.ledger.grew(self._key(name, self._specs[name]), worker.stats.most_bytes, full=worker.stats.full):
             self._tell(name)
 
     def _to_fill(self, name: str) -> bool:
@@ -301,15 +301,22 @@ class Needs:
 
     @staticmethod
     def taken_by(worker: Worker) -> int | None:
-        """Return the most that a worker has had since it was ready; None while it is not, or says nothing.
+        """Return what a worker has now, awake or asleep; None while it is not ready, or says nothing.
 
-        Of one that sleeps, what it keeps.
+        Of a peak that has passed nothing is left: it is free, and counted as that.
         """
         if worker.info is None:
             return None
         if worker.asleep is not None:
             return worker.asleep.left_bytes
-        return max(worker.info.taken_bytes, worker.stats.taken_bytes if worker.stats else 0) or None
+        return (worker.stats.taken_bytes if worker.stats else 0) or worker.info.taken_bytes or None
+
+    @staticmethod
+    def most_of(worker: Worker) -> int | None:
+        """Return the most that a worker has had since it was ready; None while it is not, or says nothing."""
+        if worker.info is None:
+            return None
+        return max(worker.info.taken_bytes, worker.stats.most_bytes if worker.stats else 0) or None
 
     def _look_often(self) -> None:
         self._loop.call_later(LOOK_S, self._look_often)

@@ -7,7 +7,7 @@ from msgspec import Raw, Struct
 from ingled.link.hosts import Setup
 from ingled.link.models import Estimate, Gpu, Info, Spec
 
-VERSION = 6
+VERSION = 7
 """Of the private messages; a peer that speaks another is told to stop."""
 
 
@@ -201,7 +201,9 @@ class Stats(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag=
     rss_bytes: int = 0
     """Resident memory of the worker's processes together."""
     taken_bytes: int = 0
-    """The most that they alone have had, since the model was ready."""
+    """What they alone have now: of the GPU, where the model is on one."""
+    most_bytes: int = 0
+    """The most that this has been since the model was ready."""
     full: bool = False
     """The largest batch has run meanwhile."""
 

@@ -6,8 +6,8 @@ from ingled import link
 from ingled.worker import group
 from ingled.worker.engine import Load
 
-GROWN = 1.002
-"""What grows by less than this is no news: who idles sends nothing."""
+CHANGED = 0.002
+"""What changes by a smaller part is no news: who idles sends nothing."""
 FULL = 0.8
 """Such a part of the largest batch counts for it: of a prompt that was cut for the next step, nothing is known."""
 ROOM_NEWS = 0.005
@@ -25,9 +25,11 @@ class Footprint:
         self.memory = 0
         """Bytes of the machine's memory; of pages that processes share, their part."""
         self.taken = 0
-        """The most that the worker alone has had since the model was ready, in bytes."""
+        """Bytes that the worker alone has now, as was told last."""
+        self.most = 0
+        """The most that it has had since the model was ready."""
         self._filled = self.full = False
-        """The largest batch has run; and `taken` counts that."""
+        """The largest batch has run; and `most` counts that."""
         self.on_device = False
         """`taken` is memory of GPUs."""
 
@@ -35,7 +37,7 @@ class Footprint:
         """The model is ready, with so much of its devices; 0: they have none of their own. Returns what it takes."""
         self.on_device = bool(taken)
         await asyncio.to_thread(self._group.mark)
-        self.taken = taken or (await asyncio.to_thread(self._gauge.read)).taken
+        self.taken = self.most = taken or (await asyncio.to_thread(self._gauge.read)).taken
         return self.taken
 
     def serves(self) -> None:
@@ -44,20 +46,23 @@ class Footprint:
 
     def took(self, taken: int) -> None:
         """It has so much of its devices, as it says itself."""
-        self.taken = max(self.taken, taken)
+        self.taken, self.most = taken, max(self.most, taken)
 
     def runs(self, now: Load, info: link.Info) -> None:
         """So much has run."""
         self._filled = now.crowd >= info.max_running > 0 and now.batch >= FULL * info.batch_tokens > 0
 
     async def look(self, *, anew: bool = False) -> bool:
-        """Measure what has changed, or all `anew`; returns whether it has more than ever, or counts more."""
+        """Measure what has changed, or all `anew`; returns whether that is news."""
         filled = self._filled
         sizes = await asyncio.to_thread(self._gauge.read, anew=anew or filled is not self.full)
         self.memory = sizes.divided
-        if not self._ready or self.on_device or (sizes.most <= self.taken * GROWN and filled is self.full):
+        if not self._ready or self.on_device:
             return False
-        self.taken, self.full = max(sizes.most, self.taken), filled
+        more = sizes.most > self.most * (1 + CHANGED)
+        if not more and abs(sizes.taken - self.taken) <= self.taken * CHANGED and filled is self.full:
+            return False
+        self.taken, self.most, self.full = sizes.taken, max(sizes.most, self.most), filled
         return True
 
     def is_news(self, gpus: list[link.Gpu]) -> bool:

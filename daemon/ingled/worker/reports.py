@@ -53,7 +53,7 @@ class Reports:
             await asyncio.sleep(MEMORY_S)
 
     async def look_at_memory(self, *, anew: bool = False) -> None:
-        """Tell what it has had at most, if that is news: also who has nothing to do may have had it just before."""
+        """Tell what it has, and has had at most, if that is news: also who has nothing to do may just have worked."""
         if await self._footprint.look(anew=anew):
             self._uplink.send(self._stats())
 
@@ -79,5 +79,6 @@ class Reports:
             now.completion_tokens,
             self._footprint.memory,
             self._footprint.taken,
+            self._footprint.most,
             self._footprint.full,
         )
