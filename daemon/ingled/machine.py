@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,18 +25,22 @@ class Memory:
     group: str = ""
     """The control group that has the limit, if one has."""
 
-    def budget(self, ours: int, most: int | None, head_room: int | None) -> int:
-        """Return what models may take together, when those that are there take `ours`.
+    def budget(self, taken: int, said: int | None, head_room: int | None, coming: int = 0) -> int:
+        """Return what models may take together, when those that are there have `taken`.
 
-        `most` is configured; `head_room` is what others are left.
+        `said` is configured, and for models alone; `head_room` is what others are left; `coming` is what the daemon
+        has yet to take for itself: what it has is not free.
         """
-        room = self.free + ours - (self.head_room if head_room is None else head_room)
-        return max(0, room if most is None else min(room, most))
+        room = max(0, self.free + taken - coming - (self.head_room if head_room is None else head_room))
+        return room if said is None else min(room, said)
 
-    def most(self, most: int | None, head_room: int | None) -> int:
-        """Return what models might take together at best, if others took no more than what they are left."""
-        room = max(0, self.total - (self.head_room if head_room is None else head_room))
-        return room if most is None else min(room, most)
+    def most(self, said: int | None, head_room: int | None, daemon: int = 0) -> int:
+        """Return what models might take together at best, if others took no more than what they are left.
+
+        `daemon` is what its own processes keep: no model will ever have that.
+        """
+        room = max(0, self.total - daemon - (self.head_room if head_room is None else head_room))
+        return room if said is None else min(room, said)
 
     def missing(self, head_room: int | None) -> int:
         """Return by how many bytes others are left less than they should be; 0 or less when they are not."""
@@ -52,7 +57,7 @@ def read(pid: int | None = None, root: Path = Path("/")) -> Memory:
     sizes = meminfo((root / "proc/meminfo").read_text())
     total, free, name = sizes["MemTotal"], sizes["MemAvailable"], ""
     with contextlib.suppress(OSError):
-        groups = (root / "proc" / ("self" if pid is None else str(pid)) / "cgroup").read_text()
+        groups = _groups(root / "proc" / ("self" if pid is None else str(pid)))
         for folder, limit_file, used_file, stat_key in places(groups, root):
             limit, used = _number(folder / limit_file), _number(folder / used_file)
             if limit is None or used is None or limit >= min(total, V1_NONE):
@@ -63,15 +68,38 @@ def read(pid: int | None = None, root: Path = Path("/")) -> Memory:
     return Memory(total, free, name)
 
 
+def kept(pids: Iterable[int], memory: Memory, root: Path = Path("/")) -> int:
+    """Return what these processes have of a memory that does not come back while they live; 0 of those elsewhere."""
+    total = 0
+    for pid in pids:
+        with contextlib.suppress(OSError):  # it has ended
+            folder = root / "proc" / str(pid)
+            if memory.group and Path(memory.group) not in [place[0] for place in places(_groups(folder), root)]:
+                continue
+            sizes = _sizes((folder / "status").read_text())
+            total += sizes.get("RssAnon", 0) + sizes.get("RssShmem", 0)  # pages of files can be dropped
+    return total
+
+
+def _groups(folder: Path) -> str:
+    return (folder / "cgroup").read_text()
+
+
 def meminfo(text: str) -> dict[str, int]:
-    """Return the sizes of `/proc/meminfo`, in bytes."""
+    """Return the sizes of `/proc/meminfo`, in bytes; older kernels do not say what is available."""
+    found = _sizes(text)
+    found.setdefault("MemAvailable", found.get("MemFree", 0))
+    return found
+
+
+def _sizes(text: str) -> dict[str, int]:
+    """Return what has a number of lines `NAME: NUMBER kB`."""
     found = {}
     for line in text.splitlines():
         name, _, rest = line.partition(":")
         words = rest.split()
         if words and words[0].isdigit():
             found[name] = int(words[0]) * (1024 if words[1:] == ["kB"] else 1)
-    found.setdefault("MemAvailable", found.get("MemFree", 0))
     return found
 
 

@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 from ingled import doctor
 from ingled.config import Config, load
+from ingled.core.placement import Device
 from ingled.doctor import Finding, Verdict
 from ingled.models.builtin import ember_path
+
+GIB = 1 << 30
 
 
 def config(tmp_path: Path, text: str, engine: str = "vllm") -> Config:
@@ -69,8 +72,28 @@ def test_each_profile_has_its_verdict(tmp_path: Path) -> None:
     assert set(told) == {"model gone", "model cut", "model odd", "model big"}
     assert "does not exist" in told["model gone"] and "cut off" in told["model cut"]
     assert "bogus" in told["model odd"] and "8.2 TiB" in told["model big"]
+    assert len([one for one in found if one.check == "room"]) == 1
     texts = {one.text for one in found if one.check == "model open"}
     assert texts == {f"{open_to_all} can be written by everybody", "can run here; needs 5 B"}
+
+
+def verdict(tmp_path: Path, device: Device, *, spread: int = 1) -> tuple[str, str]:
+    text = f'[models.a]\nsource = "builtin:ember"\ntensor_parallel = {spread}\n'
+    (found,) = doctor.profile(config(tmp_path, text), "a", Verdict(None, 6 * GIB), [device])
+    assert bool(found.remedy) == (found.state != "good")
+    return found.state, found.text
+
+
+def test_what_the_daemon_would_do_with_a_model_is_what_is_told(tmp_path: Path) -> None:
+    assert verdict(tmp_path, Device("memory", 6 * GIB, 7 * GIB)) == ("good", "can run here; needs 6.0 GiB")
+    state, text = verdict(tmp_path, Device("memory", 5 * GIB, 6 * GIB))
+    assert state == "warning" and "other programs hold memory" in text and "5.0 GiB are left" in text
+    state, text = verdict(tmp_path, Device("memory", 5 * GIB, 6 * GIB - 1))
+    assert state == "broken" and "needs 6.0 GiB" in text
+    state, text = verdict(tmp_path, Device("memory 0", 9 * GIB), spread=2)
+    assert state == "broken" and "spread over 2 devices" in text
+    assert verdict(tmp_path, Device("memory", 9 * GIB, whole=True), spread=2)[0] == "good"
+    assert verdict(tmp_path, Device("memory"))[0] == "good", "no bound is known"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

@@ -1,5 +1,6 @@
 """What memory there is for models: the kernel's numbers, and what control groups leave of them."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -49,8 +50,27 @@ def test_version_1_counts_too_and_its_number_for_no_limit_is_none(root: Path) ->
     assert machine.read(root=root).free == 3 * GIB
 
 
+def process(root: Path, pid: int, anonymous: int, group: str) -> int:
+    folder = root / "proc" / str(pid)
+    folder.mkdir()
+    sizes = {"VmRSS": 3 * anonymous, "RssAnon": anonymous, "RssFile": anonymous, "RssShmem": 1024}
+    (folder / "status").write_text(
+        "Name:\tx\n" + "".join(f"{name}:\t {size >> 10} kB\n" for name, size in sizes.items())
+    )
+    (folder / "cgroup").write_text(f"0::{group}\n")
+    return pid
+
+
+def test_what_processes_keep_is_no_file_and_counts_where_it_is_taken_from(root: Path) -> None:
+    pids = [process(root, 7, GIB, "/a/b"), process(root, 8, 2 * GIB, "/c"), 9]  # the last one has ended
+    assert machine.kept(pids, Memory(0, 0), root) == 3 * GIB + 2048, "of the machine"
+    assert machine.kept(pids, Memory(0, 0, str(root / "sys/fs/cgroup/a")), root) == GIB + 1024
+    assert machine.kept([os.getpid()], machine.read()) > 1 << 20
+
+
 def test_the_budget_leaves_others_their_head_room() -> None:
     memory = Memory(40 * GIB, 20 * GIB)
+    assert memory.budget(0, None, GIB, coming=2 * GIB) == 17 * GIB, "what the daemon has yet to take is not for models"
     assert memory.budget(0, None, None) == 18 * GIB
     assert memory.budget(5 * GIB, None, GIB) == 24 * GIB
     assert memory.budget(0, 10 * GIB, None) == 10 * GIB

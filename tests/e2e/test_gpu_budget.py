@@ -1,5 +1,8 @@
 """The budget of a GPU as the broker has it from the engine, which the echo engine pretends: no GPU is needed."""
 
+import json
+from pathlib import Path
+
 import pytest
 from ingled.testing import DaemonFixture, Wire
 from ingled.testing_link import wait_until
@@ -40,3 +43,18 @@ def test_what_is_free_while_a_model_is_loaded_is_not_the_budget() -> None:
         wait_until(lambda: device(client)["name"] == "Pretended")
         wait_until(lambda: client.call("plan", model="b")["need"]["source"] == "estimated")
         assert device(client)["budget_bytes"] == 70 * GIB - HEAD_ROOM
+
+
+def test_what_a_model_has_beyond_what_its_profile_says_is_not_given_to_another_one(tmp_path: Path) -> None:
+    gpu = {"name": "Pretended", "total": 80 * GIB, "free": 30 * GIB, "driver": "1"}
+    (tmp_path / "gpu").write_text(json.dumps(gpu))
+    echo = f'{{sleep = "works", memory = {{weights = {20 * GIB}}}, gpu_file = "{tmp_path}/gpu"}}'
+    config = f'[models.a]\nsource = "/a"\nmemory = "5GiB"\necho = {echo}\n' + model("b", 30)
+    with DaemonFixture(config) as running, Wire(running.socket) as client:
+        wait_until(lambda: device(client, "b")["budget_bytes"] == 30 * GIB - HEAD_ROOM)
+        client.call("load", model="a")
+        assert client.call("show", model="a")["taken_bytes"] == 20 * GIB
+        wait_until(lambda: device(client, "b")["budget_bytes"] != 30 * GIB - HEAD_ROOM)
+        plan = device(client, "b")
+        assert plan["taken_bytes"] == 5 * GIB
+        assert plan["budget_bytes"] == 30 * GIB - HEAD_ROOM + 5 * GIB, "what is left for others is what is free"

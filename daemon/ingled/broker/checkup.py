@@ -19,7 +19,7 @@ def doctor(shell: "Shell", connection: Connection, ref: int, args: Struct) -> No
     """Answer when everything has been looked at."""
     from ingled.doctor import Verdict, examine, suspending
 
-    number, needs = connection.number, shell.needs
+    number, needs, nursery = connection.number, shell.needs, shell.workers.nursery.pid
     verdicts = {name: Verdict(needs.problems.get(name), needs.need(name).bytes) for name in shell.specs}
     suspend = suspending(shell.suspend.state, shell.suspend.why, loses=needs.survival() is Survival.LOST)
 
@@ -31,4 +31,5 @@ def doctor(shell: "Shell", connection: Connection, ref: int, args: Struct) -> No
             findings = [asdict(one) for one in [*done.result(), suspend]]
             shell.front.send(number, Result(ref, {"findings": findings}))
 
-    shell.loop.run_in_executor(None, examine, shell.config, verdicts, needs.taken).add_done_callback(looked)
+    work = shell.loop.run_in_executor(None, examine, shell.config, verdicts, list(needs.devices), nursery)
+    work.add_done_callback(looked)

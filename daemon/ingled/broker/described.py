@@ -12,7 +12,8 @@ GOES = "the configuration has it no more: it goes when its requests have ended"
 
 OF_WORKERS = (
     *("phase", "percent", "kv_use", "kv_tokens", "kv_bytes", "weights_bytes", "rss_bytes", "tokens_total", "tokens_s"),
-    *("devices", "prompt_tokens", "cached_tokens", "need_bytes", "need_source", "taken_bytes", "most_bytes", "expires_s"),
+    *("devices", "prompt_tokens", "cached_tokens", "need_bytes", "need_source", "taken_bytes", "most_bytes"),
+    "expires_s",
 )
 """What is known only of models that have a worker of their own."""
 

@@ -416,6 +416,11 @@ class LinkFront:
         self.on_short(model)
         return f"{reason} (the kernel ran out of memory)"
 
+    @property
+    def own_pids(self) -> list[int]:
+        """Return the processes of the daemon itself: whatever models come and go, they stay."""
+        return [os.getpid(), *([self.nursery.pid] if self.nursery.pid else []), *self._hosts.pids()]
+
     def alive(self) -> list[int]:
         """Return the pids of worker front processes that have not ended."""
         return list(self._processes.living)

@@ -27,6 +27,7 @@ from ingled.journal import about
 from ingled.models import folder
 from ingled.models.folder import Folder
 from ingled.models.tensors import Unreadable
+from ingled.rooms import rooms
 
 log = logging.getLogger(__name__)
 
@@ -294,10 +295,21 @@ class Needs:
             return Survival.STAYS
         return Survival.SAVED if machine.saves_gpus() else Survival.LOST
 
-    @property
-    def taken(self) -> int:
-        """Return what the workers that are ready have now."""
-        return sum(self.taken_by(worker) or 0 for worker in self._workers.workers.values())
+    def _counted(self, index: int | None = None) -> int:
+        """Return what models that are ready have now, of one device or in all, as far as they are taken to need it.
+
+        What a model has beyond that would be given to another one, if it counted as what models may have.
+        """
+        counted = 0
+        for worker in self._workers.workers.values():
+            has, model = self.taken_by(worker) or 0, self._models.get(worker.model)
+            if model is not None:
+                has = min(has, (model.sleep.left if model.asleep else model.terms.need) or has)
+            if index is None:
+                counted += has
+            elif model is not None and index in model.on:
+                counted += has // len(model.on)
+        return counted
 
     @staticmethod
     def taken_by(worker: Worker) -> int | None:
@@ -332,20 +344,17 @@ class Needs:
             log.error("the memory of this machine cannot be read: %s", error)
             return
         if not self._on_gpus:
-            room = memory.budget(self.taken, self._config.budget, self._config.head_room)
-            best = memory.most(self._config.budget, self._config.head_room)
-            said = [device.budget for device in self._config.devices]
-            whole = sum(one or 0 for one in said) or 1
+            said, head_room, engine = self._config.devices, self._config.head_room, self._config.engine
+            own = machine.kept(self._workers.own_pids, memory)
             self._none_behind(len(said))
-            for index, device in enumerate(self._config.devices):  # where less is free, each has its part of that
-                part, most = (one if None in said else one * (said[index] or 0) // whole for one in (room, best))
-                self._budget(index, replace(device, budget=part, most=most))
+            for index, device in enumerate(rooms(said, memory, head_room, engine, taken=self._counted(), daemon=own)):
+                self._budget(index, device)
             self._pressure.seen(self._loop.time(), memory.missing(self._config.head_room))
             return
         self._dispatch(on.HostSeen(self._loop.time(), max(0, memory.free - memory.head_room)))
         self._pressure.seen(self._loop.time(), memory.missing(None), host=True)
         for index, gpu in self._rooms.items():
-            missing = gpu.missing(self._config.head_room) if self._taken_on(index) else 0
+            missing = gpu.missing(self._config.head_room) if self._counted(index) else 0
             self._pressure.seen(self._loop.time(), missing, device=index)
         if self._gpu_unsure:
             self._gpu_unsure = False
@@ -380,7 +389,7 @@ class Needs:
         said = [device.budget for device in self._config.devices]
         most = said[index] if index < len(said) else said[0] if len(said) == 1 else 0  # one size is for each
         memory = machine.Memory(gpu.total, gpu.free)
-        budget = memory.budget(self._taken_on(index), most, self._config.head_room)
+        budget = memory.budget(self._counted(index), most, self._config.head_room)
         name, best = f"{gpu.name} {index}" if self._count > 1 else gpu.name, memory.most(most, self._config.head_room)
         self._budget(index, Device(name, budget, best))
 
@@ -389,20 +398,11 @@ class Needs:
         for index in range(count, len(self.devices)):
             self._budget(index, replace(self.devices[index], budget=0, most=0))
 
-    def _taken_on(self, index: int) -> int:
-        """Return what the workers that are ready have now of one device."""
-        taken = 0
-        for worker in self._workers.workers.values():
-            model = self._models.get(worker.model)
-            if model is not None and index in model.on:
-                taken += (self.taken_by(worker) or 0) // len(model.on)
-        return taken
-
     def _budget(self, index: int, device: Device) -> None:
         known = self.devices[index] if index < len(self.devices) else None
         before, now = known.budget if known else None, device.budget or 0
-        same = known is not None and (device.name, device.most) == (known.name, known.most)
-        if same and before is not None and abs(now - before) <= before * NEWS:
+        same = known is not None and device.name == known.name and _near(device.most, known.most)
+        if same and _near(now, before):
             return
         self.devices[index:] = [device, *self.devices[index + 1 :]]
         self._dispatch(on.DeviceSeen(self._loop.time(), device, index))
@@ -410,6 +410,11 @@ class Needs:
     async def close(self) -> None:
         """Return when all that was learned is written."""
         await self.ledger.close()
+
+
+def _near(now: int | None, before: int | None) -> bool:
+    """Return whether a size is still about the same."""
+    return now == before if None in (now, before) else abs((now or 0) - (before or 0)) <= (before or 0) * NEWS
 
 
 def _read_all(sources: Mapping[str, Path]) -> dict[str, Folder | str]:

@@ -45,6 +45,8 @@ class Daemon(Struct, frozen=True, forbid_unknown_fields=True):
     memory: int | str | list[int | str] | None = None
     """Bytes that all models may take together, such as "24GiB"; without it, what is free but for `head_room`.
 
+    For models alone: what the daemon keeps for itself comes beside it.
+
     Several sizes are several devices: of GPUs in their order, of a CPU parts of its memory.
     """
     head_room: int | str | None = None
