@@ -189,6 +189,11 @@ def test_verbs_print_for_people_and_for_programs(ingle: Any, daemon: Any, argv: 
     assert key in json.loads(ingle(*argv, "--json").stdout)
 
 
+def test_ps_says_what_a_model_waits_for_on_a_line_of_its_own(ingle: Any, daemon: Any) -> None:
+    daemon.models = [{**daemon.models[0], "state": "cold", "waits": "tiny: model 'x\x1b' is busy"}]
+    assert ingle("ps").stdout.splitlines()[-2:] == ["", "tiny: model 'x\\x1b' is busy"]
+
+
 def test_names_for_completion(ingle: Any) -> None:
     ingle("ask", "say:x")
     assert ingle("models", "--names").stdout.split() == ["tiny", "t", "cold-one"]

@@ -42,6 +42,8 @@ def test_models_go_where_there_is_room_and_a_wide_one_takes_both() -> None:
         assert client.chat("hi", model="wide").text == "hi"
         assert places(client) == {"wide": ["memory 0", "memory 1"]}
         assert "memory 0, memory 1" in daemon.cli("ps").stdout
+        (one, two) = (daemon.json("plan", name)["device"]["taken_bytes"] for name in ("a", "wide"))
+        assert (one, two) == (daemon.json("plan", "wide")["need"]["bytes"] // 2, 0), "its share of one device"
         assert daemon.process is not None
         daemon.process.kill()
         daemon.process.wait()

@@ -79,6 +79,7 @@ def test_a_load_is_learned_and_the_next_daemon_knows_it(daemon: DaemonFixture) -
         assert plan["need"]["source"] == model["need_source"] == "measured"
         near = pytest.approx(model["taken_bytes"], abs=4 * MIB)  # it may take a page more between two looks
         assert (plan["need"]["bytes"], model["need_bytes"]) == (near, near)
+        assert model["weights_bytes"] == plan["need"]["weights"] > 0, "both say the same of the same thing"
         other = client.call("plan", model="a", context=51200)
         assert other["need"]["source"] == "estimated" and other["load_s"] is None
     daemon.stop()
@@ -90,6 +91,19 @@ def test_a_load_is_learned_and_the_next_daemon_knows_it(daemon: DaemonFixture) -
         assert again["load_s"] == plan["load_s"]
         assert again["need"]["bytes"] >= plan["need"]["bytes"], "with what it has had since, at most"
         assert client.call("want", model="a")["eta_ms"] == round(plan["load_s"] * 1000)
+
+
+def test_of_a_model_that_is_there_it_does_not_say_who_would_go() -> None:
+    models = "".join(f'[models.{name}]\nsource = "/{name}"\nmemory = "150MiB"\n' for name in "ab")
+    with DaemonFixture(f'[daemon]\nmemory = "300MiB"\n{models}') as daemon, Wire(daemon.socket) as client:
+        client.call("load", model="a")
+        client.call("load", model="b")
+        daemon.file.write_text(f'[daemon]\nmemory = "200MiB"\n{models}')
+        client.call("reload")
+        wait_until(lambda: client.call("plan", model="a")["device"]["budget_bytes"] == 200 * MIB)
+        plan = client.call("plan", model="a")
+        assert (plan["decision"], plan["why"], plan["evicts"]) == ("resident", None, [])
+        assert client.call("plan", model="a", context=64)["evicts"] == ["b"], ()
 
 
 def test_a_damaged_ledger_is_set_aside(daemon: DaemonFixture) -> None:
@@ -110,6 +124,7 @@ def test_the_command_prints_it_for_people(daemon: DaemonFixture) -> None:
         "a: it fits",
         "needs          200 MiB (as the engine estimates)",
         "weights      60 MiB",
+        "room           400 MiB for models (memory), 0 B taken by others",
         "never loaded",
     ):
         assert words in done.stdout

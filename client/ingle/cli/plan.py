@@ -65,10 +65,8 @@ def _lines(plan: dict[str, Any]) -> list[str]:
         if need.get(key):
             lines.append(f"  {name:<13}{spell(need[key])}{_cache(plan) if key == 'kv_cache' else ''}")
     budget = device["budget_bytes"]
-    room = (
-        "no bound is known" if budget is None else f"{spell(budget)} for models, {spell(device['taken_bytes'])} taken"
-    )
-    lines.append(f"{device['name']:<15}{room}")
+    whole = "no bound is known" if budget is None else f"{spell(budget)} for models"
+    lines.append(f"room           {whole} ({device['name']}), {spell(device['taken_bytes'])} taken by others")
     lines.append(f"load           {'it was never loaded' if plan['load_s'] is None else duration(plan['load_s'])}")
     for one in plan["would_fit"]:
         lines.append(f"would fit      {_change(one)} ({spell(one['need_bytes'])})")

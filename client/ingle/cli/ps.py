@@ -31,7 +31,7 @@ def run(given: Given) -> int:
             if model["state"] == "failed":
                 put(_failure(model))
             elif model.get("waits"):
-                put(visible(f"\n{model['waits']}\n"))
+                put(f"\n{visible(model['waits'])}\n")
     return 0
 
 

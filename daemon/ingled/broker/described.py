@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from ingled import link
 from ingled.core.accounts import Rights
 from ingled.core.residency import Model, State
 
@@ -40,7 +41,7 @@ def describe(shell: "Shell", model: Model, rights: Rights) -> dict[str, Any]:
         "kv_use": stats.kv_use if stats else (0.0 if info else None),
         "kv_tokens": info.kv_tokens if info else None,
         "kv_bytes": info.kv_bytes if info else None,
-        "weights_bytes": info.weights_bytes if info else None,
+        "weights_bytes": weights_bytes(shell, model.name, info) if info else None,
         "rss_bytes": stats.rss_bytes if stats else None,
         "running": stats.running if stats else 0,
         "waiting": (stats.waiting if stats else 0) + len(shell.control.requests.turns[model.name].waiting),
@@ -59,6 +60,11 @@ def describe(shell: "Shell", model: Model, rights: Rights) -> dict[str, Any]:
         "pinned": model.pinned,
         "expires_s": _expires(model, now),
     }
+
+
+def weights_bytes(shell: "Shell", name: str, info: link.Info) -> int:
+    """Return what a model's weights take where it runs, with the copies that its engine makes: as its plan says."""
+    return info.device_weights or shell.needs.need(name).parts.weights or info.weights_bytes
 
 
 def _named(shell: "Shell", model: Model, rights: Rights) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessColl
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from ingled.broker.described import weights_bytes
 from ingled.core.requests import Record, Stage
 from ingled.core.residency import State
 from ingled.link import Family
@@ -186,7 +187,7 @@ class Snapshot(Collector):
             info, stats = (worker.info, worker.stats) if worker else (None, None)
             if info is not None:
                 load.add_metric([name], info.load_s)
-                for part, size in (("weights", info.weights_bytes), ("kv_cache", info.kv_bytes)):
+                for part, size in (("weights", weights_bytes(shell, name, info)), ("kv_cache", info.kv_bytes)):
                     if size is not None:
                         memory.add_metric([name, part], size)
             if stats is not None:

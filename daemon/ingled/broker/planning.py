@@ -1,6 +1,6 @@
 """The verb `plan`: whether a model fits, what it takes, who would go for it, and what would fit instead."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +15,7 @@ from ingled.core.naming import SOMEBODY
 from ingled.core.need import Need, changes
 from ingled.core.placement import Decision, Device, Evict, Fits, Resident
 from ingled.core.residency import Model, State
-from ingled.core.topology import Placed, place
+from ingled.core.topology import Placed, place, share
 
 if TYPE_CHECKING:
     from ingled.broker.shell import Shell
@@ -91,13 +91,16 @@ def _value(
     if model.state in (State.READY, State.LOADING, State.STOPPING):
         placed = Placed(placed.decision, model.on)
     devices = [residents.devices[index] for index in placed.on] or residents.devices
-    there = [one for one in there if not placed.on or set(one.on) & set(placed.on)]
+    on = set(placed.on) or set(range(len(residents.devices)))
+    there = [one for one in there if on & set(one.on)]
     budgets = [one.budget for one in devices]
     whole = None if None in budgets else sum(one or 0 for one in budgets)
     device = Device(", ".join(one.name for one in devices), whole)
     word, fits = _word(decision, found, model, changed)
     may_see = set(visible(shell.control.models, rights))
     open_to = [] if fits or found.reason is not None else changes(need, device, there)
+    if word == "resident":
+        decision = None  # what would be if it were not there
     parts, why = need.parts, found.reason or getattr(decision, "why", None)
     return {
         "model": model.name,
@@ -122,7 +125,7 @@ def _value(
             "token_bytes": need.token_bytes or None,
             "answers": estimate.answers if estimate else None,
         },
-        "device": {"name": device.name, "budget_bytes": device.budget, "taken_bytes": _taken(there)},
+        "device": {"name": device.name, "budget_bytes": device.budget, "taken_bytes": _taken(there, on)},
         "load_s": shell.needs.load_s(model.name, spec),
         "would_fit": [
             {
@@ -151,5 +154,6 @@ def _names(names: tuple[str, ...], may_see: set[str]) -> list[str]:
     return [name if name in may_see else SOMEBODY for name in names]
 
 
-def _taken(there: list[Resident]) -> int:
-    return sum(one.terms.need for one in there)
+def _taken(there: Iterable[Resident], on: set[int]) -> int:
+    """Return what these take of some devices."""
+    return sum(share(one.terms.need, len(one.on)) * len(on & set(one.on)) for one in there)
