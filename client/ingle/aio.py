@@ -52,10 +52,14 @@ class Client:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self.close()
+        if self._maybe_line is not None:
+            await self._maybe_line.leave()
 
     def close(self) -> None:
-        """Take leave of the daemon. Closing twice is fine."""
+        """Take leave of the daemon. Closing twice is fine.
+
+        A daemon that is away hears nothing of this; leaving the `async with` block gives it two seconds to come back.
+        """
         if self._maybe_line is not None:
             self._maybe_line.close()
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from ingle import __version__, address
 from ingle.errors import IngleError, ProtocolError, Unreachable, from_failed
-from ingle.line import ENDS, RETURN_PAUSE_S, passing, unreachable
+from ingle.line import ENDS, FAREWELL_S, RETURN_PAUSE_S, passing, unreachable
 from ingle.session import Session
 from ingle.wire.codec import Message
 from ingle.zmtp import BrokenPeer, Dealer
@@ -96,6 +96,7 @@ class AsyncLine:
             raise Unreachable(self.path, "silent") from error
         finally:
             self._inbox.pop(ref, None)
+            self.session.forget(ref)
         if message["t"] == "failed":
             raise from_failed(message)
         return message["value"]
@@ -110,12 +111,28 @@ class AsyncLine:
         self._inbox.pop(ref, None)
         self.stop(ref)
 
+    async def leave(self) -> None:
+        """Close. Where something runs and the daemon is away, it has a moment to come back and hear of that."""
+        try:
+            if not self._bye() and self.session.leaves():
+                async with asyncio.timeout(FAREWELL_S):
+                    while not self._bye():
+                        await self._wait(self._opened)
+        except (TimeoutError, IngleError):
+            pass  # it does not come back
+        finally:
+            self._die(self._dead or IngleError("the client is closed"))
+
     def close(self) -> None:
-        """Take leave; closing twice is fine."""
-        if self._dead is None:
-            self.session.bye()
-            self._flush()
+        """Take leave of a daemon that is there; closing twice is fine."""
+        self._bye()
         self._die(self._dead or IngleError("the client is closed"))
+
+    def _bye(self) -> bool:
+        """Take leave of the daemon; returns whether it is there."""
+        self.session.bye()
+        self._flush()
+        return self.session.state == "open"
 
     async def _wait(self, inbox: _Inbox) -> None:
         if self._dead is not None:

@@ -47,7 +47,10 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Take leave of the daemon. Closing twice is fine."""
+        """Take leave of the daemon. Closing twice is fine.
+
+        Where something runs and the daemon is away, it has two seconds to come back and hear of that.
+        """
         self._line.close()
 
     # ------------------------------------------------------------ answers
@@ -278,7 +281,7 @@ class Stream:
     def cancel(self) -> None:
         """Ask the daemon to end the request; reading on then raises Cancelled, unless it was just done.
 
-        A daemon that is away is told when this client has come back, by whatever it waits for next.
+        A daemon that is away is told when this client has come back, by whatever it waits for next or is closed.
         """
         if not self._ended:
             self._line.stop(self._ref)

@@ -26,6 +26,9 @@ else:
 ENDS = frozenset(("done", "failed", "result"))
 """Types of the messages after which nothing follows."""
 
+FAREWELL_S = 2.0
+"""Within which a daemon that is away should have come back to hear who has left."""
+
 RETURN_PAUSE_S = 0.02
 """Between two looks at a socket that refuses: its daemon was killed or hands over, and the next one starts."""
 
@@ -181,15 +184,29 @@ class Line:
             self._flush()
         return message
 
-    def close(self) -> None:
-        """Take leave; what still runs and was not detached is cancelled. Closing twice is fine."""
-        if self._dealer is not None:
-            self.session.bye()
-            self._flush()
-        if self._dealer is not None:
-            self._dealer.close()
-            self._dealer = None
-        self._dead = self._dead or IngleError("the client is closed")
+    def close(self, within: float = FAREWELL_S) -> None:
+        """Take leave; what still runs and was not detached is cancelled. Closing twice is fine.
+
+        Where something runs and the daemon is away, it has so many seconds to come back and hear of that.
+        """
+        try:
+            if self._dead is None and not self._bye() and self.session.leaves():
+                until = monotonic() + within
+                while not self._bye() and monotonic() < until:
+                    self._turn(until)
+        except IngleError:
+            pass  # it does not come back
+        finally:
+            if self._dealer is not None:
+                self._dealer.close()
+                self._dealer = None
+            self._dead = self._dead or IngleError("the client is closed")
+
+    def _bye(self) -> bool:
+        """Take leave of the daemon; returns whether it is there."""
+        self.session.bye()
+        self._flush()
+        return self.session.state == "open"
 
     def _expect(self, ref: int) -> int:
         self._inbox[ref] = deque()
@@ -203,6 +220,7 @@ class Line:
                     on_progress(message)
         finally:
             self._inbox.pop(ref, None)
+            self.session.forget(ref)
         if message["t"] == "failed":
             raise from_failed(message)
         return message["value"]

@@ -99,6 +99,14 @@ class Session:
         outgoing, self._outgoing = self._outgoing, []
         return outgoing
 
+    def leaves(self) -> bool:
+        """Ask for nothing anew after a reconnect; returns whether the daemon has requests that end with this."""
+        self._calls.clear()
+        self._offers = Offers()
+        here = {ref: one for ref, one in self._streams.items() if one.accepted and one.first["t"] != "subscribe"}
+        self._streams = here
+        return bool(here)
+
     def bye(self) -> None:
         """Leave: the daemon cancels what still runs and was not asked to go on by itself."""
         self._send({"t": "bye"})
@@ -146,6 +154,10 @@ class Session:
     def call(self, verb: str, args: Message) -> int:
         """Ask the daemon itself; a `result` or `failed` arrives under the ref."""
         return self._ask({"t": "call", "verb": verb, "args": args})
+
+    def forget(self, ref: int) -> None:
+        """Nobody waits for the answer to a question any more: it is not asked again."""
+        self._calls.pop(ref, None)
 
     def cancel(self, id: str) -> int:
         """End a request of the same account, wherever it was started."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ingle import async_line
 from ingle.aio import Client
 from ingle.async_line import AsyncLine
 from ingle.errors import Cancelled, DaemonFailed, IngleError, NoSuchModel, ProtocolError, Unreachable
@@ -127,6 +128,49 @@ def test_a_restart(daemon: Any, forget: bool) -> None:
                 await stream.read()
         else:
             assert (await stream.read()).text == TEXT
+
+    run(daemon, scene)
+
+
+def test_a_daemon_that_was_away_hears_that_its_client_has_left(daemon: Any) -> None:
+    back: list[asyncio.Future[None]] = []
+
+    async def scene(client: Client) -> None:
+        await anext(client.chat("forever", stream=True))
+        await asyncio.to_thread(daemon.down)
+        while client._line.session.state != "down":
+            await asyncio.sleep(0.01)
+        daemon.forget()
+        back.append(asyncio.get_running_loop().run_in_executor(None, daemon.up))
+
+    run(daemon, scene)
+    daemon.wait_for("bye")
+    assert [message["t"] for message in daemon.received] == ["hello", "attach", "bye"]
+
+
+def test_a_daemon_that_stays_away_is_not_waited_for_long(daemon: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(async_line, "FAREWELL_S", 0.1)
+
+    async def scene(client: Client) -> None:
+        await anext(client.chat("forever", stream=True))
+        await asyncio.to_thread(daemon.down)
+
+    run(daemon, scene)
+
+
+def test_what_nobody_waits_for_is_not_asked_again(daemon: Any) -> None:
+    async def scene(client: Client) -> None:
+        daemon.silent.add("call")
+        async with asyncio.TaskGroup() as group:
+            waits = group.create_task(client.load("tiny"))
+            await asyncio.to_thread(daemon.wait_for, "call", verb="load")
+            waits.cancel()
+        await asyncio.to_thread(daemon.down)
+        daemon.silent.clear()
+        daemon.forget()
+        await asyncio.to_thread(daemon.up)
+        await client.status()
+        assert [message["verb"] for message in daemon.received if message["t"] == "call"] == ["status"]
 
     run(daemon, scene)
 

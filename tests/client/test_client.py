@@ -201,6 +201,65 @@ def test_closing_says_bye_and_ends_everything(daemon: Any) -> None:
         client.status()
 
 
+def lose(client: Client, daemon: Any) -> None:
+    """Let the daemon go away, and the client know."""
+    daemon.down()
+    while client._line.session.state == "open":
+        client._line._turn(time.monotonic() + 0.1)
+    daemon.forget()
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_daemon_that_was_away_hears_that_its_client_has_left(daemon: Any, ended: bool) -> None:
+    client = Client(daemon.path)
+    stream = client.chat("forever", stream=True)
+    next(stream)
+    lose(client, daemon)
+    if ended:
+        stream.close()
+    daemon.up()
+    client.close()
+    daemon.wait_for("bye")
+    cancel = ["cancel"] if ended else []
+    assert [message["t"] for message in daemon.received] == ["hello", "attach", *cancel, "bye"]
+
+
+def test_a_daemon_that_stays_away_is_not_waited_for_long(daemon: Any) -> None:
+    client = Client(daemon.path)
+    next(client.chat("forever", stream=True))
+    lose(client, daemon)
+    client._line.close(0.1)
+    daemon.up()
+
+
+def test_what_nobody_waits_for_is_not_asked_again(daemon: Any) -> None:
+    with Client(daemon.path, timeout=60) as client:
+        daemon.silent.add("call")
+        client._line.timeout = 0.1
+        with pytest.raises(Unreachable):
+            client.load("tiny", wait=False)
+        client._line.timeout = 60
+        daemon.wait_for("call", verb="load")
+        lose(client, daemon)
+        daemon.silent.clear()
+        daemon.up()
+        client.status()
+        assert [message["verb"] for message in daemon.received if message["t"] == "call"] == ["status"]
+
+
+def test_a_request_that_the_daemon_has_not_taken_ends_with_its_client(daemon: Any) -> None:
+    client = Client(daemon.path, timeout=60)
+    daemon.silent.add("request")
+    client.chat("forever", stream=True)
+    daemon.wait_for("request")
+    lose(client, daemon)
+    daemon.up()
+    client.close()
+    with Client(daemon.path) as other:
+        other.status()
+        assert [message["t"] for message in daemon.received] == ["hello", "call"], "those of the other one"
+
+
 def test_nobody_there(folder: Path) -> None:
     with pytest.raises(Unreachable) as caught:
         Client(str(folder / "none"))

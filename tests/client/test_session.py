@@ -73,6 +73,24 @@ def test_a_daemon_of_another_major_version_is_an_error() -> None:
         say(session, WELCOME | {"protocol": [2, 0]})
 
 
+def test_one_that_leaves_asks_for_nothing_anew_and_takes_its_requests_up_to_let_them_end() -> None:
+    session = opened()
+    assert not session.leaves()
+    asked(session)
+    session.request("chat", {"messages": []})
+    session.subscribe(["model"])
+    session.forget(session.call("load", {}))
+    session.call("status", {})
+    session.offer({"name": "mine", "points": ["prompt"]})
+    assert [message["t"] for message in reconnect(session)] == [
+        "hook_offer", "call", "attach", "request", "subscribe",
+    ]  # fmt: skip
+    assert session.leaves()
+    assert [message["t"] for message in reconnect(session)] == ["attach"]
+    session.bye()
+    assert [message["t"] for message in sent(session)] == ["bye"]
+
+
 def test_a_refused_hello_raises_what_the_daemon_said() -> None:
     session = Session("test")
     session.connected()

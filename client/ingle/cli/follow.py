@@ -7,7 +7,7 @@ from time import monotonic
 
 from ingle.cli.output import StatusLine, is_terminal, note, paint, print_json, visible, write, write_aside
 from ingle.errors import IngleError, Refused, from_failed
-from ingle.line import Line
+from ingle.line import ENDS, FAREWELL_S, Line
 from ingle.wire.codec import Message
 from ingle.wire.limits import FRAME_BYTES
 
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import IO, Any
 
-FAREWELL = 2.0
-"""Seconds in which a cancelled request should have ended."""
 BAR = 20
 """Letters of a progress bar."""
 
@@ -106,14 +104,15 @@ class Follower:
 
 
 def leave(line: Line, ref: int) -> None:
-    """Cancel a request and wait a moment for its end, so that it has surely reached the daemon."""
-    until = monotonic() + FAREWELL
+    """Cancel a request and wait a moment for its end, so that it has surely reached the daemon; then close the line."""
+    until = monotonic() + FAREWELL_S
     try:
         line.stop(ref)
-        while monotonic() < until and line.next(ref, FAREWELL)["t"] not in ("done", "failed"):
+        while (left := until - monotonic()) > 0 and line.next(ref, left)["t"] not in ENDS:
             pass
     except IngleError:
         pass  # it will notice that we have gone
+    line.close(0)
 
 
 def waiting_for(progress: Message, *, bar: bool = False) -> str:
