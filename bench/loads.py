@@ -18,13 +18,15 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, pstdev
 from types import TracebackType
 from typing import Any, Self
 
+from ingled import machine
 from ingled.testing import DaemonFixture, Wire
 
 from bench.memory import DRIVEN, LONG_S, MIB, Case, work, write
@@ -127,6 +129,21 @@ class Limit:
     def command(self) -> tuple[str, ...]:
         """Return what runs a command in it."""
         return "/bin/sh", "-c", f'echo $$ > {self.folder}/cgroup.procs; exec "$0" "$@"'
+
+    def take(self, pid: int) -> None:
+        """Have a process in it; what it has so far stays where it was counted."""
+        (self.folder / "cgroup.procs").write_text(str(pid))
+
+    @contextmanager
+    def around(self, pid: int) -> Iterator[None]:
+        """Have a process in it for a while: what it starts meanwhile stays."""
+        groups = machine.places(Path(f"/proc/{pid}/cgroup").read_text(), Path("/"))
+        before = next(file for place in groups if (file := place[0] / "cgroup.procs").exists())
+        self.take(pid)
+        try:
+            yield
+        finally:
+            before.write_text(str(pid))
 
     def set(self, limit: int | None) -> None:
         """Have so many bytes for all of it; None: without bound."""

@@ -36,15 +36,6 @@ def show_stacks(pid: int) -> None:
         os.killpg(pid, signal.SIGCONT)
 
 
-def ended_for_memory() -> int:
-    """Return how many processes the kernel has ended for want of memory since it started, here or in any container."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/vmstat").read_text(encoding="ascii").splitlines():
-            if line.startswith("oom_kill "):
-                return int(line.split()[1])
-    return 0
-
-
 def start_host(runtime: Path, group: str) -> "subprocess.Popen[bytes]":
     """Start a hook host for a group of plugins; its output goes to `host_log`. Raises OSError."""
     folder, log = runtime / "hosts", host_log(runtime)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -9,7 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ingled import kills
 from ingled.testing import DaemonFixture, Wire
+from ingled.testing_link import wait_until
+
+from bench.loads import Limit
 
 ROOT = Path(__file__).parents[2]
 
@@ -123,43 +128,38 @@ with open(sys.argv[1], "wb", buffering=0) as file:
         file.write(bytes(1 << 16))
         print("ate", flush=True)
 """
-MEMORY = Path("/sys/fs/cgroup/memory")
 
 
 @pytest.fixture
-def limited() -> Iterator[Path]:
-    """A control group whose memory has a limit; what is left in it is moved out at the end."""
-    group = MEMORY / f"ingle-test-{os.getpid()}"
+def limited() -> Iterator[Limit]:
+    """A control group whose memory has a limit; it is removed once its processes have gone."""
     try:
-        group.mkdir()
-        (group / "memory.limit_in_bytes").write_text(str(128 << 20))
+        limit = Limit(f"ingle-test-{os.getpid()}")
+        limit.set(128 << 20)
     except OSError as error:
-        pytest.skip(f"needs root and a memory controller at {MEMORY}: {error}")
-    yield group
-    for pid in (group / "cgroup.procs").read_text().split():
-        (MEMORY / "cgroup.procs").write_text(pid)
-    group.rmdir()
+        pytest.skip(f"no control group with a limit can be made here: {error}")
+    with limit:
+        yield limit
 
 
-def test_when_the_kernel_ends_a_worker_for_memory_its_stream_goes_on_and_the_reason_is_told(limited: Path) -> None:
+def test_when_the_kernel_ends_a_worker_for_memory_its_stream_goes_on_and_the_reason_is_told(limited: Limit) -> None:
     config = '[models.slow]\nsource = "builtin:ember"\necho = {delay_ms = 2}'
     text = " ".join(f"w{i}" for i in range(3000))
-    file = Path("/dev/shm") / limited.name  # its pages belong to the group, and to no process that would be ended
+    file = Path("/dev/shm") / limited.folder.name  # its pages belong to the group, and to no process
     with DaemonFixture(config) as daemon, Wire(daemon.socket) as client, Wire(daemon.socket) as other:
         daemon_pids = [other.call("status")["daemon"]["pid"], other.call("status")["nursery"]["pid"]]
-        other.call("load", model="slow")
+        with limited.around(daemon_pids[1]):  # its workers begin there, and it is out of it when that ends
+            other.call("load", model="slow")
         id = client.ask(text, body={"max_tokens": 3000})
         client.until("chunk")
-        # The daemon stays out: the kernel may end a second process before it has counted what the first one frees.
-        (limited / "cgroup.procs").write_text(str(other.call("models")["models"][0]["pid"]))
         command, pipe = [sys.executable, "-c", EATER, str(file)], subprocess.PIPE
         with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, bufsize=1) as eater:
             assert eater.stdin is not None
             assert eater.stdout is not None
-            (limited / "cgroup.procs").write_text(str(eater.pid))
+            limited.take(eater.pid)
             begin = time.monotonic()
             try:
-                while "oom_kill 0" in (limited / "memory.oom_control").read_text():
+                while not limited.killed:
                     assert time.monotonic() - begin < 60, "the kernel ends nothing"
                     eater.stdin.write("more\n")
                     if eater.stdout.readline() != "ate\n":  # it is the second
@@ -176,6 +176,21 @@ def test_when_the_kernel_ends_a_worker_for_memory_its_stream_goes_on_and_the_rea
         assert any("the worker ended: killed by SIGKILL (the kernel ran out of memory)" in line for line in story), (
             story
         )
+
+
+def test_who_is_killed_while_the_kernel_ends_another_program_for_memory_did_not_run_out_of_it(limited: Limit) -> None:
+    with DaemonFixture('[models.a]\nsource = "/a"') as daemon, Wire(daemon.socket) as client:
+        client.call("load", model="a")
+        model = client.call("show", model="a")
+        if not kills.counter(model["pid"]).is_relative_to("/sys/fs/cgroup"):
+            pytest.skip("the kernel counts for the whole machine alone here")
+        eats = [*limited.command, sys.executable, "-c", "bytearray(1 << 29)"]
+        assert subprocess.run(eats, timeout=60, check=False).returncode == -signal.SIGKILL and limited.killed
+        os.kill(model["pid"], signal.SIGKILL)
+        wait_until(lambda: "killed by SIGKILL" in str(client.call("show", model="a")["story"]))
+        shown = client.call("show", model="a")
+        assert "ran out of memory" not in str(shown)
+        assert client.call("plan", model="a")["note"] is None, "and it is not taken to need more"
 
 
 JUMPING = """

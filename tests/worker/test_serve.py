@@ -272,7 +272,7 @@ def test_a_dead_engine_is_told_and_ends_the_worker(broker: LinkBroker, start: St
     worker = ready(broker)
     run(broker, worker, "a b c d e", id="one", credit=1)
     run(broker, worker, "a b c d e", id="two")
-    assert broker.wait(link.EngineDied)[1].reason == "the echo engine was told to die"
+    assert broker.wait(link.EngineDied)[1] == link.EngineDied("the echo engine was told to die", killed=False)
     assert process.wait(60) == 1
 
 

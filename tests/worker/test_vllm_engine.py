@@ -384,7 +384,8 @@ def test_a_dead_engine_core_is_told_and_ends_the_worker(
     for pid in group_members(third.pid):
         if pid != third.pid:
             os.kill(pid, signal.SIGKILL)
-    assert "died" in broker.wait(link.EngineDied)[1].reason
+    died = broker.wait(link.EngineDied)[1]
+    assert "died" in died.reason and died.killed
     assert broker.wait(link.Exited)[1].status == "exit status 1"
 
 

@@ -31,7 +31,7 @@ async def main(folder):
     try:
         await engine.load(lambda phase, percent: None)
     except LoadError as error:
-        print("refused:", error, flush=True)
+        print("refused:", error, engine.killed(), flush=True)
 
 
 os.setsid()
@@ -47,3 +47,4 @@ os._exit(0)
 def test_an_engine_that_dies_at_the_end_of_its_load_is_not_waited_for() -> None:
     done = subprocess.run([sys.executable, "-c", DIES], capture_output=True, text=True, timeout=240)
     assert "refused: the engine died before it was ready" in done.stdout, done.stderr[-3000:]
+    assert done.stdout.splitlines()[-1].endswith(" True"), "and by a SIGKILL"

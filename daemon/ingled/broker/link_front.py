@@ -160,8 +160,9 @@ class LinkFront:
         """Have a worker leave: ask it, and have the nursery end its process group."""
         if worker is not None:
             self._to(worker, link.Stop())
-        if pid is not None:  # the nursery may be gone, or not be its parent
-            self.nursery.tell(link.Kill(pid))
+        if pid is not None:
+            self.shortages.ending(pid)
+            self.nursery.tell(link.Kill(pid))  # it may be gone, or not be its parent
             self._loop.call_later(STOP_S, self._processes.kill_if_alive, pid, STOP_S)
 
     def of(self, model: str) -> Worker | None:
@@ -193,9 +194,7 @@ class LinkFront:
         match message:
             case link.EngineDied():
                 if worker is not None:
-                    self._dispatch(
-                        on.EngineDied(now, worker.model, worker.pid, self._why(worker.model, message.reason))
-                    )
+                    self._dispatch(on.EngineDied(now, worker.model, worker.pid, self._why(worker, message)))
             case link.Chunks():
                 self.take_text(message.pieces)
             case link.Alive():
@@ -242,7 +241,7 @@ class LinkFront:
                     self._dispatch(on.SleepFailed(now, worker.model, worker.pid, message.reason))
             case link.LoadFailed():
                 if worker is not None:
-                    why = self._why(worker.model, message.reason)
+                    why = self._why(worker, message)
                     self._dispatch(on.LoadFailed(now, worker.model, worker.pid, why, tuple(message.log)))
             case link.AdapterReady():
                 if worker is not None:
@@ -257,7 +256,7 @@ class LinkFront:
                 if worker is not None:
                     self._stats(now, worker, message)
             case link.Forked():
-                self._processes.watch(message.model, message.pid)
+                self._watch(message.model, message.pid)
                 self._dispatch(on.WorkerForked(now, message.model, message.pid))
             case link.Exited():
                 self._processes.unwatch(message.pid)
@@ -307,7 +306,7 @@ class LinkFront:
         worker.peer = peer
         self._by_peer[peer.number] = worker
         worker.heard_at = now
-        self._processes.watch(model, attach.pid)
+        self._watch(model, attach.pid)
         self._dispatch(on.WorkerAttached(now, model, name, attach.pid, tuple(attach.devices)))
         for held in attach.held:
             self._adopt(name, held)
@@ -353,6 +352,7 @@ class LinkFront:
                 text = "worker %d of '%s' has been silent for %.0f s: killing it; its stacks are in its log"
                 log.error(text, worker.pid, worker.model, seconds, extra=about(model=worker.model))
                 worker.heard_at = now
+                self.shortages.ending(worker.pid)
                 self._processes.kill_hanging(worker.pid)
 
     def forgive(self, seconds: float) -> None:
@@ -406,15 +406,25 @@ class LinkFront:
             self._by_peer.pop(worker.peer.number, None)
         # Its nursery does this, unless that died before it.
         remains.remove(self._folders / str(pid))
-        why = self._why(model, status) if "SIGKILL" in status else status
+        why = self._explained(model, pid, status) if "SIGKILL" in status else status
+        self.shortages.forget(pid)
         self._dispatch(on.WorkerGone(self._loop.time(), model, pid, why, lines))
 
-    def _why(self, model: str, reason: str) -> str:
-        """Return the reason of a death, and that memory ran out, if the kernel has just ended a process for that."""
-        if not self.shortages.explain():
+    def _why(self, worker: Worker, end: link.EngineDied | link.LoadFailed) -> str:
+        """Return the reason of an engine's end."""
+        return self._explained(worker.model, worker.pid, end.reason) if end.killed else end.reason
+
+    def _explained(self, model: str, pid: int, reason: str) -> str:
+        """Return the reason of a violent death, and that memory ran out, if the kernel has just ended it for that."""
+        if not self.shortages.explain(pid):
             return reason
         self.on_short(model)
         return f"{reason} (the kernel ran out of memory)"
+
+    def _watch(self, model: str, pid: int) -> None:
+        """A worker's process lives."""
+        self.shortages.watch(pid)
+        self._processes.watch(model, pid)
 
     @property
     def own_pids(self) -> list[int]:

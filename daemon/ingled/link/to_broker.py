@@ -105,6 +105,8 @@ class LoadFailed(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t",
     reason: str
     log: list[str] = []
     """Last lines of the worker's log."""
+    killed: bool = False
+    """A process of the engine was ended by SIGKILL, and not by this worker."""
 
 
 class Piece(Struct, frozen=True, array_like=True, gc=False):
@@ -150,6 +152,8 @@ class EngineDied(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t",
     """The engine is gone or hangs: the worker exits, and its requests can go on elsewhere."""
 
     reason: str
+    killed: bool = False
+    """A process of the engine was ended by SIGKILL, and not by this worker."""
 
 
 class Ended(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="ended"):

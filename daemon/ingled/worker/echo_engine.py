@@ -177,6 +177,10 @@ class EchoEngine:
         self._sleeper = Sleeper(EchoBed(how, memory, self._options.sleep_ms / 1000), held, taken)
         return msgspec.structs.replace(info, no_sleep="", device_weights=memory.weights, taken_bytes=taken)
 
+    def killed(self) -> bool:
+        """Return False: it has no processes."""
+        return False
+
     async def fill(self, report: Report) -> bool:
         """Do nothing: no batch takes anything."""
         return False

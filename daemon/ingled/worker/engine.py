@@ -200,6 +200,10 @@ class Engine(Protocol):
         """Return when the engine has answered. Raises EngineDead, after `deadline` seconds at the latest."""
         ...
 
+    def killed(self) -> bool:
+        """Return whether one of its processes was ended by SIGKILL, by somebody else than this worker."""
+        ...
+
     def gpus(self) -> list[Gpu]:
         """Return how it is with its GPUs; none on a CPU, or where the driver does not tell. It may take a moment."""
         ...

@@ -116,7 +116,8 @@ class Worker:
         except Exception as error:
             reason = str(error) if isinstance(error, LoadError) else f"{type(error).__name__}: {error}"
             log.error("'%s' cannot be loaded: %s", self._spec.model, reason, exc_info=error)
-            self._uplink.send(link.LoadFailed(reason, list(tail(self._log_file)) if self._log_file else []))
+            lines = list(tail(self._log_file)) if self._log_file else []
+            self._uplink.send(link.LoadFailed(reason, lines, self._engine.killed()))
             self.leave(FAILED)
             return
         self._footprint.serves()
@@ -318,7 +319,7 @@ class Worker:
     def _die(self, why: str) -> None:
         """Leave, and let the broker know before the process is gone, so that it gives us nothing more."""
         if not self._leave.done():
-            self._uplink.send(link.EngineDied(why))
+            self._uplink.send(link.EngineDied(why, self._engine.killed()))
             self.leave(DIED)
 
     async def _end_tasks(self) -> None:

@@ -29,6 +29,7 @@ from ingled.models import adapter
 from ingled.models.tensors import Unreadable
 from ingled.worker import core_client, vllm_gpu, vllm_log
 from ingled.worker.async_client import AsyncClient, Counter
+from ingled.worker.children import Children
 from ingled.worker.core_client import CoreClient
 from ingled.worker.engine import (
     Answer,
@@ -79,6 +80,8 @@ class VllmEngine:
         self._sleeper: Sleeper
         self._own: Own
         self._kv_tokens = 0
+        self._began_at = 0
+        self._children = Children()
         # EngineCore dies with the *thread* that forked it (PR_SET_PDEATHSIG): this one lives as long as the engine.
         self._thread = ThreadPoolExecutor(1, "engine")
 
@@ -86,13 +89,14 @@ class VllmEngine:
         """Start EngineCore and ask it something small."""
         use_folder(self._folder)
         die_with_parent()
-        seen = self._log.stat().st_size if self._log else 0
+        seen = self._began_at = self._log.stat().st_size if self._log else 0
         report("configuring", 0)
         config = await self._in_thread(self._configure)
         report("weights", 5)
         start = asyncio.ensure_future(self._in_thread(self._start, config))
         while not start.done():
             await asyncio.wait([start], timeout=POLL_S)
+            self._children.look()
             lines = read_lines(self._log, seen) if self._log else []
             if percent := vllm_log.shards_percent(lines):
                 report("weights", 5 + percent * 80 // 100) if percent < 100 else report("warming", 85)
@@ -310,6 +314,11 @@ class VllmEngine:
         metrics = None if self._engine is None else self._own.metrics
         now = self.load_now()
         return [] if metrics is None else metrics.families(idle=not (now.running or now.waiting))
+
+    def killed(self) -> bool:
+        """Look at EngineCore, and at what it says of its own processes."""
+        lines = read_lines(self._log, self._began_at) if self._log else []
+        return self._children.killed() or vllm_log.rank_killed(lines)
 
     async def health(self, deadline: float) -> None:
         """Ask EngineCore anything; it answers between two steps."""

@@ -5,6 +5,7 @@ import re
 _EXCEPTION = re.compile(r"(?:^|\s)((?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Interrupt|Exit|Fault)): (\S.*)$")
 # What vLLM says when the cause is elsewhere.
 _POINTERS = ("See root cause", "See stack trace", "initialization failed", "EngineCore encountered an issue")
+_RANK_DIED = re.compile(r"Worker proc \S+ died unexpectedly(?: \(exit code: (-?\d+|None)\))?")
 _SHARDS = re.compile(r"Loading \w+ checkpoint shards:\s+(\d+)%")
 
 
@@ -16,6 +17,15 @@ def root_cause(lines: list[str]) -> str | None:
             name = found[1].rpartition(".")[2]
             return found[2] if name in ("ValueError", "RuntimeError", "Exception") else f"{name}: {found[2]}"
     return None
+
+
+def rank_killed(lines: list[str]) -> bool:
+    """Return whether a process of the engine's own, one of `tensor_parallel`, was ended by SIGKILL, by what vLLM says.
+
+    It does not always say by what; then it is held to be that, for who ends by itself says why.
+    """
+    found = next((found for line in reversed(lines) if (found := _RANK_DIED.search(line))), None)
+    return found is not None and found[1] in (None, "None", "-9")
 
 
 def shards_percent(lines: list[str]) -> int | None:
