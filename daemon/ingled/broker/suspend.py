@@ -28,6 +28,14 @@ RETRY_S = 30.0
 """Between two attempts to reach a bus."""
 ANSWER_S = 10.0
 """Seconds in which a bus must have said whether logind is there."""
+IN_WORDS = {
+    "off": "models are not made ready when the machine is suspended: %s",
+    "unavailable": "models are not made ready when the machine is suspended, all else works: %s",
+    "listening": "models are made ready when the machine is suspended, but it does not wait for that: %s",
+    "ready": "models are made ready when the machine is suspended%s",
+    "suspending": "the machine is about to be suspended%s",
+}
+"""What the log says of each state, and why."""
 LONGEST_S = 120.0
 """Seconds, not counting those in which the machine was suspended, after which it is held to be back."""
 
@@ -50,6 +58,7 @@ class Suspend:
         self._timer: asyncio.TimerHandle | None = None
         self._late: asyncio.TimerHandle | None = None
         self._begun = False
+        self._logged = self.state, self.why
 
     def describe(self) -> dict[str, str | None]:
         """Return what `status` shows."""
@@ -89,14 +98,16 @@ class Suspend:
             self._lost(f"it needs the package jeepney ({error})")
             return
         one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        path = str(BUS_SOCKET)
         try:
-            one.connect(bus_path(address) if address else str(BUS_SOCKET))
+            path = bus_path(address) if address else path
+            one.connect(path)
         except (OSError, ValueError) as error:
             one.close()
-            self._lost(f"the system bus cannot be reached: {error}")
+            self._lost(_unreachable(path, error))
             return
         self._socket, self._conversation = one, Conversation()
-        self._say("unavailable", "the system bus has not answered yet")
+        self.state, self.why = "unavailable", "the system bus has not answered yet"  # it will, or that is told
         self._loop.add_reader(one, self._read)
         self._timer = self._loop.call_later(ANSWER_S, self._lost, f"the system bus said nothing in {ANSWER_S:.0f} s")
         self._send()
@@ -109,7 +120,7 @@ class Suspend:
         except BlockingIOError:
             return
         except OSError as error:
-            self._lost(f"the system bus has gone: {error}")
+            self._lost(f"the system bus has gone: {error.strerror}")
             return
         if not data:
             self._lost("the system bus has closed the connection")
@@ -131,7 +142,7 @@ class Suspend:
         try:
             sent = self._socket.send(data)
         except OSError as error:
-            self._lost(f"the system bus takes nothing: {error}")
+            self._lost(f"the system bus takes nothing: {error.strerror}")
             return
         del data[:sent]  # some hundred bytes; what did not fit goes with the next
 
@@ -217,6 +228,18 @@ class Suspend:
         self._say(state, why)
 
     def _say(self, state: str, why: str) -> None:
-        if (state, why) != (self.state, self.why):
-            log.info("suspend of the machine: %s%s", state, f" ({why})" if why else "")
-        self.state, self.why = state, why
+        if (state, why) != self._logged:
+            log.info(IN_WORDS[state], why)
+        self.state, self.why = self._logged = state, why
+
+
+def _unreachable(path: str, error: OSError | ValueError) -> str:
+    """Return in words why there is no bus."""
+    match error:
+        case FileNotFoundError():
+            return f"there is no system bus: {path} does not exist"
+        case ConnectionRefusedError():
+            return f"there is no system bus: nobody listens at {path}"
+        case OSError():
+            return f"the system bus cannot be reached: {path}: {error.strerror}"
+    return f"the system bus cannot be reached: {error}"
