@@ -56,6 +56,8 @@ class Verdict:
     refused: str | None = None
     need: int = 0
     """Bytes; 0: not known."""
+    least: bool = False
+    """It needs so much at least: the engine has not said it yet."""
 
 
 def examine(
@@ -68,10 +70,15 @@ def examine(
     """
     if devices is None:
         devices = _rooms(config)
-    found = [*build(), *gpus(), *memory(pid), *room(devices), *shm(), *disks(config)]
+    found = surroundings(config, devices, pid)
     for name in config.models:
         found += profile(config, name, verdicts.get(name), devices)
     return found
+
+
+def surroundings(config: Config, devices: Sequence[Device], pid: int | None = None) -> list[Finding]:
+    """Look at everything but the models."""
+    return [*build(), *gpus(), *memory(pid), *room(devices), *shm(), *disks(config)]
 
 
 def build() -> Iterator[Finding]:
@@ -206,7 +213,8 @@ def profile(config: Config, name: str, verdict: Verdict | None, devices: Sequenc
             remedy = f"end what takes it; a request waits {config.daemon.memory_wait:g} s for that (daemon.memory_wait)"
             yield Finding(check, "warning", wait.why, remedy)
         case _:
-            yield Finding(check, "good", f"can run here; needs {spell(verdict.need)}")
+            least = "at least " if verdict.least else ""
+            yield Finding(check, "good", f"can run here; needs {least}{spell(verdict.need)}")
 
 
 def problem_of_adapter(config: Config, name: str) -> str:
@@ -302,6 +310,21 @@ def ask_engine(config: Config) -> list[link.Planned]:
     return msgspec.json.decode(done.stdout, type=list[link.Planned])
 
 
+def _with_models(config: Config) -> list[Finding]:
+    """Look at everything, and have the engine say what it thinks of the models."""
+    found: list[Finding] = []
+    verdicts: dict[str, Verdict] = {}
+    try:
+        for name, planned in zip(config.specs, ask_engine(config), strict=True):
+            parts = planned.estimate
+            need = parts.weights + parts.kv_cache + parts.activations + parts.process if parts else 0
+            verdicts[name] = Verdict(planned.reason, config.terms(name).need or need)
+    except RuntimeError as error:
+        last = str(error).strip().splitlines()
+        found.append(Finding("engine", "broken", f"it cannot be asked: {last[-1] if last else error}", "`make setup`"))
+    return found + examine(config, verdicts)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Examine what can be without a daemon; returns the exit status."""
     parser = argparse.ArgumentParser(prog="ingled.doctor", description=__doc__)
@@ -318,16 +341,9 @@ def main(arguments: list[str] | None = None) -> int:
     except ConfigError as error:
         found.append(Finding("configuration", "broken", str(error), "correct it; docs/configuration.md explains it"))
         config = load(None, state=args.state_dir, engine=args.engine)
-    verdicts: dict[str, Verdict] = {}
-    try:
-        for name, planned in zip(config.specs, ask_engine(config), strict=True):
-            parts = planned.estimate
-            need = parts.weights + parts.kv_cache + parts.activations + parts.process if parts else 0
-            verdicts[name] = Verdict(planned.reason, config.terms(name).need or need)
-    except RuntimeError as error:
-        last = str(error).strip().splitlines()
-        found.append(Finding("engine", "broken", f"it cannot be asked: {last[-1] if last else error}", "`make setup`"))
-    found += examine(config, verdicts)
+        found += surroundings(config, _rooms(config))  # its models are not known
+    else:
+        found += _with_models(config)
     print(json.dumps({"findings": [asdict(one) for one in found]}))
     return 1 if any(one.state == "broken" for one in found) else 0
 

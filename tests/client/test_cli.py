@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from ingle import line
 from ingle.cli import VERBS, main
+from ingle.cli.follow import waiting_for
 from ingle.cli.grammar import Given, Option, Usage, Verb, parse
 from ingle.cli.output import duration
 
@@ -192,6 +193,26 @@ def test_verbs_print_for_people_and_for_programs(ingle: Any, daemon: Any, argv: 
 def test_ps_says_what_a_model_waits_for_on_a_line_of_its_own(ingle: Any, daemon: Any) -> None:
     daemon.models = [{**daemon.models[0], "state": "cold", "waits": "tiny: model 'x\x1b' is busy"}]
     assert ingle("ps").stdout.splitlines()[-2:] == ["", "tiny: model 'x\\x1b' is busy"]
+
+
+@pytest.mark.parametrize(
+    ("progress", "line"),
+    [
+        (
+            {"phase": "queued", "what": "c: it runs as many as it can", "position": 2},
+            "c: it runs as many as it can (2 before you) ...",
+        ),
+        ({"phase": "evicting", "what": "c: a and b make room"}, "c: a and b make room ..."),
+        ({"phase": "queued", "position": 0}, "queued ..."),
+        (
+            {"phase": "loading", "percent": 5, "what": "c: weights", "eta_ms": 4200},
+            "loading c: weights 5%, about 4s left ...",
+        ),
+        ({"phase": "waking", "what": "c", "eta_ms": 300}, "waking c, less than 1s left ..."),
+    ],
+)
+def test_who_waits_is_told_for_what(progress: dict[str, Any], line: str) -> None:
+    assert waiting_for(progress) == line
 
 
 def test_names_for_completion(ingle: Any) -> None:

@@ -324,6 +324,7 @@ def test_it_waits_no_longer_than_is_configured() -> None:
     assert ends(one.handle(on.TimerFired(60, ("place", "")))) == []
     effects = one.handle(on.TimerFired(61, ("place", "")))
     assert ends(effects) == [("r1", "does_not_fit")] and refusals(effects) == ["does_not_fit"]
+    assert one.models["a"].waits is None, "nobody waits for it any more"
     assert "has waited for 60 s: other programs hold memory of gpu" in str(only(effects, do.CloseStream)[0].end)
     assert ends(one.handle(request("r2", model="a", now=62))) == [], "who asks again waits again"
     assert ends(one.handle(on.SettingsChanged(63, one.limits, {}, 30.0, 0.0))) == [("r2", "does_not_fit")]

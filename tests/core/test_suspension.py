@@ -115,7 +115,7 @@ def test_what_the_driver_saves_is_looked_at_before_and_after() -> None:
     assert only(back, do.CheckWorker) == [do.CheckWorker("a", "50")]
     assert two.models["a"].state is State.CHECKING
     waits = two.handle(request("r2", model="a", now=11))
-    assert news(waits)[-1] == ("queued", "a is looked at, because the machine was suspended")
+    assert news(waits)[-1] == ("queued", "a: it is looked at, because the machine was suspended")
     run = two.handle(on.WorkerReady(12, "a", 50))
     assert [one.record.id for one in only(run, do.RunRequest)] == ["r2"]
     idle = two.handle(ended("r1", 13))

@@ -132,6 +132,12 @@ def test_the_command_prints_it_for_people(daemon: DaemonFixture) -> None:
     assert daemon.json("plan", "a", "--context", "4096")["fits"] is True
     assert daemon.cli("plan", "nobody").returncode == 4
     assert daemon.cli("plan", "a", "--kv-cache", "much").returncode == 2
+    done = daemon.cli("plan", "a", "--context", "4")
+    assert (done.returncode, done.stderr) == (4, "ingle: --context is 4: expected int >= 16\n"), (
+        "the option, not a path"
+    )
+    done = daemon.cli("plan", "a", "--context", "4", "--json")
+    assert '"at": "args.context"' in done.stdout and "see docs/protocol.md" in done.stdout, "programs get it as it is"
 
 
 def test_without_a_bound_the_free_memory_is_it() -> None:

@@ -38,8 +38,7 @@ def _ask(socket: str | None) -> list[dict[str, Any]]:
 
 
 def _no_daemon(error: Unreachable) -> dict[str, Any]:
-    remedy = "start it: `ingled`, or `systemctl --user start ingle.socket`"
-    return {"check": "daemon", "state": "warning", "text": f"none answers: {error}", "remedy": remedy}
+    return {"check": "daemon", "state": "warning", "text": str(error), "remedy": error.hint}
 
 
 def _alone() -> list[dict[str, Any]]:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import IO, Any
 
+TELLING = ("queued", "evicting")
+"""Phases of which the text says all by itself: who waits, and for what."""
 BAR = 20
 """Letters of a progress bar."""
 
@@ -117,18 +119,20 @@ def leave(line: Line, ref: int) -> None:
 
 def waiting_for(progress: Message, *, bar: bool = False) -> str:
     """Return what a request waits for, for people; `bar`: how far it is is drawn too."""
-    words: list[str] = [progress["phase"]]
-    if progress.get("what"):
-        words.append(str(progress["what"]))
+    phase, what = progress["phase"], progress.get("what")
+    words: list[str] = [phase] if phase not in TELLING or not what else []
+    if what:
+        words.append(str(what))
     if progress.get("position"):
         words.append(f"({progress['position']} before you)")
     if (percent := progress.get("percent")) is not None:
         done = BAR * min(percent, 100) // 100
         words.append(f"[{'#' * done}{'-' * (BAR - done)}] {percent}%" if bar else f"{percent}%")
+    left = ""
     if progress.get("eta_ms") is not None:
         eta = round(progress["eta_ms"] / 1000)
-        words.append(f"about {eta}s" if eta else "less than 1s")
-    return " ".join(words) + " ..."
+        left = f", about {eta}s left" if eta else ", less than 1s left"
+    return f"{' '.join(words)}{left} ..."
 
 
 def account_of(done: Message) -> str:

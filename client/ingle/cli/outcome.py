@@ -33,6 +33,10 @@ ELSEWHERE = (
 )
 """Exit statuses that only some verbs have."""
 
+OF_A_VERB = "args."
+"""How the path of a field begins that is an argument of a verb."""
+PAGE = "see docs/protocol.md"
+
 FAILURES = """
 With --json a verb that fails prints one line on standard output, behind what it has already printed: the
 daemon's `failed` message as an object, with `t`, `code`, `message`, `hint` and `fault`, and where there are any
@@ -56,7 +60,8 @@ def report(error: Exception, *, json: bool = False) -> int:
             print_json(failed, line=True)
         except CannotWrite:  # people are told at least what went wrong first
             pass
-    say(text, failed["hint"])
+    ours = (failed.get("at") or "").startswith(OF_A_VERB)  # the message is of our making: nobody has to look it up
+    say(text, "" if ours and failed["hint"] == PAGE else failed["hint"])
     return status
 
 
@@ -78,7 +83,7 @@ def _understood(error: Exception) -> tuple[int, str, Message]:
             failed = _failed(error.code, text, error.hint, fault=error.fault)
             more = {key: value for key in ("at", "id", "retry_after_ms") if (value := getattr(error, key)) is not None}
             refused = isinstance(error, Refused)
-            told = f"{text} (at {error.at})" if refused and error.at else text
+            told = _in_options(text, error.at) if refused and error.at else text
             return 4 if refused else 1, told, failed | more | (error.failed or {})
         case IngleError():
             return 1, text, _failed("internal", text, error.hint, fault="daemon") | (error.failed or {})
@@ -93,6 +98,13 @@ def _understood(error: Exception) -> tuple[int, str, Message]:
                 raise error
             text = f"this is a bug of ingle: {error!r}"
             return 1, text, _failed("internal", text, "set INGLE_DEBUG=1 for a traceback, and report it")
+
+
+def _in_options(text: str, at: str) -> str:
+    """Return what people are told of a field that is wrong: the argument of a verb is an option to them."""
+    if at.startswith(OF_A_VERB):
+        return text.replace(at, f"--{at.removeprefix(OF_A_VERB).replace('_', '-')}", 1)
+    return text if at == "op" or at in text else f"{text} (at {at})"
 
 
 def _failed(code: str, message: str, hint: str = "", *, fault: str = "client") -> Message:

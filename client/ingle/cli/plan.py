@@ -41,7 +41,7 @@ def run(given: Given) -> int:
     status = StatusLine()
     with Line(given.value("socket")) as line:
         try:
-            plan = line.call("plan", args, forever=True, on_progress=lambda m: status.show(waiting_for(m, bar=True)))
+            plan = line.call("plan", args, forever=True, on_progress=lambda m: status.show(_starts(m)))
         finally:
             status.clear()
     if given.switch("json"):
@@ -49,6 +49,11 @@ def run(given: Given) -> int:
     else:
         put("\n".join(visible(text) for text in _lines(plan)) + "\n")
     return UNFIT if plan["fits"] is False else 0
+
+
+def _starts(progress: dict[str, Any]) -> str:
+    """Return how far the engine's own start is: no model is loaded."""
+    return waiting_for({**progress, "phase": "queued"}, bar=True)
 
 
 def _lines(plan: dict[str, Any]) -> list[str]:

@@ -20,7 +20,10 @@ def doctor(shell: "Shell", connection: Connection, ref: int, args: Struct) -> No
     from ingled.doctor import Verdict, examine, suspending
 
     number, needs, nursery = connection.number, shell.needs, shell.workers.nursery.pid
-    verdicts = {name: Verdict(needs.problems.get(name), needs.need(name).bytes) for name in shell.specs}
+    verdicts = {}
+    for name in shell.specs:
+        need = needs.need(name)
+        verdicts[name] = Verdict(needs.problems.get(name), need.bytes, least=need.source == "bound")
     suspend = suspending(shell.suspend.state, shell.suspend.why, loses=needs.survival() is Survival.LOST)
 
     def looked(done: "asyncio.Future[list[Finding]]") -> None:

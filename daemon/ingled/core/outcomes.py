@@ -62,7 +62,7 @@ def why_failed(model: Model) -> tuple[Code, str, str]:
 
 
 IN_WORDS = {
-    State.READY: "has no free place",
+    State.READY: "runs as many as it can",
     State.CHECKING: "is looked at, because the machine was suspended",
 }
 """Why a model that is in such a state is waited for."""
@@ -77,7 +77,7 @@ def told(model: Model, now: float) -> Progress:
     if model.state is State.WAKING:
         return Progress("waking", what=model.name, eta_ms=eta)
     what = IN_WORDS.get(model.state, f"is {model.state.value}")
-    phase, why = model.waits or ("queued", f"{model.name} {what}")
+    phase, why = model.waits or ("queued", f"{model.name}: it {what}")
     return Progress(phase, what=why)
 
 

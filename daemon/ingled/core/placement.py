@@ -255,9 +255,8 @@ def _held_elsewhere(name: str, terms: Terms, residents: Sequence[Resident], devi
     left = device.budget - sum(one.terms.need for one in residents if one.pinned and not one.leaving)
     if terms.need <= left:
         return None
-    text = (
-        f"other programs hold memory of {device.name}: it needs {spell(terms.need)}, and {spell(max(0, left))} are left"
-    )
+    where = "memory" if device.name == "memory" else f"memory of {device.name}"
+    text = f"other programs hold {where}: it needs {spell(terms.need)}, and {spell(max(0, left))} are left"
     return Wait(text, others=True)
 
 

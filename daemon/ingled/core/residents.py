@@ -124,8 +124,10 @@ class Residents:
         return [self.models[name] for name in names if name not in self.sleepers.due]
 
     def forget(self, name: str) -> None:
-        """It is no longer wanted."""
+        """It is no longer wanted, and waits for nothing."""
         self.wanted.pop(name, None)
+        if (model := self.models.get(name)) is not None:
+            model.waits = None
         self._elsewhere.pop(name, None)
         self.hints.discard(name)
 
@@ -161,7 +163,7 @@ class Residents:
                 case Evict():
                     out += self._make_room(now, model, decision.models, placed.on)
                     promised.append(Resident(name, model.terms, placed.on, busy=True, rate=model.uses.rate(now)))
-                    out += self._waits(now, model, "evicting", f"{name}: {', '.join(decision.models)} makes room")
+                    out += self._waits(now, model, "evicting", f"{name}: {_all_of(decision.models)} room")
                 case Wait():
                     patience = since + self.patience_s
                     if now >= patience:
@@ -338,3 +340,8 @@ class Residents:
         why = None if why is None else self._workers.names.blot(why, e.caller.rights)
         value = {"model": name, "state": model.state.value, "eta_ms": eta, "in_time": in_time, "why": why}
         return [*out, do.Send(e.caller.conn, Result(e.ref, value))]
+
+
+def _all_of(names: Sequence[str]) -> str:
+    """Return who makes what follows."""
+    return f"{' and '.join(names)} make{'s' if len(names) == 1 else ''}"

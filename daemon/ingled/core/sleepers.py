@@ -53,7 +53,7 @@ class Sleepers:
             text = f"model '{name}' is {model.state.value}: only a model that is ready can fall asleep"
             return [refuse(conn, ref, "conflict", text, "see `ingle ps`")]
         if busy := len(self._workers.requests_of(name)):
-            text = f"model '{name}' has {busy} requests"
+            text = f"model '{name}' has {busy} request{'s' * (busy > 1)}"
             return [refuse(conn, ref, "conflict", text, "wait for them, or see `ingle requests` and `ingle cancel`")]
         host = self._residents.host
         level = e.level or deep_enough(model.sleep, host)

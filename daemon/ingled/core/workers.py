@@ -141,10 +141,12 @@ class Workers:
         model = self.models[name]
         busy = self.requests_of(name)
         if busy and not e.force:
-            message = f"model '{name}' is {model.state.value} and has {len(busy)} requests"
+            message = f"model '{name}' is {model.state.value} and has {len(busy)} request{'s' * (len(busy) > 1)}"
             theirs = sum(record.model != name for record in busy)
             message += f", {theirs} of them for its adapters" if theirs else ""
-            return [refuse(conn, ref, "conflict", message, "wait for them, or unload with force to end them")]
+            return [
+                refuse(conn, ref, "conflict", message, f"wait for them, or `ingle unload --force {name}` ends them")
+            ]
         out: list[do.Effect] = []
         for record in busy:
             end = failed(record.id, "cancelled", f"model '{name}' was unloaded", "ask again to load it", "client")
