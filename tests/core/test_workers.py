@@ -6,7 +6,7 @@ from ingled.core import effects as do
 from ingled.core import events as on
 from ingled.core.accounts import Caller
 from ingled.core.control import Control
-from ingled.core.residency import State
+from ingled.core.residency import Model, State
 from msgspec import UNSET
 
 from tests.core.driven import ALICE, BOB, control, ended, ends, make_ready, only, refusals, request
@@ -296,3 +296,32 @@ def test_a_nursery_that_died_before_it_forked_leaves_nothing_stopping() -> None:
     core.handle(on.UnloadAsked(1.1, ALICE, 2, "ember", force=False, wait=True))
     core.handle(on.NurseryAttached(2.0))
     assert core.models["ember"].state is State.COLD
+
+
+def told(effects: list[do.Effect]) -> list[tuple[int | None, int | None]]:
+    """Percent and milliseconds left of the progress that is told."""
+    found = [e.message for e in only(effects, do.Send) if isinstance(e.message, Progress)]
+    return [(one.percent or None, one.eta_ms or None) for one in found]
+
+
+def test_who_waits_for_a_load_whose_time_is_known_is_told_again_as_it_passes() -> None:
+    core = Control([Model("ember")], "ember")
+    tell = ("tell", "ember")
+    first = core.handle(request(now=1))
+    assert tell not in [timer.key for timer in only(first, do.SetTimer)], "how long it takes is not known"
+    core = Control([Model("ember")], "ember")
+    core.handle(on.NeedSeen(1, "ember", 40, 10.0))
+    assert do.SetTimer(tell, 3.0) in core.handle(request(now=2))
+    waits = core.handle(on.NurseryLoading(3, 50))
+    assert told(waits) == [(30, None)], "how long the nursery takes was never measured"
+    core.handle(on.WorkerForked(10, "ember", 50))
+    assert told(core.handle(on.WorkerLoading(11, "ember", 50, "weights", 5))) == [(37, 9000)]
+    again = core.handle(on.TimerFired(15, tell))
+    assert told(again) == [(65, 5000)] and do.SetTimer(tell, 16.0) in again
+    assert told(core.handle(on.WorkerLoading(16, "ember", 50, "warming", 85))) == [(89, 4000)], (
+        "its worker knows better"
+    )
+    assert told(core.handle(on.TimerFired(40, tell)))[0][0] == 99, "it takes longer than last time"
+    core.handle(on.WorkerAttached(41, "ember", "50", 50))
+    core.handle(on.WorkerReady(41, "ember", 50))
+    assert core.handle(on.TimerFired(42, tell)) == []

@@ -69,7 +69,7 @@ def test_a_first_load_runs_the_largest_batch_and_a_second_one_does_not() -> None
         text = PROFILE.format(source=source, folder=folder)
         with DaemonFixture(text, engine="vllm") as daemon, Wire(daemon.socket) as client:
             what, usage = loaded(client)
-            assert "a: filling" in what
+            assert "a: trying its largest batch" in what
             wait_until(lambda: (found := entry(daemon))["most"] > found["taken"])
             first = entry(daemon)
             assert (first["filled"], first["full"], first["loads"]) == (True, False, 1)
@@ -86,4 +86,4 @@ def test_a_first_load_runs_the_largest_batch_and_a_second_one_does_not() -> None
             assert counted(Path(folder) / "metrics.sock") == success | tokens, "of ours, vLLM counts nothing either"
 
             client.call("unload", model="a")
-            assert "a: filling" not in loaded(client)[0]
+            assert "a: trying its largest batch" not in loaded(client)[0]

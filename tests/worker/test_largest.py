@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ingled.worker.largest import ANSWER, sizes
+from ingled.worker.largest import ANSWER, Pace, sizes
 
 
 @pytest.mark.parametrize(
@@ -40,3 +40,15 @@ def test_they_always_fit(sequences: int, batch: int, context: int, cached: int, 
     if cached:
         taken = sum(-(-(one + ANSWER) // block) for one in found)
         assert (taken + 1) * block <= cached or not found
+
+
+def test_how_far_it_is_goes_by_what_it_is_expected_to_take() -> None:
+    now = [100.0]
+    pace = Pace(lambda: now[0])
+    assert pace.percent() == 0
+    pace.expect(20.0)
+    seen = []
+    for second in (100.0, 105.0, 119.9, 300.0):
+        now[0] = second
+        seen.append(pace.percent())
+    assert seen == [0, 25, 99, 99]

@@ -408,10 +408,11 @@ def test_the_largest_batch_is_run_before_it_serves_and_nobody_sees_that(
     began = len(broker.seen)
     broker.send(nursery, link.Start(spec, fill=True))
     worker, ready = broker.wait(link.Ready, START_S)
-    phases = [
-        message.phase for peer, message in broker.seen[began:] if peer == worker and isinstance(message, link.Loading)
-    ]
-    assert phases[-1] == "filling"
+    news = [one for peer, one in broker.seen[began:] if peer == worker and isinstance(one, link.Loading)]
+    filling = [one.percent for one in news if one.phase == "trying its largest batch"]
+    percents = [one.percent for one in news]
+    assert percents == sorted(percents) and max(percents) < 100, "it never goes back"
+    assert filling[0] == 50 and news[-1].phase == "trying its largest batch", "about half of a first load"
     assert ready.info.filled
     if front != "pooling":  # vectors take nothing that would be news
         _, stats = broker.wait(link.Stats, peer=worker)

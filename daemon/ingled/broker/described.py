@@ -35,7 +35,7 @@ def describe(shell: "Shell", model: Model, rights: Rights) -> dict[str, Any]:
         "context": info.context if info else shell.specs[model.name].options.get("max_model_len"),
         "why": model.why or shell.needs.problems.get(model.name) or (GOES if model.leaving else None),
         "phase": model.phase if model.state is State.LOADING else None,
-        "percent": model.percent if model.state is State.LOADING else None,
+        "percent": model.so_far(now) if model.state is State.LOADING else None,
         "device": info.device if info else None,
         "devices": _devices(shell, model) if info else None,
         "kv_use": stats.kv_use if stats else (0.0 if info else None),

@@ -69,7 +69,7 @@ class Catalog:
                 end = ending(model)
                 out += [*self._workers.move(now, model, Cause.UNWANTED), end]
             elif model.state is not State.STOPPING and family == [name]:  # its adapters go before it
-                out += [do.ClearTimer((kind, name)) for kind in ("restart", "ttl", "back")]
+                out += [do.ClearTimer((kind, name)) for kind in ("restart", "tell", "ttl", "back")]
                 out += [do.ForgetModel(name), do.Log("info", f"model '{name}': the configuration has it no more", name)]
                 self._workers.residents.forget(name)
                 del self._models[name]

@@ -208,7 +208,7 @@ class Control:
     def _timer(self, e: on.TimerFired) -> list[do.Effect]:
         if e.key[0] in TIMERS:
             return self.residents.timer(e)
-        return self.workers.timer(e) if e.key[0] == "restart" else self.desk.timer(e)
+        return self.workers.timer(e) if e.key[0] in ("restart", "tell") else self.desk.timer(e)
 
     def _request(self, e: on.RequestArrived) -> list[do.Effect]:
         conn, account, rights = e.caller.conn, e.caller.account, e.caller.rights

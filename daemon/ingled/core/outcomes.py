@@ -73,7 +73,7 @@ def told(model: Model, now: float) -> Progress:
     left = model.left_s(now)
     eta = UNSET if left is None else round(left * 1000)
     if model.state is State.LOADING:
-        return Progress("loading", percent=model.percent, what=model.doing, eta_ms=eta)
+        return Progress("loading", percent=model.so_far(now), what=model.doing, eta_ms=eta)
     if model.state is State.WAKING:
         return Progress("waking", what=model.name, eta_ms=eta)
     what = IN_WORDS.get(model.state, f"is {model.state.value}")

@@ -128,6 +128,8 @@ class Model:
     state: State = State.COLD
     worker: str | None = None
     pid: int | None = None
+    forked_at: float | None = None
+    """Since when it has a worker, or another daemon's; what is told of its load is reckoned from then on."""
     on: tuple[int, ...] = (0,)
     """Indices of the devices that it is on, or was last."""
     since: float = 0.0
@@ -206,7 +208,7 @@ class Model:
         """Fail, whatever the state is: what led here was a bug of ours."""
         self.story.add(now, f"{self.state.value} -> failed (abandoned: {why})")
         self.state, self.why, self.since, self.retry_at = State.FAILED, why, now, now + RETRY_FIRST_S
-        self.worker = self.pid = self.phase = self.ready_at = self.restart_at = None
+        self.worker = self.pid = self.forked_at = self.phase = self.ready_at = self.restart_at = None
         self.dying = self.wanted_again = self.asleep = self.suspended = False
         self.percent = self.base = self.level = 0
 
@@ -225,9 +227,19 @@ class Model:
                 return max(0.0, self.sleep.back_s(self.level) - (now - self.since))
             case State.CHECKING:
                 return None
-            case State.LOADING if self.loads:
-                return max(0.0, self.terms.reload_s - (now - self.since))
+            case State.LOADING if self.loads and self.forked_at is not None:
+                return max(0.0, self.terms.reload_s - (now - self.forked_at))
+            case State.LOADING if self.phase:
+                return None  # the nursery starts first, and how long that takes was never measured
         return self.terms.reload_s if self.loads else None
+
+    def so_far(self, now: float) -> int:
+        """Return the percent of its load that is done: as its worker says, or as far as the last one was by now."""
+        left = self.left_s(now)
+        if left is None or self.forked_at is None:
+            return self.percent
+        done = (1 - left / self.terms.reload_s) * (100 - self.base)
+        return max(self.percent, min(99, self.base + round(done)))
 
     @property
     def doing(self) -> str:
@@ -268,7 +280,7 @@ class Model:
             self.closed = False
         if new in (State.COLD, State.FAILED):
             self.settle()
-            self.worker = self.pid = self.phase = self.ready_at = None
+            self.worker = self.pid = self.forked_at = self.phase = self.ready_at = None
             self.dying = self.wanted_again = self.suspended = False
             self.percent = self.base = self.level = 0
         return old, new

@@ -34,6 +34,9 @@ SETTLED = (State.READY, State.WAKING, State.CHECKING, *ASLEEP)
 NURSERY_SHARE = 60
 """Percent of a load that the start of the engine takes, where the nursery has to do it first."""
 
+TELL_S = 1.0
+"""Seconds after which those who wait for a load are told again how far it is."""
+
 
 class Workers:
     """All models, each with the worker that it has or is to get."""
@@ -92,14 +95,14 @@ class Workers:
         self.residents.forget(model.name)
         model.restart_at, model.on = None, on
         clear = do.ClearTimer(("restart", model.name))
-        return [*self.move(now, model, Cause.WANTED), clear, do.StartWorker(model.name, on)]
+        return [*self.move(now, model, Cause.WANTED), clear, do.StartWorker(model.name, on), *_tell_again(now, model)]
 
     def wake(self, now: float, model: Model) -> list[do.Effect]:
         """Have a worker wake its model, and tell those who wait for that."""
         assert model.worker is not None, "a model that sleeps has a worker"
         self.residents.forget(model.name)
         woken = [*self.move(now, model, Cause.WANTED), do.WakeWorker(model.name, model.worker)]
-        return [*woken, *self.tell(now, model)]
+        return [*woken, *self.tell(now, model), *_tell_again(now, model)]
 
     def move(self, now: float, model: Model, cause: Cause) -> list[do.Effect]:
         old, new = model.move(now, cause)
@@ -200,7 +203,7 @@ class Workers:
             if model is None or model.pid != e.pid:
                 self._unwanted.add(e.pid)
             return [do.StopWorker(e.model, None, e.pid)]
-        model.pid = e.pid
+        model.pid, model.forked_at = e.pid, e.now
         model.story.add(e.now, f"worker {e.pid} forked")
         return []
 
@@ -218,6 +221,7 @@ class Workers:
             out = [*self.move(e.now, model, Cause.ADOPTED), do.ClearTimer(("restart", model.name))]
             model.on = e.on or model.on
         model.worker, model.pid = e.worker, e.pid
+        model.forked_at = e.now if model.forked_at is None else model.forked_at
         return out
 
     def loading(self, e: on.WorkerLoading) -> list[do.Effect]:
@@ -380,9 +384,17 @@ class Workers:
         return [*out, *self._answer_loads(name, model), *self._answer_unloads(model)]
 
     def timer(self, e: on.TimerFired) -> list[do.Effect]:
-        """The pause after a worker's death is over."""
+        """The pause after a worker's death is over, or those are told again who wait for one that is being brought."""
         model = self.models.get(e.key[1])
+        if e.key[0] == "tell":
+            brought = model is not None and model.state in (State.LOADING, State.WAKING)
+            return [*self.tell(e.now, model), *_tell_again(e.now, model)] if model and brought else []
         if model is not None and model.state is State.COLD and model.restart_at is not None:
             model.restart_at = None
             self.residents.want(e.now, model, hint=True)
         return []
+
+
+def _tell_again(now: float, model: Model) -> list[do.Effect]:
+    """Have those who wait told how far it is, now and then: where it is known how long it takes, time alone is news."""
+    return [] if model.left_s(now) is None else [do.SetTimer(("tell", model.name), now + TELL_S)]

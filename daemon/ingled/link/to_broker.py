@@ -53,7 +53,7 @@ class Alive(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag=
 
 
 class Loading(Struct, frozen=True, forbid_unknown_fields=True, tag_field="t", tag="loading"):
-    """The worker loads: `phase` for people (`configuring`, `weights`, `warming`, `filling`), percent 0..100."""
+    """The worker loads: `phase` for people (`configuring`, `weights`, `warming`), percent 0..100."""
 
     phase: str
     percent: int = 0

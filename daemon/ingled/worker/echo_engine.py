@@ -181,6 +181,11 @@ class EchoEngine:
         """Return False: it has no processes."""
         return False
 
+    @property
+    def fills(self) -> bool:
+        """Return False: no batch takes anything."""
+        return False
+
     async def fill(self, report: Report) -> bool:
         """Do nothing: no batch takes anything."""
         return False

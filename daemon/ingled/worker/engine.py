@@ -154,6 +154,11 @@ class Engine(Protocol):
         """Load the model. Raises LoadError."""
         ...
 
+    @property
+    def fills(self) -> bool:
+        """Whether a largest batch shows what it takes."""
+        ...
+
     async def fill(self, report: Report) -> bool:
         """Run the largest batch once, where that shows what it takes; returns whether it has run. Raises LoadError.
 

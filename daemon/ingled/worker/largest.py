@@ -1,7 +1,27 @@
-"""How long the prompts of a largest batch are. Pure."""
+"""The largest batch: how long its prompts are, and how far it is. Pure."""
+
+import time
+from collections.abc import Callable
 
 ANSWER = 8
 """Tokens of each answer: the first one still runs when the last prompt has been computed."""
+
+
+class Pace:
+    """How far something is of which it is known how long it will take."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._began, self._seconds = clock, 0.0, 0.0
+
+    def expect(self, seconds: float) -> None:
+        """It begins now, and will take so long."""
+        self._began, self._seconds = self._clock(), seconds
+
+    def percent(self) -> int:
+        """Return the percent that is done; 0 before it has begun, and never more than 99."""
+        if not self._seconds:
+            return 0
+        return min(99, int(100 * (self._clock() - self._began) / self._seconds))
 
 
 def sizes(sequences: int, batch: int, context: int, cached: int, block: int) -> list[int]:

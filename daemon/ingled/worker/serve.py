@@ -50,13 +50,14 @@ class Worker:
         fill: bool,
     ) -> None:
         self._spec = spec
-        self._fill = fill
         self._devices = list(devices)
         self._log_file = log_file
         self._started = started
         self._secret_file = runtime / link.SECRET_FILE
         self._folder = folder
         self._engine: Engine = make_engine(spec, folder, log_file)
+        self._fill = fill and self._engine.fills
+        self._filling = False
         self._info: link.Info | None = None
         self._loading = link.Loading("configuring", 0)
         self._streams: dict[str, Stream] = {}
@@ -112,6 +113,7 @@ class Worker:
             gc.set_threshold(20_000, 20, 20)  # chunks that wait for their readers are no garbage, and make no cycles
             load_s = round(time.monotonic() - self._started, 3)
             taken = await self._footprint.loaded(info.taken_bytes)
+            self._filling = self._fill
             filled = self._fill and await self._engine.fill(self._report)
         except Exception as error:
             reason = str(error) if isinstance(error, LoadError) else f"{type(error).__name__}: {error}"
@@ -129,6 +131,8 @@ class Worker:
         await self._watch()
 
     def _report(self, phase: str, percent: int) -> None:
+        if self._fill:  # of a first load it takes about the other half
+            percent = (percent + 100 * self._filling) // 2
         news = link.Loading(phase, percent)
         if news != self._loading:
             self._loading = news

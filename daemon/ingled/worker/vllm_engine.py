@@ -43,7 +43,7 @@ from ingled.worker.engine import (
     Slept,
 )
 from ingled.worker.group import die_with_parent
-from ingled.worker.largest import sizes
+from ingled.worker.largest import Pace, sizes
 from ingled.worker.pooling_client import PoolingClient
 from ingled.worker.sleeper import DEEP, DeviceMemory, Sleeper
 from ingled.worker.vllm_config import engine_config, largest_batch, no_sleep, use_folder
@@ -59,6 +59,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 POLL_S = 0.25
+FILLING = "trying its largest batch"
+"""What a first load is at last, for people."""
 SAMPLE_TOKENS = 8
 T = TypeVar("T")
 
@@ -168,11 +170,17 @@ class VllmEngine:
         give_back()
         return await self._settle()
 
-    async def _while_alive(self, work: Coroutine[Any, Any, T], when: str) -> T:
-        """Return what this returns. Raises LoadError when EngineCore dies: what it was asked, vLLM waits for then."""
+    async def _while_alive(
+        self, work: Coroutine[Any, Any, T], when: str, meanwhile: Callable[[], None] = lambda: None
+    ) -> T:
+        """Return what this returns, and call `meanwhile` until then.
+
+        Raises LoadError when EngineCore dies: what it was asked, vLLM waits for then.
+        """
         task = asyncio.ensure_future(work)
         while not task.done():
             await asyncio.wait([task], timeout=POLL_S)
+            meanwhile()
             if self._engine.errored and not task.done():
                 task.cancel()
                 lines = read_lines(self._log) if self._log else []
@@ -222,21 +230,26 @@ class VllmEngine:
             device_weights=found["weights"],
         )
 
-    async def fill(self, report: Report) -> bool:
-        """Run it on a CPU; on a GPU vLLM has done that, and with adapters it would tell too little."""
-        if not current_platform.is_cpu() or self._spec.adapters:
-            return False
-        report("filling", 98)
-        return await self._while_alive(self._fill(), "at its largest batch")
+    @property
+    def fills(self) -> bool:
+        """Return whether it is on a CPU; on a GPU vLLM has run it, and with adapters it would tell too little."""
+        return bool(current_platform.is_cpu()) and not self._spec.adapters
 
-    async def _fill(self) -> bool:
+    async def fill(self, report: Report) -> bool:
+        """Run it, and report how far that is by the time that a part of it has taken."""
+        report(FILLING, 0)
+        pace = Pace()
+        work = self._fill(pace.expect)
+        return await self._while_alive(work, "at its largest batch", lambda: report(FILLING, pace.percent()))
+
+    async def _fill(self, expect: Callable[[float], None]) -> bool:
         config, cached = self._engine.vllm_config, self._kv_tokens
         scheduler, block = config.scheduler_config, config.cache_config.block_size
         batch, context = largest_batch(config, cached), config.model_config.max_model_len
         try:
             words = (await self._requests.prompts.render_texts([WORDS], "", "body.prompt"))[0]["prompt_token_ids"]
             of = sizes(scheduler.max_num_seqs, batch, context, cached, block)
-            return bool(of) and await self._own.largest(of, words)
+            return bool(of) and await self._own.largest(of, words, expect)
         except (EngineDead, EngineDeadError) as error:
             raise LoadError(f"the engine died at its largest batch: {one_line(error)}") from error
         except Exception as error:

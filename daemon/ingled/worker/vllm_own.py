@@ -88,11 +88,14 @@ class Own:
         body: Body = CompleteBody(prompt=HELLO, max_tokens=tokens, temperature=0.0, ignore_eos=True)
         return (await self._unseen([EmbedBody(input=[HELLO]) if self._pools else body]))[0]
 
-    async def largest(self, sizes: Sequence[int], words: Sequence[int]) -> bool:
+    async def largest(
+        self, sizes: Sequence[int], words: Sequence[int], expect: Callable[[float], None] = lambda seconds: None
+    ) -> bool:
         """Have prompts of so many tokens computed together; False: that would take too long, and was not done.
 
-        The tokens are these `words`, again and again. What comes of it cannot be told from what users' requests do:
-        vLLM holds its scheduler still until it has been given all of them.
+        `expect` is told how long it will take, before it begins. The tokens are these `words`, again and again. What
+        comes of it cannot be told from what users' requests do: vLLM holds its scheduler still until it has been given
+        all of them.
         """
         whole, part = sum(sizes), max(1, min(sum(sizes) // PROBE, *sizes))
         for _ in range(2):  # the first one pays for what is done for the first time
@@ -101,6 +104,7 @@ class Own:
         if (seconds := (time.monotonic() - began) * whole / part) > MOST_S:
             log.info("the largest batch is not tried: it would take about %.0f s", seconds)
             return False
+        expect(seconds)
         await self._engine.pause_generation(mode="keep", clear_cache=False)
         await self._unseen(self._bodies(sizes, words, ANSWER), lambda asked: self._go_on(asked, len(sizes)))
         return True
