@@ -4,6 +4,8 @@ import os
 import stat
 
 NAME = "ingle.sock"
+SYSTEM = "/run/ingle"
+"""Where the system's daemon keeps its socket."""
 LONGEST = 107
 """Bytes that the path of a unix socket may have."""
 
@@ -21,7 +23,7 @@ def runtime_dir() -> str:
 
 def candidates() -> list[str]:
     """Return the paths where a daemon may listen, the most likely first."""
-    folders = [runtime_dir(), _private_tmp(os.getuid()), "/run/ingle"]
+    folders = [runtime_dir(), _private_tmp(os.getuid()), SYSTEM]
     return [os.path.join(folder, NAME) for folder in dict.fromkeys(folders) if _may_trust(folder)]
 
 

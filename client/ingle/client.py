@@ -13,10 +13,11 @@ from typing import Any, Literal, Self, Unpack, overload
 from ingle import verbs
 from ingle.asking import parts, turns
 from ingle.errors import from_failed
-from ingle.line import Line
+from ingle.line import ENDS, Line
 from ingle.options import Around, Messages, Op, Options
 from ingle.results import Answer, Delta, Embeddings, Event, Model, Progress, RequestInfo, Status, Transcript, Who, read
 from ingle.verbs import T, Verb
+from ingle.wire.codec import Message
 
 OnProgress = Callable[[Progress], None]
 
@@ -212,14 +213,12 @@ class Client:
         return verb.take(self._line.call(verb.name, verb.args, forever=verb.forever, on_progress=hear))
 
 
-class Stream:
-    """An answer as it comes: iterate over it. Leaving its `with` block before the end cancels the request."""
+class _Leaving:
+    """What is open under a ref, and is cancelled when its reader leaves."""
 
-    def __init__(self, line: Line, ref: int, on_progress: OnProgress | None = None, offset: int | None = 0) -> None:
+    def __init__(self, line: Line, ref: int) -> None:
         self._line = line
         self._ref = ref
-        self._said = Transcript(on_progress, offset)
-        self._ahead: list[Delta] = []
         self._ended = False
 
     def __enter__(self) -> Self:
@@ -230,6 +229,26 @@ class Stream:
 
     def __iter__(self) -> Self:
         return self
+
+    def close(self) -> None:
+        """Cancel it in the daemon, if it has not ended, and hear no more of it."""
+        if not self._ended:
+            self._ended = True
+            self._line.drop(self._ref)
+
+    def _next(self) -> Message:
+        message = self._line.next(self._ref)
+        self._ended = message["t"] in ENDS
+        return message
+
+
+class Stream(_Leaving):
+    """An answer as it comes: iterate over it. Leaving its `with` block before the end cancels the request."""
+
+    def __init__(self, line: Line, ref: int, on_progress: OnProgress | None = None, offset: int | None = 0) -> None:
+        super().__init__(line, ref)
+        self._said = Transcript(on_progress, offset)
+        self._ahead: list[Delta] = []
 
     def __next__(self) -> Delta:
         while not self._ahead and not self._ended:
@@ -286,44 +305,20 @@ class Stream:
         if not self._ended:
             self._line.stop(self._ref)
 
-    def close(self) -> None:
-        """Cancel the request, if it has not ended, and hear no more of it."""
-        if not self._ended:
-            self._ended = True
-            self._line.drop(self._ref)
-
     def _step(self) -> None:
-        message = self._line.next(self._ref)
-        self._ended = message["t"] in ("done", "failed")
-        delta = self._said.add(message)
+        delta = self._said.add(self._next())
         if delta is not None:
             self._ahead.append(delta)
 
 
-class Events:
+class Events(_Leaving):
     """Events as they come: iterate over it, for ever. Leaving its `with` block ends the subscription."""
 
-    def __init__(self, line: Line, ref: int) -> None:
-        self._line = line
-        self._ref = ref
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __iter__(self) -> Self:
-        return self
-
     def __next__(self) -> Event:
-        while True:
-            message = self._line.next(self._ref)
+        while not self._ended:
+            message = self._next()
             if message["t"] == "failed":
                 raise from_failed(message)
             if message["t"] == "event":
                 return read(message, Event)
-
-    def close(self) -> None:
-        """End the subscription."""
-        self._line.drop(self._ref)
+        raise StopIteration

@@ -129,7 +129,7 @@ _REASONS: Final = {
 }
 _HINTS: Final = {
     "permission": "the socket is for its owner and group; ask its administrator to let you in",
-    "silent": "it may be starting or hung; see its log with `journalctl --user -u ingled`",
+    "silent": "it may be starting or hung; see its log with `ingle logs`",
     "foreign": "name the daemon's socket with --socket or INGLE_SOCKET",
     "too_long": "choose a shorter one, for the daemon and here (--socket, INGLE_SOCKET, XDG_RUNTIME_DIR)",
 }

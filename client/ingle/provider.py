@@ -267,6 +267,7 @@ class Provider:
 
     def _withdraw(self, name: str, question: _Question) -> None:
         self._hooks.pop(name, None)
+        self._refs = {ref: hook for ref, hook in self._refs.items() if hook.name != name}
         self._questions[self._line.session.withdraw(name)] = question
 
     def _arrived(self, ref: int, message: Message) -> None:

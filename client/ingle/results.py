@@ -32,7 +32,7 @@ class Answer(Struct, frozen=True):
     text: str
     reasoning: str
     finish: str
-    """Why it ended: `stop`, `length` or `repetition`."""
+    """Why it ended: `stop`, `length`, `repetition`, or `content_filter` where a hook stopped it."""
     usage: Usage
     ms: Timings
     model: ModelRef

@@ -2,8 +2,10 @@
 
 import argparse
 import gc
+import json
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ingle import __version__
@@ -45,6 +47,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--state-dir", type=Path, metavar="DIR", help="where to keep what outlives a restart")
     options.add_argument("--engine", choices=ENGINES, default="vllm", help="engine of all models; echo is for tests")
     options.add_argument("--check-config", action="store_true", help="check the configuration and say what is wrong")
+    options.add_argument("--json", action="store_true", help="with --check-config: say it as JSON")
     options.add_argument(
         "--replace", action="store_true", help="take over from a running daemon: models stay warm, requests go on"
     )
@@ -76,10 +79,12 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         config = read(args)
     except ConfigError as error:
+        if args.check_config and args.json:
+            tell_as_json([("configuration", str(error))])
         print(f"ingled: {error}", file=sys.stderr)
         return EX_CONFIG
     if args.check_config:
-        return check(config)
+        return check(config, as_json=args.json)
     journal.configure(config.daemon.log_level, "ingled")
     gc.disable()  # what is imported now stays; `run` enables it again
     from ingled.broker.listen import CannotListen
@@ -108,35 +113,42 @@ def files(args: argparse.Namespace) -> list[Path]:
     return [args.config] if args.config else default_files()
 
 
-def check(config: Config) -> int:
+def check(config: Config, *, as_json: bool = False) -> int:
     """Say whether every model's options are good, in the engine's own words; returns the exit status."""
-    from ingled.doctor import ask_engine, problem_of_adapter
-
     try:
-        plans = ask_engine(config)
+        found = list(problems(config))
     except RuntimeError as error:
+        if as_json:
+            tell_as_json([("engine", str(error))])
         print(f"ingled: the engine cannot be asked: {error}", file=sys.stderr)
         return 1
-    bad = False
-    for name, plan in zip(config.specs, plans, strict=True):
-        if plan.reason is None:
-            print(f"models.{name}: good")
-        else:
-            bad = True
-            print(f"ingled: models.{name}: {plan.reason}", file=sys.stderr)
+    if as_json:
+        tell_as_json(found)
+    for what, problem in found:
+        if problem:
+            print(f"ingled: {what}: {problem}", file=sys.stderr)
+        elif not as_json:
+            print(f"{what}: good")
+    return EX_CONFIG if any(problem for _, problem in found) else 0
+
+
+def problems(config: Config) -> Iterator[tuple[str, str]]:
+    """Look at each model and plugin; yields its table and what is wrong with it, or nothing. Raises RuntimeError when
+    the engine cannot be asked.
+    """
+    from ingled.doctor import ask_engine, problem_of_adapter
+
+    for name, plan in zip(config.specs, ask_engine(config), strict=True):
+        yield f"models.{name}", plan.reason or ""
     for name in config.adapters:
-        if problem := problem_of_adapter(config, name):
-            bad = True
-            print(f"ingled: models.{name}: {problem}", file=sys.stderr)
-        else:
-            print(f"models.{name}: good")
+        yield f"models.{name}", problem_of_adapter(config, name)
     for plugin in _plugins(config):
-        if plugin.problem:
-            bad = True
-            print(f"ingled: plugins.{plugin.name}: {plugin.problem}", file=sys.stderr)
-        else:
-            print(f"plugins.{plugin.name}: good")
-    return EX_CONFIG if bad else 0
+        yield f"plugins.{plugin.name}", plugin.problem
+
+
+def tell_as_json(found: Sequence[tuple[str, str]]) -> None:
+    """Print what was checked, and what is wrong with each."""
+    print(json.dumps({"checked": [{"what": what, "problem": problem or None} for what, problem in found]}))
 
 
 def _plugins(config: Config) -> list[Plugin]:

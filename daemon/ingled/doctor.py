@@ -170,7 +170,7 @@ def shm(root: Path = Path("/")) -> Iterator[Finding]:
 def disks(config: Config) -> Iterator[Finding]:
     """Look at the folders that the daemon writes to."""
     for name, path in (("state folder", config.state), ("runtime folder", config.runtime)):
-        there = next(one for one in (path, *path.parents) if one.is_dir())
+        there = next(one for one in (path, *path.parents) if os.path.isdir(one))  # `Path.is_dir` may raise
         if not os.access(there, os.W_OK | os.X_OK):
             remedy = f"give it to the daemon's user: chown {os.geteuid()} {there}"
             yield Finding(name, "broken", f"{there} cannot be written", remedy)
@@ -246,8 +246,8 @@ def _alone(config: Config, name: str, need: int, devices: Sequence[Device]) -> D
 def _folder(path: Path) -> Iterator[tuple[str, str, State]]:
     """Say what is wrong with a model's folder: text, remedy, state."""
     user = f"the daemon's user (uid {os.geteuid()})"
-    if not path.exists():
-        closed = next((one for one in path.parents if one.exists() and not os.access(one, os.X_OK)), None)
+    if not os.path.exists(path):  # `Path.exists` raises where it may not look
+        closed = next((one for one in path.parents if os.path.exists(one) and not os.access(one, os.X_OK)), None)
         if closed is not None:
             yield f"{closed} cannot be entered by {user}", f"chmod o+x {closed}, or use its group", "broken"
         else:

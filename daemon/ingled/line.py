@@ -135,7 +135,7 @@ class Line:
         self.on_attach()
 
     def on_attach(self) -> None:
-        """Be told that a broker may not know this nursery's state: set by the owner."""
+        """Be told that a broker may not know how it is with this process: set by the owner."""
 
     def _send_all(self) -> None:
         if self.connection is None:

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pty
+import re
 import signal
 import socket
 import subprocess
@@ -15,11 +16,16 @@ from typing import Any
 import pytest
 from ingle import line
 from ingle.cli import VERBS, main
+from ingle.cli import verb as find_verb
 from ingle.cli.follow import waiting_for
 from ingle.cli.grammar import Given, Option, Usage, Verb, parse
+from ingle.cli.outcome import report
 from ingle.cli.output import duration
+from ingle.errors import Refused
 
 from tests.client.answers import TEXT, until
+
+UNITS = {unit.name for unit in (Path(__file__).parents[2] / "systemd" / "user").iterdir()}
 
 # ---------------------------------------------------------------- ask and attach
 
@@ -269,6 +275,9 @@ def test_every_verb_has_a_page(verb: str, capsys: pytest.CaptureFixture[str]) ->
     assert main(["help", verb]) == 0
     assert capsys.readouterr().out == page
     assert max(map(len, page.splitlines())) <= 78 or verb in ("rpc", "completion")
+    synopsis = page.partition("SYNOPSIS")[2].partition("DESCRIPTION")[0]
+    for option in find_verb(verb).own:
+        assert f"[{option.names[0]} {option.value}".rstrip() + "]" in synopsis, "it is on one line"
 
 
 def test_help_lists_verbs_and_topics(capsys: pytest.CaptureFixture[str]) -> None:
@@ -300,6 +309,7 @@ def test_help_lists_verbs_and_topics(capsys: pytest.CaptureFixture[str]) -> None
         (["ask", "-m"], "-m needs a value"),
         (["ps", "--json=1"], "takes no value"),
         (["help", "xyzzy"], "no page on 'xyzzy'"),
+        (["want", "tiny", "--within", "9" * 400 + "s"], "expected a time such as"),
     ],
 )
 def test_mistakes_in_the_command_line(argv: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -358,6 +368,18 @@ def test_failures_have_an_exit_status(ingle: Any, code: str, status: int) -> Non
     ran = ingle("ask", f"fail:{code}")
     assert (ran.returncode, ran.stdout) == (status, "")
     assert ran.stderr == f"ingle: it is {code} (at body.messages)\nhint: do x\n" or status == 1
+
+
+def test_where_something_is_wrong_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    for text, said in (("wrong", "wrong (at body.x)"), ("body.x is 0", "body.x is 0")):
+        assert report(Refused("bad_value", text, at="body.x")) == 4
+        assert capsys.readouterr().err == f"ingle: {said}\n"
+
+
+def test_the_units_that_remedies_name_are_there(ingle: Any, folder: Path) -> None:
+    done = ingle("--socket", str(folder / "none"), "doctor")
+    units = re.findall(r"systemctl --user start ([\w.-]+)", done.stdout)
+    assert units and {unit if "." in unit else f"{unit}.service" for unit in units} <= UNITS
 
 
 def test_short_options_may_be_bundled_and_glued() -> None:

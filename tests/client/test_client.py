@@ -189,6 +189,7 @@ def test_events(client: Client, daemon: Any) -> None:
         event = next(events)
         assert (event.topic, event.value["state"], event.lost) == ("model", "ready", 0)
     daemon.wait_for("cancel", id="s1")
+    assert list(events) == [], "it was left"
 
 
 def test_closing_says_bye_and_ends_everything(daemon: Any) -> None:

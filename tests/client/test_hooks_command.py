@@ -114,8 +114,9 @@ def test_trace_shows_what_each_hook_changed(ingle: Any, daemon: Any) -> None:
     done = ingle("hooks", "trace", "--", "ask", "-m", "tiny", "say:hello")
     assert (done.returncode, done.stdout.splitlines()) == (0, ["hello", *TRACED])
     assert daemon.wait_for("request")["trace"] is True
-    done = ingle("hooks", "trace", "--", "ask", "--json", "say:hello")
-    assert "before" in json.loads(done.stdout.splitlines()[-1])["hooks"][0]
+    for argv in (["trace", "--", "ask", "--json"], ["--json", "trace", "--", "ask"]):
+        done = ingle("hooks", *argv, "say:hello")
+        assert "before" in json.loads(done.stdout.splitlines()[-1])["hooks"][0]
 
 
 def test_trace_shows_them_after_a_refusal_too(ingle: Any) -> None:

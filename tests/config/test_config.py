@@ -1,5 +1,6 @@
 """The configuration: defaults, the annotated example, and errors that name key, value and what is allowed."""
 
+import json
 import re
 from pathlib import Path
 
@@ -136,6 +137,16 @@ def test_the_command_ends_with_78_for_a_wrong_configuration(tmp_path: Path, caps
     file.write_text("[demon]")
     assert main(["--config", str(file), "--check-config"]) == 78
     assert "did you mean 'daemon'?" in capsys.readouterr().err
+
+
+def test_what_was_checked_is_told_as_json_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "ingled.toml"
+    file.write_text('[models.m]\nsource = "builtin:ember"\n[plugins.nowhere]\n')
+    assert main(["--config", str(file), "--check-config", "--engine", "echo", "--json"]) == 78
+    seen = capsys.readouterr()
+    good, bad = json.loads(seen.out)["checked"]
+    assert good == {"what": "models.m", "problem": None}
+    assert bad["what"] == "plugins.nowhere" and f"plugins.nowhere: {bad['problem']}" in seen.err
 
 
 @pytest.mark.vllm

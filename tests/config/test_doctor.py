@@ -5,6 +5,8 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -96,12 +98,31 @@ def test_what_the_daemon_would_do_with_a_model_is_what_is_told(tmp_path: Path) -
     assert verdict(tmp_path, Device("memory"))[0] == "good", "no bound is known"
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+@contextmanager
+def nobody() -> Iterator[None]:
+    """Be somebody who may not read everything."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.setresuid(65534, 65534, 0)
+    try:
+        yield
+    finally:
+        os.setresuid(0, 0, 0)
+
+
+def test_a_folder_that_cannot_be_entered_is_named(tmp_path: Path) -> None:
     closed = tmp_path / "closed"
-    closed.mkdir(mode=0o000)
-    found = doctor.examine(config(tmp_path, f'[models.a]\nsource = "{closed}/model"\n'), {})
-    assert any("cannot be entered" in line for line in broken(found))
+    (closed / "in").mkdir(parents=True)
+    file = tmp_path / "ingled.toml"
+    file.write_text(f'[models.a]\nsource = "{closed}/in/model"\n')
+    of = load(file, socket=closed / "in" / "s", state=closed / "in" / "state")
+    closed.chmod(0o000)
+    with nobody():
+        found = [*doctor.disks(of), *doctor.profile(of, "a", None, [])]
+    state, runtime, model = broken(found)
+    assert "cannot be written" in state and "cannot be written" in runtime and "cannot be entered" in model
+    closed.chmod(0o700)
 
 
 def test_a_ledger_that_was_set_aside_is_told(tmp_path: Path) -> None:

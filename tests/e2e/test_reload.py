@@ -203,6 +203,9 @@ def test_a_file_is_checked_without_a_daemon(daemon: DaemonFixture) -> None:
     daemon.file.write_text("[daemon]\ndrian = 1\n")
     found = daemon.cli("config", "check", str(daemon.file))
     assert (found.returncode, "did you mean 'drain'?" in found.stderr) == (78, True)
+    found = daemon.cli("config", "check", "--json", str(daemon.file))
+    (checked,) = json.loads(found.stdout)["checked"]
+    assert (found.returncode, checked["what"], "did you mean" in checked["problem"]) == (78, "configuration", True)
     assert daemon.cli("config", "sing").returncode == 2
 
 

@@ -9,6 +9,9 @@ from ingle.cli.grammar import JSON, Given, Option, Usage, Verb
 from ingle.cli.output import note, print_json, print_line
 from ingle.line import Line
 
+BAD = 78
+"""That of `ingled` for a configuration that is wrong: systemd starts it no more."""
+
 
 def run(given: Given) -> int:
     """Show the settings, or check a file."""
@@ -16,7 +19,7 @@ def run(given: Given) -> int:
         case ["show"]:
             return _show(given)
         case ["check", *files] if len(files) < 2:
-            return _check(files)
+            return _check(files, as_json=given.switch("json"))
         case _:
             raise Usage(f"config: {' '.join(given.words)}", "say `ingle config show` or `ingle config check [FILE]`")
 
@@ -39,13 +42,14 @@ def _show(given: Given) -> int:
     return 0
 
 
-def _check(files: list[str]) -> int:
+def _check(files: list[str], *, as_json: bool) -> int:
     """Become `ingled --check-config`: the daemon's own program knows what is right."""
     beside = os.path.join(os.path.dirname(sys.executable), "ingled")
     program = beside if os.access(beside, os.X_OK) else shutil.which("ingled")
     if program is None:
         raise Usage("ingled is not installed here", "check the file where the daemon is")
-    os.execv(program, [program, "--check-config", *(["--config", files[0]] if files else [])])
+    options = [*(["--config", files[0]] if files else []), *(["--json"] if as_json else [])]
+    os.execv(program, [program, "--check-config", *options])
 
 
 VERB = Verb(
@@ -54,7 +58,8 @@ VERB = Verb(
     """
     `show` prints what is set, as the running daemon has it; with --effective also what is not said anywhere, and
     with --origin the file that each comes from. `check` checks FILE, or the files that a daemon would read, as
-    `ingled --check-config` does: keys and values, every model's options in the engine's own words, and plugins.
+    `ingled --check-config` does: keys and values, every model's options in the engine's own words, and plugins. With
+    --json that is an object whose list `checked` has for each `what` its `problem`, or null.
     """,
     "show | check [FILE]",
     least=1,
@@ -68,4 +73,5 @@ VERB = Verb(
         ("ingle config show --effective --origin", "All of it."),
         ("ingle config check new.toml", "Before it is put in place."),
     ),
+    exits=((BAD, "`check`: something is wrong."),),
 )

@@ -158,7 +158,8 @@ def _trace(given: Given, words: list[str]) -> int:
     from ingle.cli import ask
 
     socket = given.value("socket")
-    inner = parse(ask.VERB, [*(("--socket", socket) if socket else ()), *words])
+    json = ["--json"] if given.switch("json") else []
+    inner = parse(ask.VERB, [*(("--socket", socket) if socket else ()), *json, *words])
     if inner.switch("help") or inner.switch("detach"):
         raise Usage("hooks trace: --help and --detach are for `ingle ask` alone", "see `ingle hooks --help`")
     if inner.switch("json"):
@@ -190,7 +191,7 @@ VERB = Verb(
     docs/protocol.md or its body will do. No model is asked.
 
     `ingle hooks trace -- ask ...` asks like `ingle ask`, and prints behind the answer what each hook made of what it
-    was shown.
+    was shown; with --json that stands in `done.hooks`.
     """,
     "[test NAME | trace -- ask PROMPT...]",
     most=None,

@@ -2,12 +2,11 @@
 
 import os
 
-from ingle.address import find, runtime_dir
+from ingle.address import NAME, SYSTEM, find, runtime_dir
 from ingle.cli.grammar import Given, Option, Usage, Verb
 from ingle.errors import IngleError
 from ingle.line import Line
 
-SYSTEM = "/run/ingle/ingle.sock"
 UNIT = "ingled.service"
 SOCKET_UNIT = "ingled.socket"
 HELPERS = ("ingle-nursery.service", "ingled-hooks.service")
@@ -16,9 +15,9 @@ HELPERS = ("ingle-nursery.service", "ingled-hooks.service")
 def run(given: Given) -> int:
     """Become journalctl, with the units of the daemon that is meant; it need not run."""
     socket = find(given.value("socket"))
-    if socket == SYSTEM:
+    if socket == os.path.join(SYSTEM, NAME):
         whose, units = [], [UNIT, *HELPERS]
-    elif socket == os.path.join(runtime_dir(), "ingle.sock"):
+    elif socket == os.path.join(runtime_dir(), NAME):
         whose, units = ["--user"], [UNIT]
     else:
         mine = _standard_error(socket) or "its standard error"

@@ -3,9 +3,15 @@
 The standard library's `textwrap` would do the same, and take longer to import than a page takes to make.
 """
 
+from __future__ import annotations
+
 from ingle.cli import VERBS
 from ingle.cli.grammar import Option, Verb
 from ingle.cli.outcome import ALONE, ELSEWHERE, EXITS, FAILURES
+
+TYPE_CHECKING = False  # the real one costs 10 ms: `import typing`
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 WIDTH = 78
 
@@ -32,11 +38,11 @@ _ENVIRONMENT = """
 
 def page(verb: Verb) -> str:
     """Return a verb's manual page."""
-    synopsis = " ".join(part for part in ("ingle", verb.name, *map(_short, verb.own), verb.arguments) if part)
+    synopsis = ["ingle", verb.name, *map(_short, verb.own), *verb.arguments.split()]
     exits = dict(ALONE if verb.alone else EXITS) | dict(verb.exits)
     parts = [
         ("NAME", f"ingle {verb.name} - {VERBS[verb.name]}"),
-        ("SYNOPSIS", _wrapped(synopsis, "    ", "", WIDTH - 4)),
+        ("SYNOPSIS", _filled(synopsis, "    ", "")),
         ("DESCRIPTION", _paragraphs(verb.description)),
         ("OPTIONS", "\n".join(_option(option) for option in verb.options)),
         ("EXAMPLES", "\n".join(f"{command}\n    {what}" for command, what in verb.examples)),
@@ -86,12 +92,17 @@ def _paragraphs(text: str) -> str:
     return "\n\n".join(part.rstrip() if part.startswith(" ") else _wrapped(part, "") for part in found)
 
 
-def _wrapped(text: str, later: str, first: str | None = None, width: int = WIDTH - 4) -> str:
-    """Fill lines with words; the first begins with `first`, or as all others do."""
+def _wrapped(text: str, later: str, first: str | None = None) -> str:
+    """Fill lines with the words of a text; the first begins with `first`, or as all others do."""
+    return _filled(text.split(), later, first)
+
+
+def _filled(words: Sequence[str], later: str, first: str | None) -> str:
+    """Fill lines with words, which may have blanks in them."""
     lines = [later if first is None else first]
     begun = False
-    for word in text.split():
-        if begun and len(lines[-1]) + 1 + len(word) > width:
+    for word in words:
+        if begun and len(lines[-1]) + 1 + len(word) > WIDTH - 4:
             lines.append(later + word)
         else:
             lines[-1] += f" {word}" if begun else word

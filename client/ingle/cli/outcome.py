@@ -13,8 +13,8 @@ EXITS = (
     (2, "The command line is wrong, or names a file that cannot be read."),
     (3, "No daemon answers at the socket."),
     (4, "The daemon refused the request: a bad value, no such model, a prompt that is too long, ..."),
-    (130, "Interrupted with Ctrl-C; what ran for this command was cancelled."),
-    (141, "Whoever read the output left before its end; what ran for this command was cancelled."),
+    (130, "Interrupted with Ctrl-C; a request that ran for this command was cancelled."),
+    (141, "Whoever read the output left before its end; a request that ran for this command was cancelled."),
 )
 """Exit statuses of every verb that asks the daemon."""
 
@@ -29,6 +29,7 @@ ALONE = (
 
 ELSEWHERE = (
     (5, "`ingle plan`: it does not fit. `ingle doctor`: something is broken."),
+    (78, "`ingle config check`: something is wrong."),
     (143, "`ingle hook` was terminated; 129 when its terminal was closed."),
 )
 """Exit statuses that only some verbs have."""

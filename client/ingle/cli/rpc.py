@@ -184,7 +184,10 @@ class Bridge:
                     self._withdraw()
             except OSError:  # the daemon's socket: standard output has errors of its own
                 self._reconnect()
-        self._dealer.send(pack({"t": "bye"}))
+        try:  # noqa: SIM105  (contextlib takes 3 ms to import)
+            self._dealer.send(pack({"t": "bye"}))
+        except OSError:  # it has just gone, and all that was asked has ended
+            pass
         self._dealer.close()
         return 0
 

@@ -5,6 +5,8 @@ from ingle.cli.output import print_json, print_line
 from ingle.line import Line
 
 SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0}
+DIGITS = 12
+"""Of a longer number nobody means what it says."""
 
 
 def run(given: Given) -> int:
@@ -27,7 +29,7 @@ def seconds(text: str) -> float:
     """Return the seconds that a text such as `5s`, `500ms` or `2m` means. Raises Usage."""
     for unit, factor in SECONDS.items():
         number = text.removesuffix(unit)
-        if number != text and number.replace(".", "", 1).isdigit():
+        if number != text and len(number) <= DIGITS and number.replace(".", "", 1).isdecimal():
             return float(number) * factor
     raise Usage(f"--within is '{text}': expected a time such as 500ms, 5s or 2m", "see `ingle help want`")
 
