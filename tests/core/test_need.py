@@ -75,7 +75,9 @@ def test_a_shorter_context_or_a_smaller_cache_that_fits_is_named() -> None:
 def test_fewer_bytes_for_a_weight_are_named() -> None:
     wide = replace(PLANNED, width=4)
     found = {one.what: one for one in changes(wide, Device("memory", 8 * GIB), [])}
-    assert found["dtype"].need == 7 * GIB + GIB // 2 and found["dtype"].value == "bfloat16"
+    assert found["dtype"].need == 8 * GIB and found["dtype"].value == "bfloat16"
+    kept = {one.what: one for one in changes(replace(wide, least_cache=3 * GIB), Device("memory", 9 * GIB), [])}
+    assert kept["dtype"].need == 9 * GIB, "the cache becomes no smaller than it is to be at least"
     found = {one.what: one for one in changes(PLANNED, Device("memory", 9 * GIB), [])}
     assert (found["quantization"].value, found["quantization"].need) == ("4 bit", 6 * GIB + int(8 * GIB * BITS[4] / 2))
     quantized = replace(PLANNED, quantized=True)

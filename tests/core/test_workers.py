@@ -26,6 +26,25 @@ def test_a_load_that_fails_tells_everybody_who_waits_and_is_not_tried_at_once_ag
     assert only(core.handle(request("r3", now=4.1)), do.StartWorker) == [do.StartWorker("ember")]
 
 
+def test_only_of_what_went_wrong_a_change_tells_the_fault() -> None:
+    core = control()
+
+    def why(effects: list[do.Effect]) -> list[tuple[str, str]]:
+        return [(one.level, one.text.partition(": ")[2]) for one in only(effects, do.Log)]
+
+    core.handle(on.LoadAsked(1.0, BOB, 7, "ember", wait=True))
+    core.handle(on.WorkerForked(2.0, "ember", 50))
+    failed = core.handle(on.LoadFailed(3.0, "ember", 50, "no weights", ()))
+    assert why(failed) == [("error", "loading -> failed (no weights)")]
+    core.handle(on.WorkerGone(3.1, "ember", 50, "exit status 1"))
+    again = core.handle(on.LoadAsked(5.0, BOB, 8, "ember", wait=True))
+    assert why(again) == [("info", "failed -> loading (wanted)")], "not why the one before it failed"
+    make_ready(core, now=6.0, pid=51)
+    gone = core.handle(on.WorkerGone(7.0, "ember", 51, "killed by SIGKILL"))
+    level, text = why(gone)[0]
+    assert (level, "SIGKILL" in text) == ("warning", True)
+
+
 def test_pauses_between_loads_that_fail_grow() -> None:
     core = control()
     pauses = []

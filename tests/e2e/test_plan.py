@@ -105,6 +105,15 @@ def test_of_a_model_that_is_there_it_does_not_say_who_would_go() -> None:
         assert (plan["decision"], plan["why"], plan["evicts"]) == ("resident", None, [])
 
 
+def test_of_a_model_that_could_not_be_loaded_it_says_so() -> None:
+    memory = "memory = {weights = 62914560, token_bytes = 1, context = 16}"
+    with DaemonFixture(f'[models.a]\nsource = "/a"\necho = {{fail = "load", {memory}}}\n') as daemon:
+        assert daemon.cli("load", "a").returncode == 1
+        done = daemon.cli("plan", "a")
+        assert "note           its last load failed: the echo engine was told to fail" in done.stdout, done.stdout
+        assert "failed" not in daemon.cli("plan", "a", "--context", "16").stdout, "that is another one"
+
+
 def test_a_damaged_ledger_is_set_aside(daemon: DaemonFixture) -> None:
     with Wire(daemon.socket) as client:
         state = Path(client.call("status")["daemon"]["state_dir"])

@@ -135,8 +135,15 @@ def _value(
             }
             for one in open_to
         ],
-        "note": found.note or shell.needs.ran_out(model.name, spec),
+        "note": found.note or shell.needs.ran_out(model.name, spec) or _failed(shell, rights, model, changed),
     }
+
+
+def _failed(shell: "Shell", rights: Rights, model: Model, changed: bool) -> str | None:
+    """Return why a model could not be loaded when that was tried last: room is not all that it needs."""
+    if changed or model.state is not State.FAILED or not model.why:
+        return None
+    return f"its last load failed: {shell.control.names.blot(model.why, rights)}"
 
 
 def _word(decision: Decision | None, found: link.Planned, model: Model, changed: bool) -> tuple[str, bool | None]:

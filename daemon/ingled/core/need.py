@@ -106,8 +106,9 @@ def changes(need: Need, device: Device, residents: Sequence[Resident]) -> list[C
     if need.parts.kv_cache and need.context:
         found += _less_cache(need, room - fixed)
     if need.width == 4 and not need.quantized:
-        parts = need.parts
-        less = need.bytes - (parts.weights + parts.kv_cache + parts.activations) // 2
+        cache = need.parts.kv_cache
+        smaller = max(cache // 2, min(cache, need.least_cache))
+        less = need.bytes - need.parts.weights // 2 - cache + smaller  # what a batch takes hardly changes
         if less <= room:
             found.append(Change("dtype", "bfloat16", less, "dtype = bfloat16"))
     if not need.quantized and need.parts.weights:

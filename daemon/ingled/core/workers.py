@@ -31,6 +31,9 @@ ASLEEP = (State.DOZING, State.SLEEPING)
 SETTLED = (State.READY, State.WAKING, State.CHECKING, *ASLEEP)
 """Its worker has been ready."""
 
+FAULTS = (Cause.LOAD_FAILED, Cause.DYING, Cause.SLEEP_FAILED, Cause.BASE_FAILED, Cause.GAVE_UP)
+"""Causes of which the model knows more than their name; of others it still knows the last fault."""
+
 NURSERY_SHARE = 60
 """Percent of a load that the start of the engine takes, where the nursery has to do it first."""
 
@@ -106,8 +109,11 @@ class Workers:
 
     def move(self, now: float, model: Model, cause: Cause) -> list[do.Effect]:
         old, new = model.move(now, cause)
-        value = {"model": model.name, "state": new.value, "was": old.value, "why": model.why or cause.value}
-        level = "error" if new is State.FAILED else "info"
+        ended = cause is Cause.GONE and old is not State.STOPPING  # by itself
+        why = model.why if cause in FAULTS or ended else None
+        value = {"model": model.name, "state": new.value, "was": old.value, "why": why or cause.value}
+        bad = cause is Cause.DYING or (ended and not self.draining)
+        level = "error" if new is State.FAILED else "warning" if bad else "info"
         text = f"model '{model.name}': {old.value} -> {new.value} ({value['why']})"
         told: list[do.Effect] = [do.Log(level, text, model.name), do.Publish("model", value)]  # type: ignore[arg-type]
         left = self.adapters.base_left(now, model) if old is State.READY else []
