@@ -5,11 +5,13 @@ import sys
 from pathlib import Path
 
 from ingled import journal
+from ingled.nursery import heap
 from ingled.nursery.nursery import Nursery
 
 
 def main() -> int:
     """Run the nursery in this process."""
+    heap.settle()
     parser = argparse.ArgumentParser(prog="ingled.nursery", description=__doc__)
     parser.add_argument("--runtime", type=Path, required=True, help="folder with the private socket and its secret")
     parser.add_argument("--engine", choices=("vllm", "echo"), default="vllm")
