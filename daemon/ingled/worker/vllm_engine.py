@@ -183,9 +183,14 @@ class VllmEngine:
             meanwhile()
             if self._engine.errored and not task.done():
                 task.cancel()
-                lines = read_lines(self._log) if self._log else []
-                raise LoadError(f"the engine died {when}: {vllm_log.root_cause(lines) or 'see its log'}")
+                raise self._died(when)
         return task.result()
+
+    def _died(self, when: str) -> LoadError:
+        """Return that EngineCore has, and why, as far as it was killed or has said so."""
+        lines = read_lines(self._log, self._began_at) if self._log else []
+        why = "it was killed" if self.killed() else vllm_log.root_cause(lines) or "see its log"
+        return LoadError(f"the engine died {when}: {why}")
 
     async def _warm(self) -> None:
         """Ask something small: what a first request pays for is paid before `Ready`, and a broken model shows."""
@@ -199,8 +204,7 @@ class VllmEngine:
         except EngineRefused as error:
             raise LoadError(f"the first {what} failed: {error.message}") from error
         except EngineDead as error:
-            lines = read_lines(self._log) if self._log else []
-            raise LoadError(f"the engine died at its first {what}: {vllm_log.root_cause(lines) or error}") from error
+            raise self._died(f"at its first {what}") from error
 
     async def _settle(self) -> dict[str, int]:
         """Let EngineCore give back what loading has left over; returns the bytes of the device that its parts have."""
@@ -251,7 +255,7 @@ class VllmEngine:
             of = sizes(scheduler.max_num_seqs, batch, context, cached, block)
             return bool(of) and await self._own.largest(of, words, expect)
         except (EngineDead, EngineDeadError) as error:
-            raise LoadError(f"the engine died at its largest batch: {one_line(error)}") from error
+            raise self._died("at its largest batch") from error
         except Exception as error:
             log.warning("what the largest batch takes is not known: it failed: %s", one_line(error))
             return False

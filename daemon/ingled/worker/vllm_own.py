@@ -57,9 +57,15 @@ class Asked:
 class Own:
     """The requests of our own to one engine."""
 
-    def __init__(self, engine: Any, client: AsyncClient | CoreClient | PoolingClient, counter: Counter) -> None:
+    def __init__(
+        self,
+        engine: Any,
+        client: AsyncClient | CoreClient | PoolingClient,
+        counter: Counter,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """`client` asks the engine, an `AsyncLLM`; `counter` is told of its steps where the client is not."""
-        self._engine, self._client = engine, client
+        self._engine, self._client, self._clock = engine, client, clock
         self._counting: CoreClient | Counter = client if isinstance(client, CoreClient) else counter
         self._pools = isinstance(client, PoolingClient)
         self._numbers = count(1)
@@ -99,14 +105,18 @@ class Own:
         """
         whole, part = sum(sizes), max(1, min(sum(sizes) // PROBE, *sizes))
         for _ in range(2):  # the first one pays for what is done for the first time
-            began = time.monotonic()
+            began = self._clock()
             await self._unseen(self._bodies([part], words, 1))
-        if (seconds := (time.monotonic() - began) * whole / part) > MOST_S:
+        if (seconds := (self._clock() - began) * whole / part) > MOST_S:
             log.info("the largest batch is not tried: it would take about %.0f s", seconds)
             return False
         expect(seconds)
         await self._engine.pause_generation(mode="keep", clear_cache=False)
-        await self._unseen(self._bodies(sizes, words, ANSWER), lambda asked: self._go_on(asked, len(sizes)))
+        try:
+            await self._unseen(self._bodies(sizes, words, ANSWER), lambda asked: self._go_on(asked, len(sizes)))
+        except BaseException:
+            await self._resume()  # whatever it was, users' requests must not find it still
+            raise
         return True
 
     def _bodies(self, sizes: Sequence[int], words: Sequence[int], answer: int) -> list[Body]:
@@ -122,8 +132,12 @@ class Own:
             while self._client.given < wanted and not any(one.news.is_set() for one in asked):
                 await asyncio.sleep(LOOK_S)
         finally:
-            with suppress(EngineDeadError):  # whoever waits for an answer hears of it
-                await self._engine.resume_generation()
+            await self._resume()
+
+    async def _resume(self) -> None:
+        """Let vLLM's scheduler go on; if it does already, nothing happens."""
+        with suppress(EngineDeadError):  # whoever waits for an answer hears of it
+            await self._engine.resume_generation()
 
     async def _unseen(
         self, bodies: Sequence[Body], begun: Callable[[Sequence[Asked]], Awaitable[None]] | None = None
