@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 from ingle.wire.schema import ChatBody, Request
-from ingled.config.tables import FIELDS, Model
+from ingled.config.tables import Model
+from ingled.link import FIELDS
 from ingled.testing import DaemonFixture, Wire
 
 CONFIG = """

@@ -149,6 +149,23 @@ def test_the_command_prints_it_for_people(daemon: DaemonFixture) -> None:
     assert '"at": "args.context"' in done.stdout and "see docs/protocol.md" in done.stdout, "programs get it as it is"
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "expected"),
+    [
+        ("--context", "0", "expected a whole number from 16 to 2147483648"),
+        ("--context", "4.5", "expected a whole number from 16 to 2147483648"),
+        ("--concurrency", "0", "expected a whole number from 1 to 65536"),
+        ("--kv-cache", "1", "expected 1MiB or more"),
+        ("--kv-cache", "much", "expected bytes, or a size such as '512MiB' or '1.5GiB'"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused_before_anybody_is_asked(option: str, value: str, expected: str) -> None:
+    with DaemonFixture() as daemon:
+        done = daemon.cli("plan", "ember", option, value)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[0] == f"ingle: plan: {option} {value}: {expected}"
+
+
 def test_without_a_bound_the_free_memory_is_it() -> None:
     with DaemonFixture('[daemon]\nhead_room = "64MiB"\n[models.a]\nsource = "/a"\n') as daemon:
         with Wire(daemon.socket) as client:

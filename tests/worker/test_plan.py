@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,37 @@ def test_what_is_no_list_of_specs_is_said() -> None:
     done = subprocess.run([sys.executable, "-m", "ingled.worker", "plan"], input=b"{", capture_output=True, timeout=100)
     assert (done.returncode, done.stdout) == (2, b"")
     assert b"no list of specs" in done.stderr
+
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"dtype": "float99"}, "dtype is 'float99': expected 'auto', 'half', 'float16', 'bfloat16', 'float' or 'float32'"),
+    ({"quantization": "magic"}, "quantization is 'magic': expected *awq*fp8*"),
+    ({"quantization": "fp8"}, "quantization is 'fp8': expected dtype bfloat16 or float16 with it, and it is float32"),
+    ({"kv_cache_dtype": "fp99"}, "kv_cache_dtype is 'fp99': expected 'auto', *'fp8', *"),
+    ({"max_model_len": 0}, "context (max_model_len) is 0: expected at least 1"),
+    (
+        {"max_model_len": 99_999_999},
+        "context (max_model_len) is 99999999: expected at most 32768, for which the model was made",
+    ),
+    ({"max_model_len": "many"}, "context (max_model_len) is 'many': expected a whole number"),
+    (
+        {"tensor_parallel_size": 3},
+        "tensor_parallel (tensor_parallel_size) is 3: expected a number by which the model's 2 attention heads can be "
+        "divided",
+    ),
+    ({"max_num_seqs": 0}, "max_sequences (max_num_seqs) is 0: expected at least 1"),
+    ({"bogus": 1}, "vLLM has no option 'bogus'"),
+]
+
+
+@pytest.mark.vllm
+@pytest.mark.timeout(500)
+def test_what_vllm_refuses_is_told_with_option_value_and_what_is_allowed(tmp_path: Path) -> None:
+    source = str(write(tmp_path / "babble"))
+    specs = [Spec(str(number), "vllm", source, EMBER_OPTIONS | said) for number, (said, _) in enumerate(REFUSED)]
+    for planned, (said, words) in zip(plan(*specs), REFUSED, strict=True):
+        assert fnmatchcase(planned.reason or "", words), (said, planned)
+        assert planned.estimate is None and "\n" not in (planned.reason or "")
 
 
 @pytest.mark.vllm

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import msgspec
 
-from ingled.config.tables import BUILTIN, FIELDS, Model
+from ingled.config.tables import BUILTIN, Model
 from ingled.config.typed import ConfigError, size
+from ingled.link import FIELDS
 
 OF_ADAPTERS = ("base", "adapter", "aliases", "default", "preload", "license", "revision", "sampling")
 """Keys of models that are adapters."""

@@ -8,10 +8,10 @@ from ingle.bytesize import parse
 from ingle.wire.schema import Sampling
 from msgspec import Struct
 
-from ingled.config.tables import BUILTIN, FIELDS, Daemon, Engine, Hook, Model, Plugin, Rule
+from ingled.config.tables import BUILTIN, Daemon, Engine, Hook, Model, Plugin, Rule
 from ingled.core import accounts, residency
 from ingled.core.placement import Device, Terms
-from ingled.link import AddAdapter, Setup, Spec
+from ingled.link import FIELDS, AddAdapter, Setup, Spec
 from ingled.models.builtin import EMBER_OPTIONS, ember_path
 
 

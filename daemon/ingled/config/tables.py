@@ -161,15 +161,3 @@ class Rule(Struct, frozen=True, forbid_unknown_fields=True):
     """Most requests that wait for one model."""
     tokens_per_minute: Annotated[int, Meta(ge=1)] | None = None
     tokens_per_day: Annotated[int, Meta(ge=1)] | None = None
-
-
-FIELDS = {
-    "context": "max_model_len",
-    "dtype": "dtype",
-    "quantization": "quantization",
-    "max_sequences": "max_num_seqs",
-    "kv_cache": "kv_cache_memory_bytes",
-    "tensor_parallel": "tensor_parallel_size",
-    "runner": "runner",
-}
-"""Our names of launch options and the fields of `AsyncEngineArgs` that they set."""

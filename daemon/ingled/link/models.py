@@ -4,6 +4,17 @@ from typing import Any
 
 from msgspec import Struct
 
+FIELDS = {
+    "context": "max_model_len",
+    "dtype": "dtype",
+    "quantization": "quantization",
+    "max_sequences": "max_num_seqs",
+    "kv_cache": "kv_cache_memory_bytes",
+    "tensor_parallel": "tensor_parallel_size",
+    "runner": "runner",
+}
+"""Our names of launch options and the fields of `AsyncEngineArgs` that they set."""
+
 
 class Spec(Struct, frozen=True, forbid_unknown_fields=True):
     """Load spec: what a worker runs, fixed at its start."""

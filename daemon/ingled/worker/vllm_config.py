@@ -13,6 +13,7 @@ from ingled.link import Spec
 from ingled.models import adapter
 from ingled.models.tensors import Unreadable
 from ingled.worker.engine import LoadError
+from ingled.worker.refusals import refusal
 from ingled.worker.vllm_probe import NAME
 
 KV_BYTES = 256 << 20
@@ -30,7 +31,7 @@ LONGEST_FOLDER = 107 - 37
 
 
 def engine_config(spec: Spec) -> Any:
-    """Return vLLM's own configuration for a spec. Raises what vLLM raises."""
+    """Return vLLM's own configuration for a spec. Raises LoadError."""
     if not (Path(spec.source) / "config.json").is_file():
         raise LoadError(f"{spec.source} holds no model: there is no config.json in it")
     options: dict[str, Any] = {
@@ -75,7 +76,10 @@ def _for_adapters(spec: Spec) -> dict[str, Any]:
 
 
 def _made(options: dict[str, Any]) -> Any:
-    config = AsyncEngineArgs(**options).create_engine_config()
+    try:
+        config = AsyncEngineArgs(**options).create_engine_config()
+    except Exception as error:
+        raise LoadError(refusal(error, options)) from error
     if config.model_config.runner_type == "pooling" and options.get("runner") != "pooling":
         raise LoadError('the model makes no text: with runner = "pooling" in its profile it may make vectors of texts')
     return config
