@@ -40,6 +40,7 @@ def test_it_says_the_same_and_goes_on_after_the_death_of_one_half(daemon: Daemon
         assert tell("halves") == tell("whole")
         shown = client.show("halves")
         assert shown.devices == ["memory 0", "memory 1"]
+        assert shown.kv_bytes == client.show("whole").kv_bytes == 16 << 20, "of both halves together"
         assert client.show("whole").devices in (["memory 0"], ["memory 1"])
         assert shown.pid is not None and (shown.need_bytes or 0) > (client.show("whole").need_bytes or 0)
         there = group_members(shown.pid)

@@ -87,9 +87,15 @@ def test_vllm_counts_each_kind_of_attention(tmp_path: Path) -> None:
     wide = msgspec.structs.replace(plain, options={**plain.options, "max_num_batched_tokens": 8192})
     few = msgspec.structs.replace(plain, options={**plain.options, "max_num_seqs": 2})
     odd = variant("odd", architectures=["Odd"])
-    found = plan(plain, sized, small, variant("tied", tie_word_embeddings=True), odd, wide, few)
-    first, three, short, tied, _, much, little = (one.estimate for one in found)
-    assert first and three and short and tied and much and little
+    halves = msgspec.structs.replace(plain, options={**plain.options, "tensor_parallel_size": 2})
+    answers = msgspec.structs.replace(sized, options={**sized.options, "tensor_parallel_size": 2})
+    found = plan(plain, sized, small, variant("tied", tie_word_embeddings=True), odd, wide, few, halves, answers)
+    first, three, short, tied, _, much, little, two, enough = (one.estimate for one in found)
+    assert first and three and short and tied and much and little and two and enough
+    assert two.kv_cache == first.kv_cache, "a size is that of the whole cache, on however many devices"
+    assert (two.devices, two.answers) == (2, 2.0), "its one head is kept on both"
+    assert enough.kv_cache == 2 * three.kv_cache and enough.answers == three.answers
+    assert two.process > first.process, "there are more processes"
     assert little.activations < first.activations < much.activations, "the largest batch is smaller, and larger"
     assert (first.token_bytes, first.answers) == (512, 4.0)
     assert three.kv_cache == 512 * 128 * (256 * 3 + 1) and three.answers == pytest.approx(3.0, 0.01)

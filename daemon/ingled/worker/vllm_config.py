@@ -56,10 +56,16 @@ def engine_config(spec: Spec) -> Any:
     if not on_cpu:
         options.setdefault("gpu_memory_utilization", GPU_SHARE)
     config = _made(options)
-    if options.get("kv_cache_memory_bytes") is None:
-        options["kv_cache_memory_bytes"] = kv_bytes(config, spec.concurrency)
-        config = _made(options)
-    return config
+    whole = options.get("kv_cache_memory_bytes") or int(kv_bytes(config, spec.concurrency) * copies(config))
+    each = -(-whole // config.parallel_config.tensor_parallel_size)
+    return config if options.get("kv_cache_memory_bytes") == each else _made(options | {"kv_cache_memory_bytes": each})
+
+
+def copies(config: Any) -> float:
+    """Return how often each number of the KV cache is kept: more than once where devices share one of its heads."""
+    model, spread = config.model_config, config.parallel_config.tensor_parallel_size
+    heads = 1 if model.use_mla else model.get_total_num_kv_heads()
+    return float(max(1.0, spread / heads))
 
 
 def _for_adapters(spec: Spec) -> dict[str, Any]:

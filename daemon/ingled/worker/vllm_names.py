@@ -25,6 +25,7 @@ USES: tuple[str, ...] = (
     "vllm.config.model:ModelConfig.get_diff_sampling_param()",
     "vllm.config.model:ModelConfig.try_get_generation_config()",
     "vllm.config.model:ModelConfig.get_total_num_kv_heads()",
+    "vllm.config.model:ModelConfig.use_mla",
     "vllm.config.model:ModelConfig.get_head_size()",
     "vllm.config.model:ModelConfig.get_num_attention_heads(parallel_config)",
     "vllm.config.model:ModelConfig.get_total_num_hidden_layers()",

@@ -23,7 +23,7 @@ from vllm.utils.torch_utils import set_default_torch_dtype
 
 from ingled.link import Estimate, Gpu, Planned, Spec
 from ingled.worker.group import rollup
-from ingled.worker.vllm_config import engine_config, largest_batch
+from ingled.worker.vllm_config import copies, engine_config, largest_batch
 from ingled.worker.vllm_errors import one_line
 from ingled.worker.vllm_gpu import all_seen
 
@@ -65,24 +65,26 @@ def plan(spec: Spec, ref: int = 0) -> Planned:
 def _estimate(config: Any, gpu: Gpu | None) -> Estimate:
     model, cache = config.model_config, config.cache_config
     weights, specs = _build(config)
-    kv_bytes = cache.kv_cache_memory_bytes or 0
+    spread = config.parallel_config.tensor_parallel_size
+    kv_bytes = (cache.kv_cache_memory_bytes or 0) * spread
     if not kv_bytes and gpu is not None:  # the profile wants vLLM to take a share of it
-        share = int(gpu.total * cache.gpu_memory_utilization) * config.parallel_config.tensor_parallel_size
+        share = int(gpu.total * cache.gpu_memory_utilization) * spread
         kv_bytes = max(0, share - weights - _activations(config))
-    answer = _answer_bytes(config, specs)
-    token = sum(one.page_size_bytes for one in specs.values()) // cache.block_size if specs else 0
+    kept = copies(config)
+    answer = _answer_bytes(config, specs) * kept
+    token = int(sum(one.page_size_bytes for one in specs.values()) * kept) // cache.block_size if specs else 0
     return Estimate(
         weights=weights,
         kv_cache=kv_bytes if specs else 0,
         activations=_activations(config, kv_bytes // token if token else 0),
-        process=_process(model) + _inputs(config),
+        process=_process(model, spread) + _inputs(config),
         token_bytes=token,
         context=model.max_model_len,
         answers=round(kv_bytes / answer, 2) if answer else 0.0,
-        longest=_longest(config, specs, kv_bytes) if specs and kv_bytes else model.max_model_len,
+        longest=_longest(config, specs, int(kv_bytes / kept)) if specs and kv_bytes else model.max_model_len,
         dtype=str(model.dtype).removeprefix("torch."),
         architecture=next(iter(model.architectures), ""),
-        devices=config.parallel_config.tensor_parallel_size,
+        devices=spread,
     )
 
 
@@ -165,12 +167,12 @@ def _inputs(config: Any) -> int:
     return int(config.scheduler_config.max_num_batched_tokens * model.get_hidden_size() * model.dtype.itemsize)
 
 
-def _process(model: Any) -> int:
-    """Return what a worker takes beside the model; its tokenizer is loaded here, to see."""
+def _process(model: Any, spread: int) -> int:
+    """Return what the processes of a worker take beside the model; its tokenizer is loaded here, to see."""
     if not current_platform.is_cpu():
-        return GPU_PROCESS_BYTES
+        return GPU_PROCESS_BYTES * spread
     before = rollup(os.getpid()).get("Private_Dirty", 0)
     tokenizer = cached_tokenizer_from_config(model)
     grown = max(0, rollup(os.getpid()).get("Private_Dirty", 0) - before)
     del tokenizer
-    return CPU_PROCESS_BYTES + TOKENIZERS * grown
+    return CPU_PROCESS_BYTES * spread + TOKENIZERS * grown
