@@ -229,6 +229,15 @@ def test_one_program_stays(start: Start, daemon: Any) -> None:
     assert ended(process)[0] == 130
 
 
+@pytest.mark.parametrize("signal_", [signal.SIGINT, signal.SIGTERM])
+def test_a_program_that_stays_ends_with_the_command(start: Start, daemon: Any, signal_: int) -> None:
+    process = start(ECHO, "--persistent")
+    pid = result(daemon.hook_call("prompt", HI))["note"]["pid"]
+    status, said = ended(process, signal_)
+    assert (status, len(said.splitlines())) == (130 if signal_ == signal.SIGINT else 143, 1), said
+    assert gone(pid)
+
+
 def test_a_program_that_ends_is_not_started_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(programs, "RESTART", 60)
     program = programs.Persistent(["true"])

@@ -192,17 +192,19 @@ class Persistent:
                 raise
 
     def close(self) -> None:
-        """End it: first its input, then by force."""
+        """End it: first its input, then by force. Closing twice is fine."""
         self._closed = True
         process = self._process
         if process is None:
             return
         if self._lock.acquire(timeout=FAREWELL):  # nobody waits for an answer
-            assert process.stdin is not None
-            with suppress(OSError):
-                process.stdin.close()
-            _exits(process, FAREWELL)
-            self._lock.release()
+            try:
+                assert process.stdin is not None
+                with suppress(OSError):
+                    process.stdin.close()
+                _exits(process, FAREWELL)
+            finally:
+                self._lock.release()
         kill(process)
 
     def _alive(self) -> "subprocess.Popen[bytes]":
@@ -275,7 +277,7 @@ def kill(process: "subprocess.Popen[bytes]") -> None:
 def _exits(process: "subprocess.Popen[bytes]", seconds: float) -> bool:
     """Wait for its end, without taking note of it: `kill` still finds what it has left behind."""
     until = monotonic() + seconds
-    while os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
+    while process.returncode is None and not os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG):
         if monotonic() >= until:
             return False
         sleep(0.005)
