@@ -86,7 +86,8 @@ def _cache(plan: dict[str, Any]) -> str:
     context, answers = plan["options"].get("context"), plan["need"].get("answers")
     if not context or answers is None:
         return ""
-    return f"  {answers:g} answers of {context} tokens"
+    number = f"{answers:g}" if answers < 10 else f"{answers:.0f}"
+    return f"  {number} answers of {context} tokens"
 
 
 def _change(one: dict[str, Any]) -> str:
