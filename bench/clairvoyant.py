@@ -81,9 +81,9 @@ class ToldPopularities(CheapestBack):
         odds = popular(self.trace, self.times, self.world.now)
         here = {one.name for one in residents}
         away = [one for one in self.trace.models if one != name and one not in here]
-        told = [replace(one, rate=odds[one.name]) for one in residents]
+        told = [replace(one, popularity=odds[one.name]) for one in residents]
         absent = tuple(Absent(self.trace.models[one], odds[one]) for one in away)
-        return super().decide(name, terms, told, device, replace(outlook, rate=odds[name], absent=absent))
+        return super().decide(name, terms, told, device, replace(outlook, popularity=odds[name], absent=lambda: absent))
 
 
 class KnowsPopularities(Clairvoyant):

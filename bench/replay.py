@@ -1,6 +1,7 @@
 """Replays of a trace: in the daemon's own core, and as if loads took no time; and the policies ours is held against."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from ingled.core.eviction import LEAST_S, CheapestBack, cost
 from ingled.core.placement import (
@@ -13,10 +14,10 @@ from ingled.core.placement import (
     Resident,
     Sharing,
     Terms,
-    Uses,
     Wait,
     held,
 )
+from ingled.core.uses import Uses
 
 from bench.clairvoyant import Clairvoyant, ToldPopularities
 from bench.traces import Trace
@@ -50,7 +51,7 @@ class Holding(CheapestBack):
         found, left = super().victims(terms, there, excess, outlook), self.seconds - outlook.waited
         if isinstance(found, Wait) or left < LEAST_S:
             return found
-        own = cost(Resident("", terms, rate=outlook.rate))
+        own = cost(Resident("", terms, popularity=outlook.popularity))
         return Wait("others are worth more", left) if sum(map(cost, found)) > own else found
 
 
@@ -65,18 +66,18 @@ def in_the_core(trace: Trace, policy: Policy) -> Told:
 def at_once(trace: Trace, policy: Policy) -> float:
     """Return seconds of loading under a policy, if loads took no time."""
     models, device, used_at, seconds = trace.models, Device("gpu", trace.budget), dict[str, float](), 0.0
-    uses = {name: Uses() for name in models}
+    uses = Uses()
     for one in trace.requests:
         now, name = one.at, one.model
-        uses[name].add(now)
+        uses.add(now, name)
         if name not in used_at:
             residents = [
-                Resident(there, models[there], idle=now - at, age=now, rate=uses[there].rate(now))
+                Resident(there, models[there], idle=now - at, age=now, popularity=uses.popularity(there))
                 for there, at in used_at.items()
             ]
-            away = [other for other in models if other != name and other not in used_at]
-            rates = {other: uses[other].rate(now) for other in models}
-            outlook = Outlook(rate=rates[name], absent=tuple(Absent(models[other], rates[other]) for other in away))
+            away = [other for other in uses.known if other != name and other not in used_at]
+            absent = tuple(Absent(models[other], uses.popularity(other)) for other in away)
+            outlook = Outlook(popularity=uses.popularity(name), absent=partial(tuple, absent))
             decision = policy.decide(name, models[name], residents, device, outlook)
             assert isinstance(decision, Fits | Evict), decision
             if isinstance(decision, Evict):

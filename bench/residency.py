@@ -54,12 +54,12 @@ def main(argv: list[str] | None = None, out: Callable[[str], None] = print) -> d
     options.add_argument("--seeds", type=int, nargs=2, default=(1, 10), metavar=("FIRST", "LAST"))
     options.add_argument("--knowing", action="store_true", help="also those who know what no policy can know")
     options.add_argument("--holding", type=float, nargs="+", default=[], metavar="SECONDS", help="also ours that holds")
-    options.add_argument("--json", type=Path, help="write the figures here too")
+    options.add_argument("--json", type=Path, help="write the figures here too; a sweep goes on from those it has")
     args = options.parse_args(argv)
     seeds = range(args.seeds[0], args.seeds[1] + 1)
     if args.sweep:
-        figures = sweep.swept(seeds, out)
-    elif args.hard or args.plain:
+        return sweep.swept(seeds, out, args.json)
+    if args.hard or args.plain:
         setting = HARD if args.hard else PLAIN
         traces = {str(seed): made(seed, setting) for seed in seeds}
         figures = compared(traces, out, knowing_too=args.knowing, holding=args.holding)

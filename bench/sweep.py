@@ -3,12 +3,13 @@
 The grid was fixed before any policy was run on it, and all of it is reported.
 """
 
+import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import partial
+from pathlib import Path
 
 from ingled.core.eviction import CheapestBack
 
@@ -83,30 +84,40 @@ def point(seeds: Sequence[int], setting: Setting) -> Point:
     )
 
 
-def swept(seeds: Sequence[int], out: Callable[[str], None]) -> dict[str, float]:
-    """Print the tables, and return ours of LRU's at each point."""
-    tables: dict[str, list[list[str]]] = {}
-    figures: dict[str, float] = {}
-    some = list(grid())
+def swept(seeds: Sequence[int], out: Callable[[str], None], file: Path | None = None) -> dict[str, float]:
+    """Print the tables, and return ours of LRU's at each point.
+
+    `file`: has the points that have been run, and is written after each: what it has already is not run again.
+    """
+    rows: dict[str, list[str]] = json.loads(file.read_text()) if file and file.exists() else {}
+    settings = {words(setting): setting for _, setting in grid()}
     with ProcessPoolExecutor(PROCESSES) as pool:
-        points = pool.map(partial(point, seeds), [setting for _, setting in some])
-        for (table, setting), found in zip(some, points, strict=True):
-            name, lru = words(setting), found.loading["LRU"]
-            ours = ratio(found.loading["ours"], lru)
-            others = [ratio(found.loading[who], lru) if found.loading[who] else None for who in ("told", "knows")]
-            optimum = ratio(found.at_once, found.least) if found.least else None
-            figures[name] = ours.all
-            row = [name, f"{sum(lru):.0f}", str(ours)]
-            row += [f"{one.all:.3f}" if one else "-" for one in (*others, optimum)]
-            row += [_waits(found.waits[who]) for who in ("LRU", "ours")]
-            tables.setdefault(table, []).append(row)
-            print(" | ".join(row), file=sys.stderr, flush=True)  # some take a minute
-    head = ["", "LRU, s", "ours/LRU", "told/LRU", "knows/LRU", "at once, ours/least", "waits of LRU, s", "ours"]
-    for table, rows in tables.items():
+        running = {pool.submit(point, seeds, setting): name for name, setting in settings.items() if name not in rows}
+        for one in as_completed(running):
+            rows[running[one]] = row = _row(one.result())
+            print(" | ".join([running[one], *row]), file=sys.stderr, flush=True)  # some take a minute
+            if file:
+                file.write_text(json.dumps({name: rows[name] for name in settings if name in rows}, indent=1) + "\n")
+    tables: dict[str, list[list[str]]] = {}
+    for table, setting in grid():
+        tables.setdefault(table, []).append([words(setting), *rows[words(setting)]])
+    for table, some in tables.items():
         out(f"{table}\n")
-        out(markdown(head, rows))
+        out(markdown(HEAD, some))
         out("")
-    return figures
+    return {name: float(row[1].split()[0]) for name, row in rows.items()}
+
+
+HEAD = ["", "LRU, s", "ours/LRU", "told/LRU", "knows/LRU", "at once, ours/least", "waits of LRU, s", "ours"]
+
+
+def _row(found: Point) -> list[str]:
+    lru = found.loading["LRU"]
+    others = [ratio(found.loading[who], lru) if found.loading[who] else None for who in ("told", "knows")]
+    optimum = ratio(found.at_once, found.least) if found.least else None
+    row = [f"{sum(lru):.0f}", str(ratio(found.loading["ours"], lru))]
+    row += [f"{one.all:.3f}" if one else "-" for one in (*others, optimum)]
+    return row + [_waits(found.waits[who]) for who in ("LRU", "ours")]
 
 
 def _waits(waits: Sequence[float]) -> str:

@@ -16,6 +16,7 @@ from ingled.core.control import Control
 from ingled.core.desk import Limits
 from ingled.core.placement import Device, Policy, Terms
 from ingled.core.residency import Model
+from ingled.core.residents import PATIENCE_S
 from msgspec import Raw
 
 from bench.traces import Asked
@@ -34,16 +35,20 @@ class Told:
     """Seconds of loading, of all models together."""
     waits: list[float] = field(default_factory=list)
     """For each request: seconds from its coming until it ran."""
+    refused: int = 0
+    """Requests that were refused, as their model did not fit."""
 
 
 class World:
     """One device, its models, and those who ask."""
 
-    def __init__(self, terms: dict[str, Terms], budget: int, policy: Policy | None = None) -> None:
-        """`policy`: the daemon's, if none is given."""
+    def __init__(
+        self, terms: dict[str, Terms], budget: int, policy: Policy | None = None, patience_s: float = PATIENCE_S
+    ) -> None:
+        """`policy`: the daemon's, if none is given; `patience_s`: of those who wait for busy models."""
         models = [Model(name, terms=one) for name, one in terms.items()]
         limits = Limits(queue=MANY, open_requests=MANY)
-        self.core = Control(models, models[0].name, limits, device=Device("gpu", budget))
+        self.core = Control(models, models[0].name, limits, device=Device("gpu", budget), patience_s=patience_s)
         if policy is not None:
             self.core.residents.policy = policy
         self.told, self.now, self._terms = Told(), 0.0, terms
@@ -67,7 +72,7 @@ class World:
                 del self._timers[event.key]
             for effect in self.core.handle(event):
                 self._do(self.now, effect)
-        assert len(self.told.waits) == len(requests), "everybody was answered"
+        assert len(self.told.waits) + self.told.refused == len(requests), "everybody was answered"
         return self.told
 
     def _at(self, event: on.Event) -> None:
@@ -89,6 +94,9 @@ class World:
             case do.BeginRequest(_, id):
                 self._begins(now, id)
             case do.CloseStream(id):
+                if (asked := self._asked.pop(id, None)) is not None:
+                    self.told.refused += 1
+                    self.waits_no_longer(now, asked)
                 self._at(on.Delivered(now, id))
             case do.SetTimer(key, at):
                 self._timers[key] = at
@@ -99,4 +107,8 @@ class World:
     def _begins(self, now: float, id: str) -> None:
         asked = self._asked.pop(id)
         self.told.waits.append(now - asked.at)
+        self.waits_no_longer(now, asked)
         self._at(on.RunEnded(now + asked.seconds, id, "stop", 1, 0, 1, 1.0, None, None))
+
+    def waits_no_longer(self, now: float, asked: Asked) -> None:
+        """A request runs, or is refused; a test may look on."""

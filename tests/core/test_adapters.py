@@ -105,7 +105,7 @@ def test_use_of_an_adapter_is_use_of_its_base() -> None:
     one = with_one_ready()
     assert one.models["base"].idle(10) == 6
     one.handle(request("r1", model="one", now=20))
-    assert one.models["base"].idle(20) == 0 and one.models["base"].uses.count > 1
+    assert one.models["base"].idle(20) == 0 and set(one.residents.uses.known) == {"base"}
 
 
 def test_unloading_an_adapter_leaves_the_base_and_waits_until_the_worker_says_so() -> None:
@@ -209,3 +209,22 @@ def test_a_hint_for_an_adapter_is_one_for_its_base() -> None:
     assert only(make_ready(one, "base", 2, 50), do.AddAdapter) == [do.AddAdapter("50", "one")]
     adapted(one, "one", 3)
     assert one.models["one"].state is State.READY
+
+
+def test_a_base_and_its_adapters_take_turns_at_the_places_that_they_share() -> None:
+    """One model with always somebody waiting does not keep the others of its family out."""
+    one = with_one_ready()
+    one.models["base"].places = one.models["one"].places = 1
+    for name in ("base", "one"):
+        one.requests.turns[name].open(5, 1)
+    for number in range(8):
+        one.handle(request(f"b{number}", model="base", now=5))
+    for number in range(2):
+        one.handle(request(f"a{number}", BOB, model="one", now=6))
+    order = sorted(record.id for record in one.requests.running("base"))
+    now = 7.0
+    while running := [*one.requests.running("base"), *one.requests.running("one")]:
+        effects = one.handle(ended(running[0].id, now := now + 1))
+        order += [begun.id for begun in only(effects, do.BeginRequest)]
+    assert sorted(order) == sorted([f"b{number}" for number in range(8)] + ["a0", "a1"])
+    assert order.index("a0") < order.index("b3") and order.index("a1") < order.index("b4"), order

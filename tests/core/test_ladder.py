@@ -1,27 +1,29 @@
 """How deep a model sleeps, or that it goes out: by the memory of the machine, and by when it is expected next."""
 
+from math import inf
+
 from ingled.core.ladder import DEEP, EXPECTED_S, LIGHT, Sleep, deep_enough, level_for, who_may_sleep
 
 ABLE = Sleep("", weights=100, left=5, wake_s={LIGHT: 0.5})
-OFTEN = 1 / 60
+SOON = 60.0
 
 
 def test_a_model_that_cannot_sleep_goes_out() -> None:
-    assert level_for(Sleep("it is on a CPU"), OFTEN, 1000) == 0
-    assert level_for(Sleep(), OFTEN, 1000) == 0, "its engine has not said that it can"
+    assert level_for(Sleep("it is on a CPU"), SOON, 1000) == 0
+    assert level_for(Sleep(), SOON, 1000) == 0, "its engine has not said that it can"
 
 
 def test_where_the_machine_has_memory_the_weights_stay_there() -> None:
-    assert level_for(ABLE, OFTEN, 100) == LIGHT
-    assert level_for(ABLE, OFTEN, 99) == DEEP
-    assert level_for(ABLE, OFTEN, None) == DEEP
+    assert level_for(ABLE, SOON, 100) == LIGHT
+    assert level_for(ABLE, SOON, 99) == DEEP
+    assert level_for(ABLE, SOON, None) == DEEP
     assert (deep_enough(ABLE, 100), deep_enough(ABLE, 0)) == (LIGHT, DEEP)
 
 
 def test_what_is_not_expected_soon_goes_out() -> None:
-    assert level_for(ABLE, 1.01 / EXPECTED_S, 1000) == LIGHT
-    assert level_for(ABLE, 0.99 / EXPECTED_S, 1000) == 0
-    assert level_for(ABLE, 0.0, 1000) == 0
+    assert level_for(ABLE, 0.99 * EXPECTED_S, 1000) == LIGHT
+    assert level_for(ABLE, 1.01 * EXPECTED_S, 1000) == 0
+    assert level_for(ABLE, inf, 1000) == 0
 
 
 def test_waking_takes_as_long_as_it_was_seen_to() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 from ingled.core.eviction import LINGER_S, CheapestBack
-from ingled.core.placement import Absent, Device, Evict, Fits, Never, Outlook, Resident, Terms, Uses, Wait
+from ingled.core.placement import Absent, Device, Evict, Fits, Never, Outlook, Resident, Terms, Wait
 
 GPU = Device("gpu", 100)
 POLICY = CheapestBack()
@@ -28,28 +28,28 @@ def test_what_fits_is_loaded_beside_the_others() -> None:
 
 
 def test_the_victim_is_the_idle_one_that_it_costs_least_to_bring_back() -> None:
-    dear, cheap = there("dear", reload_s=30, rate=1.0), there("cheap", reload_s=2, rate=1.0)
+    dear, cheap = there("dear", reload_s=30, popularity=1.0), there("cheap", reload_s=2, popularity=1.0)
     assert decide(60, dear, cheap) == Evict(("cheap",))
-    assert decide(60, there("often", rate=9), there("rare", rate=1)) == Evict(("rare",))
-    assert decide(60, there("weighty", weight=5, rate=1), there("plain", rate=1)) == Evict(("plain",))
+    assert decide(60, there("often", popularity=9), there("rare", popularity=1)) == Evict(("rare",))
+    assert decide(60, there("weighty", weight=5, popularity=1), there("plain", popularity=1)) == Evict(("plain",))
     assert decide(60, there("new", idle=1), there("old", idle=99)) == Evict(("old",)), "of two never asked, the older"
 
 
 def test_no_more_go_than_are_needed() -> None:
-    small = [there(f"s{i}", 20, rate=1) for i in range(2)]
-    assert decide(50, *small, there("large", 60, rate=1)) == Evict(("large",)), "one dear enough instead of two"
-    assert decide(20, *small, there("large", 60, rate=9)) == Evict(("s0",))
+    small = [there(f"s{i}", 20, popularity=1) for i in range(2)]
+    assert decide(50, *small, there("large", 60, popularity=1)) == Evict(("large",)), "one dear enough instead of two"
+    assert decide(20, *small, there("large", 60, popularity=9)) == Evict(("s0",))
 
 
 def test_busy_pinned_and_fresh_models_stay() -> None:
     assert decide(70, there("a", busy=True)) == Wait("model 'a' is busy", None, ("a",))
     assert decide(70, there("a", min_resident=10, age=4)) == Wait("model 'a' has just been loaded", 6)
     assert isinstance(decide(70, there("a", pinned=True)), Never)
-    assert decide(60, there("a", busy=True), there("b", rate=9)) == Evict(("b",))
+    assert decide(60, there("a", busy=True), there("b", popularity=9)) == Evict(("b",))
 
 
 def test_a_busy_model_is_waited_for_no_longer_than_the_idle_one_would_load_that_goes_instead() -> None:
-    seldom, often = there("seldom", busy=True, reload_s=9, rate=1), there("often", reload_s=6, rate=4)
+    seldom, often = there("seldom", busy=True, reload_s=9, popularity=1), there("often", reload_s=6, popularity=4)
 
     def after(waited: float) -> object:
         return POLICY.decide("new", Terms(60), [seldom, often], GPU, Outlook(waited))
@@ -57,7 +57,7 @@ def test_a_busy_model_is_waited_for_no_longer_than_the_idle_one_would_load_that_
     assert after(0) == Wait("model 'seldom' is busy", 6, ("seldom",))
     assert after(4) == Wait("model 'seldom' is busy", 2, ("seldom",))
     assert after(6) == Evict(("often",)) == decide(60, seldom, often)
-    dear = there("dear", reload_s=600, rate=4)
+    dear = there("dear", reload_s=600, popularity=4)
     cheap = POLICY.decide("new", Terms(60), [seldom, dear], GPU, Outlook(0))
     assert cheap == Wait("model 'seldom' is busy", LINGER_S, ("seldom",)), "nobody waits for longer than that"
     pinned = replace(seldom, pinned=True)
@@ -65,15 +65,15 @@ def test_a_busy_model_is_waited_for_no_longer_than_the_idle_one_would_load_that_
 
 
 def test_of_victims_that_cost_alike_those_go_whose_room_the_next_one_can_use() -> None:
-    residents = [there("long", 50, rate=2.0), there("short", 30, rate=1.9), there("rest", 20, rate=9)]
+    residents = [there("long", 50, popularity=2.0), there("short", 30, popularity=1.9), there("rest", 20, popularity=9)]
     assert decide(30, *residents) == Evict(("short",)), "it costs a little less"
     next_one = Absent(Terms(20, reload_s=1), 5.0)
-    outlook = Outlook(rate=9, absent=(next_one,))
+    outlook = Outlook(popularity=9, absent=lambda: (next_one,))
     assert POLICY.decide("new", Terms(30), residents, GPU, outlook) == Evict(("long",)), "both come, for one that goes"
 
 
 def test_who_goes_among_many_is_decided_quickly_and_by_cost_for_its_size() -> None:
-    many = [there(f"m{i}", 10, rate=1 + i) for i in range(10)]
+    many = [there(f"m{i}", 10, popularity=1 + i) for i in range(10)]
     assert decide(25, *many) == Evict(("m0", "m1", "m2"))
 
 
@@ -99,14 +99,6 @@ def test_groups_and_exclusive_models_put_others_out_though_there_is_room() -> No
     assert decide(10, there("a", 10, exclusive=True), device=Device()) == Evict(("a",))
 
 
-def test_uses_fade() -> None:
-    uses = Uses()
-    for now in range(10):
-        uses.add(now)
-    assert 9 < uses.rate(10) * 3600 < 10
-    assert uses.rate(40_000) < uses.rate(10) / 1000
-
-
 residents = st.lists(
     st.builds(
         Resident,
@@ -124,7 +116,7 @@ residents = st.lists(
         leaving=st.booleans(),
         pinned=st.booleans(),
         idle=st.floats(0, 1e5),
-        rate=st.floats(0, 1),
+        popularity=st.floats(0, 1),
         age=st.floats(0, 10),
     ),
     max_size=13,

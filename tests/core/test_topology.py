@@ -60,9 +60,9 @@ def test_eight_gpus_hold_four_times_two() -> None:
 
 def test_who_goes_is_cheapest_over_all_devices() -> None:
     two = gpus(80, 80)
-    dear, cheap = there("dear", 70, 0, rate=9.0), there("cheap", 70, 1, rate=1.0)
+    dear, cheap = there("dear", 70, 0, popularity=9.0), there("cheap", 70, 1, popularity=1.0)
     assert new(60, two, dear, cheap) == Placed(Evict(("cheap",)), (1,))
-    wide = there("wide", 140, 0, 1, rate=1.0)
+    wide = there("wide", 140, 0, 1, popularity=1.0)
     assert new(140, two, wide, over=2) == Placed(Evict(("wide",)), (0, 1)), "it goes once, from both"
     assert new(140, two, dear, cheap, over=2) == Placed(Evict(("dear", "cheap")), (0, 1))
 
@@ -107,8 +107,10 @@ def worlds(draw: st.DrawFn) -> tuple[list[Device], list[Resident], Terms]:
             for at in on:
                 left[at] -= each
             flags = {flag: draw(st.booleans()) for flag in ("busy", "pinned")}
-            rate = draw(st.floats(0, 5))
-            residents.append(Resident(f"m{index}", Terms(each * len(on), devices=len(on)), on, rate=rate, **flags))
+            asked = draw(st.floats(0, 5))
+            residents.append(
+                Resident(f"m{index}", Terms(each * len(on), devices=len(on)), on, popularity=asked, **flags)
+            )
     over = draw(st.integers(1, min(4, len(devices))))
     return devices, residents, Terms(draw(st.integers(1, 90)) * GIB * over, devices=over)
 

@@ -77,9 +77,11 @@ class Asked(Struct, frozen=True):
     """How often models had been asked at some time."""
 
     at: float = 0.0
-    """In seconds since 1970."""
+    """In seconds since 1970, for people."""
     uses: dict[str, Annotated[float, Meta(ge=0)]] = {}
     """By name; old ones count for less than one."""
+    gap: Annotated[float, Meta(ge=0)] = 0.0
+    """Seconds between two requests, for whatever model, in the mean; 0: nobody knows."""
 
 
 class _File(Struct, frozen=True):
@@ -188,9 +190,9 @@ class Ledger:
         self.limits = Limits(round(time.time(), 3), left)
         self._save()
 
-    def used(self, uses: dict[str, float]) -> None:
-        """Write down how often models have been asked by now."""
-        self.asked = Asked(round(time.time(), 3), uses)
+    def used(self, uses: dict[str, float], gap: float) -> None:
+        """Write down how often models have been asked by now, and how many seconds lie between two requests."""
+        self.asked = Asked(round(time.time(), 3), uses, gap)
         self._save()
 
     def slept(self, key: str, left: int) -> None:

@@ -85,7 +85,7 @@ def _value(
     there = [one for one in residents.present(now) if one.name != model.name]
     spread = spec.options.get("tensor_parallel_size") or 1
     terms = replace(model.terms, need=need.bytes, devices=spread)
-    outlook = residents.outlook(now, model)
+    outlook = residents.outlook(model)
     placed = place(residents.policy, model.name, terms, there, residents.devices, outlook=outlook)
     decision = placed.decision if found.reason is None and need.bytes else None
     if model.state in (State.READY, State.LOADING, State.STOPPING):

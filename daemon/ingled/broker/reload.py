@@ -24,9 +24,9 @@ from ingled.config import Config, ConfigError
 from ingled.config.tables import Daemon
 from ingled.core import events as on
 from ingled.core.accounts import ADMIN, Accounts, Caller
-from ingled.core.catalog import LOADED
 from ingled.core.desk import Limits
 from ingled.core.pipeline import Rule
+from ingled.core.residency import PRESENT
 
 if TYPE_CHECKING:
     from ingled.broker.shell import Shell
@@ -131,7 +131,7 @@ def _apply_models(shell: "Shell", old: Config, found: Changes) -> None:
     shell.specs.update({name: specs[name] for name in other})
     shell.adapters.update(new.adapters)
     models = shell.control.models
-    loaded = [name for name in other if name in models and models[name].state in LOADED]
+    loaded = [name for name in other if name in models and models[name].state in PRESENT]
     found.load.extend(f"models.{name}" for name in loaded if before.get(name) != shell.specs[name])
     aliases = {name: tuple(model.aliases) for name, model in new.models.items()}
     described = tuple(new.fresh(name) for name in names)

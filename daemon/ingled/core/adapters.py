@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ingled.core import effects as do
 from ingled.core import events as on
 from ingled.core.placement import Never
-from ingled.core.residency import Cause, Model, State
+from ingled.core.residency import GONE, Cause, Model, State
 
 if TYPE_CHECKING:
     from ingled.core.workers import Workers
@@ -79,7 +79,14 @@ class Adapters:
 
     def want_base(self, name: str) -> bool:
         """Return whether a model is wanted for the sake of an adapter."""
-        return any(self._is_wanted(model) for model in self._of.get(name, ()))
+        return name in self._of and any(model.adapts == name and self._is_wanted(model) for model in self._perhaps())
+
+    def _perhaps(self) -> list[Model]:
+        """Return the adapters that may be wanted; of all others nobody has said anything."""
+        if not self._of:
+            return []
+        names = dict.fromkeys([*self._wanted, *self._workers.waited])
+        return [model for name in names if (model := self._models[name]).adapts is not None]
 
     def _is_wanted(self, model: Model) -> bool:
         waited = self._workers.waited_for(model.name)
@@ -90,19 +97,18 @@ class Adapters:
     def place(self, now: float) -> list[do.Effect]:
         """Load what is wanted and has its base, and want the bases of the others."""
         out: list[do.Effect] = []
-        for base, models in self._of.items():
-            for model in models:
-                if model.state not in (State.COLD, State.FAILED) or not self._is_wanted(model):
-                    self.forget(model.name)
-                    continue
-                home = self._models[base]
-                if home.state is State.READY and home.worker is not None:
-                    self.forget(model.name)
-                    out += self._workers.move(now, model, Cause.WANTED)
-                    model.worker, model.pid = home.worker, home.pid
-                    out.append(do.AddAdapter(home.worker, model.name))
-                else:
-                    self._workers.residents.want(now, home)
+        for model in self._perhaps():
+            if model.state not in GONE or not self._is_wanted(model):
+                self.forget(model.name)
+                continue
+            home = base_of(self._models, model)
+            if home.state is State.READY and home.worker is not None:
+                self.forget(model.name)
+                out += self._workers.move(now, model, Cause.WANTED)
+                model.worker, model.pid = home.worker, home.pid
+                out.append(do.AddAdapter(home.worker, model.name))
+            else:
+                self._workers.residents.want(now, home)
         return out
 
     def ready(self, e: on.AdapterReady) -> list[do.Effect]:
@@ -114,7 +120,7 @@ class Adapters:
         if base.state is not State.READY or base.pid != e.pid:
             return []
         out: list[do.Effect] = []
-        if model.state in (State.COLD, State.FAILED):
+        if model.state in GONE:
             out += self._workers.move(e.now, model, Cause.ADOPTED)
             model.worker, model.pid = base.worker, base.pid
         if model.state is not State.LOADING:

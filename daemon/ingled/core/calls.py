@@ -1,6 +1,6 @@
 """Calls that are answered when something has become of a model. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from ingled.core.accounts import Rights
@@ -20,6 +20,15 @@ class Calls:
 
     def __init__(self) -> None:
         self._all: list[Call] = []
+
+    @property
+    def models(self) -> Iterable[str]:
+        """Return the models that are waited for."""
+        return dict.fromkeys(call.model for call in self._all)
+
+    def any_of(self, model: str) -> bool:
+        """Return whether one of them waits for a model."""
+        return any(call.model == model for call in self._all)
 
     def add(self, call: Call) -> None:
         """Have it wait."""

@@ -10,13 +10,10 @@ from ingled.core import effects as do
 from ingled.core import events as on
 from ingled.core.adapters import ending
 from ingled.core.desk import ALIVE
-from ingled.core.residency import MOVING, Cause, Model, State
+from ingled.core.residency import PRESENT, STAYING, Cause, Model, State
 
 if TYPE_CHECKING:
     from ingled.core.workers import Workers
-
-LOADED = (State.READY, State.SLEEPING, State.STOPPING, *MOVING)
-"""States in which a model has, or is to get, a worker, with the options that it had when that was started."""
 
 
 class Catalog:
@@ -25,6 +22,8 @@ class Catalog:
     def __init__(self, workers: "Workers") -> None:
         self._workers = workers
         self._models, self._names = workers.models, workers.names
+        self._leaving: list[Model] = []
+        """The models that are to go."""
 
     def changed(self, e: on.ModelsChanged) -> list[do.Effect]:
         """Have these models; what a change of launch options means, the next load will show."""
@@ -39,6 +38,7 @@ class Catalog:
             model.leaving = name not in e.names
             if model.leaving:
                 self._workers.residents.hints.discard(name)  # who waits for it still gets it
+        self._leaving = [model for model in self._models.values() if model.leaving]
         self._names.set(e.names, e.default)
         self._workers.adapters.refresh()
         return out
@@ -50,7 +50,7 @@ class Catalog:
         if fresh.pin != model.pin:
             model.pin = model.pinned = fresh.pin
         model.later = (fresh.license, fresh.revision, fresh.ops, fresh.adapts)
-        if model.state not in LOADED:
+        if model.state not in PRESENT:
             model.settle()
         model.failures, model.crashes, model.retry_at = 0, 0, now  # it may be what was wrong that has changed
         ready = model.state is State.READY and model.ttl is not None
@@ -59,13 +59,13 @@ class Catalog:
     def let_go(self, now: float) -> list[do.Effect]:
         """Unload the models that are to go and have nothing left to do, and forget those that have gone."""
         out: list[do.Effect] = []
-        for model in [model for model in self._models.values() if model.leaving]:
+        for model in list(self._leaving):
             name = model.name
             family = self._workers.adapters.family(name)
             busy = any(one.model in family and one.stage in ALIVE for one in self._workers.requests.records.values())
             if busy or self._workers.waited_for(name):
                 continue
-            if model.state in (State.READY, State.SLEEPING, *MOVING):
+            if model.state in STAYING:
                 end = ending(model)
                 out += [*self._workers.move(now, model, Cause.UNWANTED), end]
             elif model.state is not State.STOPPING and family == [name]:  # its adapters go before it
@@ -73,6 +73,7 @@ class Catalog:
                 out += [do.ForgetModel(name), do.Log("info", f"model '{name}': the configuration has it no more", name)]
                 self._workers.residents.forget(name)
                 del self._models[name]
+                self._leaving.remove(model)
                 self._workers.requests.turns.pop(name, None)
                 self._workers.adapters.refresh()
         return out

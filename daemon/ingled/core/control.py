@@ -13,7 +13,6 @@ from ingle.wire.schema import Accepted
 from ingled.core import effects as do
 from ingled.core import events as on
 from ingled.core.accounts import order
-from ingled.core.adapters import base_of
 from ingled.core.admission import Admission
 from ingled.core.catalog import Catalog
 from ingled.core.desk import Desk, Limits
@@ -243,9 +242,7 @@ class Control:
         if end is not None:
             return [*told, *end]
         model = self.models[record.model]
-        model.used(now)
-        if model.adapts is not None:
-            base_of(self.models, model).used(now)
+        self.residents.used(now, model)
         # What is accepted is with the worker, should this process die now.
         if self.desk.places.takes(now, record):
             given, event = self.desk.places.run(now, record)

@@ -1,5 +1,6 @@
 """Which models go when another one needs room: those that it costs least to have gone. Pure."""
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 
@@ -46,12 +47,12 @@ class CheapestBack(Sharing):
 
 
 def cost(one: Resident) -> float:
-    """Return the seconds of loading in a second that it costs to have it gone; of two never asked, the older goes."""
-    return _cost(one.terms, one.rate + 1e-9 / (1 + one.idle))
+    """Return the seconds of loading that it costs a request to have it gone; of two never asked, the older goes."""
+    return _cost(one.terms, one.popularity + 1e-9 / (1 + one.idle))
 
 
-def _cost(terms: Terms, rate: float) -> float:
-    return terms.reload_s * terms.weight * rate
+def _cost(terms: Terms, popularity: float) -> float:
+    return terms.reload_s * terms.weight * popularity
 
 
 def _best(
@@ -61,7 +62,10 @@ def _best(
     if len(some) > EXACT:
         return _one_by_one(some, excess)
     sets = sorted(every_set(some, excess), key=lambda one: sum(map(cost, one)))[:COMPARED]
-    return min(sets, key=lambda gone: _after(terms, there, gone, excess, outlook))
+    if len(sets) == 1:
+        return sets[0]
+    absent = outlook.absent()
+    return min(sets, key=lambda gone: _after(terms, there, gone, excess, outlook.popularity, absent))
 
 
 def _one_by_one(some: Sequence[Resident], excess: int) -> list[Resident]:
@@ -82,21 +86,30 @@ def every_set(some: Sequence[Resident], excess: int) -> Iterator[tuple[Resident,
                 yield one
 
 
-def _after(terms: Terms, there: Sequence[Resident], gone: Sequence[Resident], excess: int, outlook: Outlook) -> float:
+def _after(
+    terms: Terms,
+    there: Sequence[Resident],
+    gone: Sequence[Resident],
+    excess: int,
+    popularity: float,
+    absent: Sequence[Absent],
+) -> float:
     """Return what it costs that these are gone, at the next request and, as is to be expected, after it.
 
     If that is for a model that is not there, it comes, and others go for it, those that cost least; perhaps the one
     that comes now.
     """
-    kept = [one for one in there if one not in gone and not one.leaving] + [Resident("", terms, rate=outlook.rate)]
-    away = [*outlook.absent, *(Absent(one.terms, one.rate) for one in gone)]
-    whole = sum(one.rate for one in kept) + sum(one.rate for one in away)
-    least, now = _least([one for one in kept if not one.pinned]), sum(map(cost, gone))
+    comes = Resident("", terms, popularity=popularity)
+    kept = [one for one in there if one not in gone and not one.leaving] + [comes]
+    away = [*absent, *(Absent(one.terms, one.popularity) for one in gone)]
+    whole = sum(one.popularity for one in kept) + sum(one.popularity for one in away)
+    freed, lost = zip(*_least([one for one in kept if not one.pinned]), strict=True)
+    now = sum(map(cost, gone))
     room, then = sum(one.terms.need for one in gone) - excess, now
     for one in away:
-        lost = next((lost for freed, lost in least if freed >= one.terms.need - room), None)
-        if one.rate and lost is not None:  # else it is not asked, or does not fit
-            then += one.rate / whole * (lost - _cost(one.terms, one.rate))
+        at = bisect_left(freed, one.terms.need - room)
+        if one.popularity and at < len(freed):  # else it is not asked, or does not fit
+            then += one.popularity / whole * (lost[at] - _cost(one.terms, one.popularity))
     return now + LASTS * then
 
 

@@ -43,9 +43,9 @@ def deep_enough(sleep: Sleep, host: int | None) -> int:
     return LIGHT if host is not None and sleep.weights <= host else DEEP
 
 
-def level_for(sleep: Sleep, rate: float, host: int | None) -> int:
-    """Return the level to which a model goes that is asked `rate` times in a second, or 0: it goes out."""
-    if not sleep.can or rate * EXPECTED_S < 1:
+def level_for(sleep: Sleep, expected_s: float, host: int | None) -> int:
+    """Return the level to which a model goes that can be expected to be asked in so many seconds; 0: it goes out."""
+    if not sleep.can or expected_s > EXPECTED_S:
         return 0
     return deep_enough(sleep, host)
 

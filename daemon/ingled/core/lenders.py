@@ -32,7 +32,7 @@ class Lenders:
 
     def short(self, e: on.MemoryShort) -> list[do.Effect]:
         """Others need memory: idle models give it back, those first that it costs least to bring back."""
-        there = [one for one in self._residents.models.values() if e.device is None or e.device in one.on]
+        there = [one for one in self._residents.there.values() if e.device is None or e.device in one.on]
         due = self._residents.sleepers.due
         if any(one.state in (State.STOPPING, State.DOZING) or one.name in due for one in there):
             return []  # it comes already

@@ -43,6 +43,8 @@ class Names:
             for other in others:
                 self._models.setdefault(other, name)
         self._own = tuple(aliases)
+        self._hidden: dict[tuple[str, ...], re.Pattern[str] | None] = {}
+        """By the models that an account may use: what finds the names of the others."""
         self._all = {
             own: frozenset((own, *(name for name, model in self._models.items() if model == own))) for own in aliases
         }
@@ -66,11 +68,12 @@ class Names:
 
     def blot(self, text: str, rights: Rights) -> str:
         """Return a text for people without the names of models that an account may not see."""
-        hidden = [name for name in self._own if not rights.uses(name)]
-        if not hidden:
-            return text
-        words = "|".join(re.escape(name) for name in sorted(hidden, key=len, reverse=True))
-        return re.sub(rf"(?<![\w.:/-])(?:{words})(?![\w/-])", SOMEBODY, text)
+        if rights.models not in self._hidden:
+            hidden = [re.escape(name) for name in sorted(self._own, key=len, reverse=True) if not rights.uses(name)]
+            found = re.compile(rf"(?<![\w.:/-])(?:{'|'.join(hidden)})(?![\w/-])") if hidden else None
+            self._hidden[rights.models] = found
+        pattern = self._hidden[rights.models]
+        return text if pattern is None else pattern.sub(SOMEBODY, text)
 
     def _explain(self, wanted: str, rights: Rights) -> tuple[str, str]:
         """Return message and hint for a name that does not exist."""

@@ -6,15 +6,12 @@ policy is any object with `decide`, or a `Sharing` with other `victims`.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import exp, inf
+from math import inf
 from typing import Protocol
 
 from ingle.bytesize import spell
-
-MEMORY_S = 3600.0
-"""Seconds after which a use counts for 1/e of a new one; 1800 and 7200 did as well on traces (bench/residency.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,26 +47,6 @@ class Terms:
     """Over how many it is spread, evenly."""
 
 
-@dataclass(slots=True)
-class Uses:
-    """How often a model is asked, of late."""
-
-    count: float = 0.0
-    at: float = 0.0
-
-    def add(self, now: float) -> None:
-        """It was asked."""
-        self.count, self.at = self.left(now) + 1, now
-
-    def left(self, now: float) -> float:
-        """Return for how many new uses all of them count by now."""
-        return self.count * exp((self.at - now) / MEMORY_S)
-
-    def rate(self, now: float) -> float:
-        """Return uses in a second."""
-        return self.left(now) / MEMORY_S
-
-
 @dataclass(frozen=True, slots=True)
 class Resident:
     """A model that takes memory now."""
@@ -89,8 +66,8 @@ class Resident:
     pinned: bool = False
     idle: float = 0.0
     """Seconds since its last request."""
-    rate: float = 0.0
-    """Uses in a second, of late (`Uses`)."""
+    popularity: float = 0.0
+    """Its part of what was asked of late, 0 to 1 (`Uses`)."""
     age: float = 0.0
     """Seconds since it became ready."""
 
@@ -116,6 +93,8 @@ class Wait:
     """Seconds after which it is worth asking again, though nothing else happens."""
     blockers: tuple[str, ...] = ()
     """Busy models that would have to go; who has waited too long has them closed."""
+    idle: tuple[str, ...] = ()
+    """Idle ones that would have to go with them: closed with them too, or the one is busy whenever the other is not."""
     others: bool = False
     """For memory that others than models hold: nobody here can do anything for it."""
 
@@ -136,8 +115,9 @@ class Absent:
     """A model that is not there: somebody may ask it next."""
 
     terms: Terms
-    rate: float
-    """Uses in a second, of late (`Uses`)."""
+    """With the need of one of its devices."""
+    popularity: float
+    """Its part of what was asked of late, 0 to 1 (`Uses`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,10 +126,10 @@ class Outlook:
 
     waited: float = inf
     """Seconds for which somebody has waited for the model."""
-    rate: float = 0.0
-    """Its uses in a second, of late (`Uses`)."""
-    absent: tuple[Absent, ...] = ()
-    """The other models that are not there."""
+    popularity: float = 0.0
+    """Its part of what was asked of late, 0 to 1 (`Uses`)."""
+    absent: Callable[[], Sequence[Absent]] = tuple
+    """Tells the other models that are not there and have been asked of late: of many, and seldom of interest."""
 
 
 AT_ONCE = Outlook()
@@ -228,9 +208,12 @@ class Sharing(ABC):
             return Never(f"model '{name}' needs {spell(terms.need)}, and {left}", "`ingle unpin` one of them")
         return None
 
-    def _wait(self, forced: Sequence[Resident], others: Sequence[Resident], excess: int) -> Wait:
-        """Say for whom it waits: those that must go, or as many of the busy ones as are needed."""
-        blockers = [one for one in forced if held(one)]
+    def _wait(self, forced: Sequence[Resident], others: Sequence[Resident], short: int) -> Wait:
+        """Say for whom it waits: those that must go, or as many of the busy ones as are needed.
+
+        `short`: bytes that are missing if all others go that are not held.
+        """
+        blockers, excess = [one for one in forced if held(one)], short
         for one in sorted((one for one in others if held(one)), key=lambda one: one.terms.need, reverse=True):
             if excess <= 0:
                 break
@@ -240,7 +223,9 @@ class Sharing(ABC):
         pauses = [one.terms.min_resident - one.age for one in blockers if not one.busy and not one.leaving]
         words = [f"'{one.name}' {_why_held(one)}" for one in blockers]
         busy = tuple(one.name for one in blockers if one.busy and not one.pinned)
-        return Wait(f"model {' and '.join(words)}" if words else "memory", min(pauses, default=None), busy)
+        goes = [*forced, *(others if short > 0 else ())]
+        idle = tuple(one.name for one in goes if not held(one)) if busy else ()
+        return Wait(f"model {' and '.join(words)}" if words else "memory", min(pauses, default=None), busy, idle)
 
 
 def _most(budget: int, device: Device) -> int:

@@ -56,13 +56,14 @@ class Places:
     def next(self, now: float) -> list[do.Effect]:
         """Run those that wait and for whom there is a place, each in its turn."""
         out: list[do.Effect] = []
-        for name, model in self._models.items():
-            turns = self._requests.turns[name]
-            while turns.waiting and self._open(model):
-                one = turns.next(now)
+        some = [name for name in self._requests.queued if self._open(self._models[name])]
+        while some:
+            for name in list(some):  # one of each: a base and its adapters have the same places
+                one = self._requests.turns[name].next(now)
                 if one is None:
-                    break
-                out += self.run(now, self._requests.records[one.id])
+                    some.remove(name)
+                else:
+                    out += self.run(now, self._requests.records[one.id])
         return out
 
     def opened(self, now: float, model: Model) -> list[do.Effect]:

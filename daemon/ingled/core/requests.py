@@ -127,6 +127,8 @@ class Requests:
         self.records: dict[str, Record] = {}
         self.turns: defaultdict[str, Turns] = defaultdict(lambda: Turns(self._worth))
         """By model."""
+        self.queued: dict[str, None] = {}
+        """The models for which requests wait: the one that has waited longest for its turn is first."""
         self.done_total = self.failed_total = 0
         self.stages: Counter[Stage] = Counter()
         """How many requests there are at each stage."""
@@ -176,16 +178,19 @@ class Requests:
 
     def move(self, record: Record, stage: Stage) -> None:
         """A request is at another stage."""
-        if record.stage in LISTED:
-            self.turns[record.model].leave(record)
+        self._leave(record)
         if record.id in self.records:  # hooks may have decided before it is taken in
             self.stages[record.stage] -= 1
             self.stages[stage] += 1
         record.stage = stage
         if stage is Stage.QUEUED:
             self.turns[record.model].wait(record)
+            self.queued[record.model] = None
         elif stage is Stage.RUNNING:
             self.turns[record.model].run(record)
+            if record.model in self.queued:  # of models that one engine runs, another one is next
+                del self.queued[record.model]
+                self.queued[record.model] = None
 
     def add(self, record: Record) -> None:
         """Take a request in, at any stage but `LISTED`."""
@@ -196,12 +201,18 @@ class Requests:
 
     def remove(self, record: Record) -> None:
         """Forget a request."""
-        if record.stage in LISTED:
-            self.turns[record.model].leave(record)
+        self._leave(record)
         self.stages[record.stage] -= 1
         del self.records[record.id]
         self.kept_bytes -= self.kept.pop(record.id, 0)
         self._take(record)
+
+    def _leave(self, record: Record) -> None:
+        if record.stage in LISTED:
+            turns = self.turns[record.model]
+            turns.leave(record)
+            if not turns.waiting:
+                self.queued.pop(record.model, None)
 
     def over(self, record: Record) -> None:
         """A request counts no longer as open: it is kept, or about to be removed."""

@@ -11,7 +11,7 @@ from enum import Enum
 from ingle.wire.schema import TEXT_OPS, Phase
 
 from ingled.core.ladder import Sleep
-from ingled.core.placement import Terms, Uses
+from ingled.core.placement import Terms
 from ingled.core.story import Story
 
 
@@ -55,6 +55,12 @@ CHANGING = (State.LOADING, State.DOZING, State.WAKING)
 """What it takes of its device changes: of one device, only one model does this at a time."""
 MOVING = (*CHANGING, State.CHECKING)
 """It will be in another state by itself."""
+STAYING = (State.READY, State.SLEEPING, *MOVING)
+"""It has a worker, or is to get one, and nobody has told that to go."""
+PRESENT = (*STAYING, State.STOPPING)
+"""Its worker takes memory, or is about to, and has the options that it had when that was started."""
+GONE = (State.COLD, State.FAILED)
+"""It has no worker."""
 WITH_ENGINE = (State.DOZING, State.SLEEPING, State.WAKING, State.CHECKING)
 
 TRANSITIONS: dict[tuple[State, Cause], State] = {
@@ -175,7 +181,6 @@ class Model:
     """It takes only what it keeps asleep, also while it is being stopped."""
     suspended: bool = False
     """It slept while the machine was suspended: if it does not wake as it was, that says nothing of its sleep."""
-    uses: Uses = field(default_factory=Uses)
     used_at: float = 0.0
     """When its last request came or ended."""
     places: int = 0
@@ -189,11 +194,6 @@ class Model:
     def idle(self, now: float) -> float:
         """Return the seconds since it was used, or became ready."""
         return max(0.0, now - max(self.used_at, self.ready_at or 0.0))
-
-    def used(self, now: float) -> None:
-        """A request came for it."""
-        self.uses.add(now)
-        self.used_at = now
 
     def took(self, seconds: float) -> None:
         """Its load took so long, by its worker's own clock."""

@@ -16,10 +16,11 @@ from ingled.core.lenders import Lenders
 from ingled.core.naming import Unusable
 from ingled.core.outcomes import refuse, unusable
 from ingled.core.placement import Absent, Decision, Device, Evict, Fits, Never, Outlook, Policy, Resident, Wait
-from ingled.core.residency import AWAY, MOVING, Cause, Model, State
+from ingled.core.residency import AWAY, GONE, MOVING, PRESENT, Cause, Model, State
 from ingled.core.sleepers import Sleepers
 from ingled.core.suspension import Suspension
-from ingled.core.topology import Placed, place, share
+from ingled.core.topology import Placed, one_share, place, share
+from ingled.core.uses import Uses
 
 if TYPE_CHECKING:
     from ingled.core.workers import Workers
@@ -29,11 +30,12 @@ MEMORY_WAIT_S = 60.0
 PATIENCE_S = 30.0
 """Seconds that a model waits for busy ones before nothing more is given to them."""
 
+AGAIN_S = 0.01
+"""Sooner a policy is not asked again: of a time that is over by rounding only, nothing would be left each time."""
+
 TIMERS = ("place", "ttl", "back", "suspend")
 """Kinds of timers that are for here."""
 
-PRESENT = (State.READY, State.SLEEPING, State.STOPPING, *MOVING)
-GONE = (State.COLD, State.FAILED)
 IN_WORDS = {State.LOADING: "is being loaded", State.DOZING: "falls asleep", State.WAKING: "wakes up"}
 
 
@@ -53,6 +55,11 @@ class Residents:
         self.models, self.requests = workers.models, workers.requests
         self.devices, self.policy = list(devices), policy or CheapestBack()
         self.patience_s, self.memory_wait_s = patience_s, memory_wait_s
+        self.uses = Uses()
+        self.there: dict[str, Model] = {}
+        """Models that take memory, adapters not among them: their base takes theirs."""
+        self._closed: dict[str, None] = {}
+        """Models of which it was said that they take no more requests."""
         self.wanted: dict[str, float] = {}
         """Models that are to be loaded, and since when; the first has waited longest."""
         self._elsewhere: dict[str, float] = {}
@@ -87,38 +94,58 @@ class Residents:
             asleep=model.asleep,
             pinned=model.pinned,
             idle=model.idle(now),
-            rate=model.uses.rate(now),
+            popularity=self.uses.popularity(model.name),
             age=now - model.ready_at if model.ready_at is not None else 0.0,
         )
 
     def level_of(self, now: float, model: Model) -> int:
         """Return the level to which a model goes that gives its memory back, or 0: it goes out."""
-        return 0 if model.state is not State.READY else level_for(model.sleep, model.uses.rate(now), self.host)
+        if model.state is not State.READY:
+            return 0
+        return level_for(model.sleep, self.uses.expected_s(now, model.name), self.host)
 
     def present(self, now: float) -> list[Resident]:
         """Return all models that take memory."""
-        there = (model for model in self.models.values() if model.state in PRESENT and model.adapts is None)
-        return [self.seen(now, model) for model in there]
+        return [self.seen(now, model) for model in self.there.values()]
 
-    def outlook(self, now: float, model: Model, waited: float = inf) -> Outlook:
+    def moved(self, model: Model) -> None:
+        """Take note that a model is in another state: what each request looks at is not all models."""
+        if (model.adapts is None and model.state in PRESENT) != (model.name in self.there):
+            own = (one for one in self.models.values() if one.adapts is None)
+            self.there = {one.name: one for one in own if one.state in PRESENT}
+
+    def used(self, now: float, model: Model) -> None:
+        """A model is asked, or will be: an adapter is, and with it its base, which has the memory of both."""
+        base = base_of(self.models, model)
+        model.used_at = base.used_at = now
+        self.uses.add(now, base.name)
+
+    def _absent(self, model: Model) -> list[Absent]:
+        """Return the models beside this one that are not there, and may be asked: those that have been."""
+        some = (self.models.get(name) for name in self.uses.known)
+        away = [one for one in some if one is not None and one.state in GONE and one.adapts is None]
+        return [Absent(one_share(one.terms), self.uses.popularity(one.name)) for one in away if one is not model]
+
+    def outlook(self, model: Model, waited: float = inf) -> Outlook:
         """Return what the policy may look at, of a model for which somebody has waited for so long."""
-        others = [one for one in self.models.values() if one.state in GONE and one.adapts is None and one is not model]
-        return Outlook(waited, model.uses.rate(now), tuple(Absent(one.terms, one.uses.rate(now)) for one in others))
+        return Outlook(waited, self.uses.popularity(model.name), lambda: self._absent(model))
 
-    def decide(self, now: float, model: Model, promised: Iterable[Resident] = (), waited: float = inf) -> Placed:
-        """Say what has to happen for a model to be loaded, and where; `promised` have been decided before it."""
+    def decide(self, now: float, model: Model, waited: float = inf) -> Placed:
+        """Say what has to happen for a model to be loaded for which somebody has waited so long, and where."""
+        return self._decide(model, self.present(now), waited)
+
+    def _decide(self, model: Model, residents: Iterable[Resident], waited: float) -> Placed:
+        """Say so beside these, of which some may have been promised room only."""
         if model.adapts is not None:
             base = base_of(self.models, model)
-            return Placed(Fits(), base.on) if base.state is State.READY else self.decide(now, base, promised, waited)
-        others = [one for one in self.present(now) if one.name != model.name]
+            return Placed(Fits(), base.on) if base.state is State.READY else self._decide(base, residents, waited)
+        others = [one for one in residents if one.name != model.name]
         only = model.on if model.state is State.SLEEPING else None  # it wakes where it sleeps
-        outlook = self.outlook(now, model, waited)
-        return place(self.policy, model.name, model.terms, [*others, *promised], self.devices, only, outlook)
+        return place(self.policy, model.name, model.terms, others, self.devices, only, self.outlook(model, waited))
 
     def idle(self, now: float, state: State = State.READY) -> list[Model]:
         """Return the models that could give memory back, those first of which it costs least, byte for byte."""
-        own = (one for one in self.models.values() if one.adapts is None)
-        found = [one for one in own if one.state is state and not one.pinned]
+        found = [one for one in self.there.values() if one.state is state and not one.pinned]
         seen = {one.name: self.seen(now, one) for one in found if not self.busy(one.name)}
         names = sorted(seen, key=lambda name: cost(seen[name]) / max(1, seen[name].terms.need))
         return [self.models[name] for name in names if name not in self.sleepers.due]
@@ -145,6 +172,9 @@ class Residents:
         if self.suspension.holds:
             return [*self.suspension.next(now), *self.sleepers.next(now), *self.suspension.tell(now)]
         out = [*self._workers.adapters.place(now), *self.suspension.next(now), *self.sleepers.next(now)]
+        if not self.wanted:
+            return [*out, *self._close(now, set())]
+        there = self.present(now)
         promised: list[Resident] = []
         closed: set[str] = set()
         ask_again: list[float] = []
@@ -155,25 +185,28 @@ class Residents:
                 continue
             if model.restart_at is not None:
                 continue  # a pause after a death, at the end of which its timer fires
-            placed = self.decide(now, model, promised, now - since)
+            placed = self._decide(model, [*there, *promised], now - since)
             match decision := self._bounded(now, name, placed.decision):
                 case Fits():
                     asleep = model.state is State.SLEEPING
                     out += self._workers.wake(now, model) if asleep else self._workers.start(now, model, placed.on)
+                    there = self.present(now)
                 case Evict():
                     out += self._make_room(now, model, decision.models, placed.on)
-                    promised.append(Resident(name, model.terms, placed.on, busy=True, rate=model.uses.rate(now)))
+                    there = self.present(now)
+                    promised.append(self._promised(model, placed.on))
                     out += self._waits(now, model, "evicting", f"{name}: {_all_of(decision.models)} room")
                 case Wait():
                     patience = since + self.patience_s
-                    if now >= patience:
-                        closed.update(decision.blockers)
+                    late = now >= patience
+                    if late:
+                        closed.update(decision.blockers, decision.idle)
                     elif decision.blockers:
                         ask_again.append(patience)
                     if decision.until is not None:
-                        ask_again.append(now + decision.until)
-                    if not decision.blockers and not decision.others:
-                        promised.append(Resident(name, model.terms, placed.on, busy=True, rate=model.uses.rate(now)))
+                        ask_again.append(now + max(AGAIN_S, decision.until))
+                    if not decision.others and (late or not decision.blockers):  # else others may pass it by
+                        promised.append(self._promised(model, placed.on))
                     out += self._waits(now, model, "queued", f"{name}: {decision.why}")
                 case Never():
                     self.forget(name)
@@ -181,6 +214,10 @@ class Residents:
         if ask_again:
             out.append(do.SetTimer(("place", ""), min(ask_again)))
         return [*out, *self._close(now, closed)]
+
+    def _promised(self, model: Model, on: tuple[int, ...]) -> Resident:
+        """Return a model as those see it that are decided after it: as if it were there already."""
+        return Resident(model.name, model.terms, on, busy=True, popularity=self.uses.popularity(model.name))
 
     def _bounded(self, now: float, name: str, decision: Decision) -> Decision:
         """Return a decision, or that it is refused: it has waited long enough for what others hold."""
@@ -198,17 +235,22 @@ class Residents:
         return (name in self.hints and not self._workers.draining) or self._workers.waited_for(name)
 
     def _close(self, now: float, names: set[str]) -> list[do.Effect]:
-        """Give nothing more to these models, and again to those for which nobody waits any longer."""
+        """Give nothing more to these models, and again to those for whose memory nobody waits any longer."""
         out: list[do.Effect] = []
-        names = {one for name in names for one in self._workers.adapters.family(name)}
-        for model in self.models.values():
-            if model.closed and model.name not in names:
+        if not names and not self._closed:
+            return out
+        those = (name for name in self.there if name in names)
+        closed = dict.fromkeys(one for name in those for one in self._workers.adapters.family(name))
+        before, self._closed = self._closed, closed
+        for name in before:
+            model = self.models.get(name)
+            if name not in closed and model is not None and model.closed:
                 model.closed = False
-                if model.state is State.READY:
-                    out += self._workers.desk.places.opened(now, model)
-            elif model.name in names and not model.closed:
-                model.closed = True
-                out.append(do.Log("info", f"model '{model.name}': takes no more requests, others wait for its memory"))
+                out += self._workers.desk.places.opened(now, model) if model.state is State.READY else []
+        for name in closed:
+            if not self.models[name].closed:
+                self.models[name].closed = True
+                out.append(do.Log("info", f"model '{name}': takes no more requests, others wait for its memory"))
         return out
 
     def _waits(self, now: float, model: Model, phase: Phase, why: str) -> list[do.Effect]:
@@ -333,7 +375,7 @@ class Residents:
                 out = self.place(e.now)
             else:
                 why = decision.why
-        model.used(e.now)
+        self.used(e.now, model)
         left = model.left_s(e.now)
         eta = None if left is None else round(left * 1000)
         in_time = None if left is None else why is None and left <= e.within_s

@@ -128,7 +128,7 @@ class Sleepers:
 
     def _answer(self) -> list[do.Effect]:
         """Answer the calls for models that neither fall asleep nor are to."""
-        dozing = {name for name, model in self.models.items() if model.state is State.DOZING}
+        dozing = {name for name, model in self._residents.there.items() if model.state is State.DOZING}
         over = [call for call in self._calls if call[0] not in dozing | self.due.keys()]
         self._calls = [call for call in self._calls if call not in over]
         return [self._outcome(*call) for call in over]

@@ -12,7 +12,6 @@ from math import inf
 from ingled.core.eviction import cost
 from ingled.core.placement import (
     AT_ONCE,
-    Absent,
     Decision,
     Device,
     Evict,
@@ -90,15 +89,14 @@ def _decide(
     outlook: Outlook,
 ) -> Decision:
     """Ask the policy for each of these devices; who goes from one of them has gone from all."""
-    mine = _one_share(terms)
-    spread = replace(outlook, absent=tuple(Absent(_one_share(one.terms), one.rate) for one in outlook.absent))
+    mine = one_share(terms)
     victims: dict[str, None] = {}
     waits: list[Wait] = []
     for index in on:
         there = [
             here for one in residents if one.name not in victims and (here := _here(one, index, terms)) is not None
         ]
-        match policy.decide(name, mine, there, devices[index], spread):
+        match policy.decide(name, mine, there, devices[index], outlook):
             case Never() as never:
                 return never
             case Wait() as wait:
@@ -110,20 +108,23 @@ def _decide(
     if waits:
         until = [wait.until for wait in waits if wait.until is not None]
         blockers = dict.fromkeys(blocker for wait in waits for blocker in wait.blockers)
+        idle = victims | dict.fromkeys(one for wait in waits for one in wait.idle) if blockers else {}
         others = any(wait.others for wait in waits)
-        return Wait(waits[0].why, max(until, default=None), tuple(blockers), others)
+        return Wait(waits[0].why, max(until, default=None), tuple(blockers), tuple(idle), others)
     return Evict(tuple(victims)) if victims else Fits()
 
 
 def _here(one: Resident, index: int, terms: Terms) -> Resident | None:
     """Return a model as one device sees it; of its own group a model is seen from everywhere."""
     if index in one.on:
-        return replace(one, terms=replace(one.terms, need=share(one.terms.need, len(one.on))))
+        count = len(one.on)
+        return one if count == 1 else replace(one, terms=replace(one.terms, need=share(one.terms.need, count)))
     return replace(one, terms=replace(one.terms, need=0)) if terms.group and one.terms.group == terms.group else None
 
 
-def _one_share(terms: Terms) -> Terms:
-    return replace(terms, need=share(terms.need, terms.devices))
+def one_share(terms: Terms) -> Terms:
+    """Return the terms of a model as each of its devices has them."""
+    return terms if terms.devices == 1 else replace(terms, need=share(terms.need, terms.devices))
 
 
 def share(need: int, devices: int) -> int:

@@ -19,7 +19,7 @@ from ingled.core.outcomes import failed, refuse, told, unusable, why_failed
 from ingled.core.pipeline import Pipeline
 from ingled.core.placement import Device, Never
 from ingled.core.requests import Record, Stage
-from ingled.core.residency import AWAY, CRASHES, MOVING, Cause, Model, State
+from ingled.core.residency import AWAY, CRASHES, STAYING, Cause, Model, State
 from ingled.core.residents import MEMORY_WAIT_S, PATIENCE_S, Residents
 
 RESTART_S = (0.0, 1.0, 2.0, 4.0, 8.0)
@@ -71,8 +71,13 @@ class Workers:
         return self.desk.draining
 
     def waited_for(self, name: str) -> bool:
-        """Return whether somebody waits for a model."""
-        return any(self._loads.of(name)) or bool(self.requests.turns[name].waiting) or self.adapters.want_base(name)
+        """Return whether somebody waits for a model, or for an adapter of it."""
+        return self._loads.any_of(name) or name in self.requests.queued or self.adapters.want_base(name)
+
+    @property
+    def waited(self) -> list[str]:
+        """Return the models for which somebody waits; whose adapters are waited for is not among them."""
+        return [*self.requests.queued, *self._loads.models]
 
     def connection_gone(self, conn: int) -> None:
         """Forget the calls of a connection."""
@@ -108,7 +113,9 @@ class Workers:
         return [*woken, *self.tell(now, model), *_tell_again(now, model)]
 
     def move(self, now: float, model: Model, cause: Cause) -> list[do.Effect]:
+        base = model.adapts
         old, new = model.move(now, cause)
+        self.residents.moved(model)
         ended = cause is Cause.GONE and old is not State.STOPPING  # by itself
         why = model.why if cause in FAULTS or ended else None
         value = {"model": model.name, "state": new.value, "was": old.value, "why": why or cause.value}
@@ -117,7 +124,8 @@ class Workers:
         text = f"model '{model.name}': {old.value} -> {new.value} ({value['why']})"
         told: list[do.Effect] = [do.Log(level, text, model.name), do.Publish("model", value)]  # type: ignore[arg-type]
         left = self.adapters.base_left(now, model) if old is State.READY else []
-        self.adapters.refresh()
+        if model.adapts != base:
+            self.adapters.refresh()
         told += self._answer_unloads(model) if old is State.STOPPING else []
         return [*told, *self.pipeline.model_changed(now, value), *left]
 
@@ -160,7 +168,7 @@ class Workers:
         for record in busy:
             end = failed(record.id, "cancelled", f"model '{name}' was unloaded", "ask again to load it", "client")
             out += self.desk.end_now(e.now, record, end)
-        if model.state in (State.READY, State.SLEEPING, *MOVING):
+        if model.state in STAYING:
             # Where the fork is still under way, its report is answered by the order to end it.
             stop = ending(model)
             out += [*self.move(e.now, model, Cause.UNWANTED), stop, *self._answer_loads(name, model)]
@@ -329,7 +337,7 @@ class Workers:
     def engine_died(self, e: on.EngineDied) -> list[do.Effect]:
         """Its process is about to end; until then nothing more is given to it, and its requests wait for the next."""
         model = self.models.get(e.model)
-        if model is None or model.pid != e.pid or model.state not in (State.READY, State.SLEEPING, *MOVING):
+        if model is None or model.pid != e.pid or model.state not in STAYING:
             return []
         model.why, model.dying = e.why, model.state not in ASLEEP or self.waited_for(model.name)
         stop = do.StopWorker(model.name, model.worker, model.pid)
@@ -385,6 +393,7 @@ class Workers:
         model = self.models[name]
         out: list[do.Effect] = [ending(model), *self.adapters.base_left(now, model)]
         model.abandon(now, why)
+        self.residents.moved(model)
         for record in self.requests_of(name):
             out += self.desk.end(now, record, failed(record.id, "internal", why, "see the daemon's log", "daemon"))
         return [*out, *self._answer_loads(name, model), *self._answer_unloads(model)]
