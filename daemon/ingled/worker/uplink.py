@@ -64,6 +64,7 @@ class Uplink:
             self._loop.call_later(RETRY_S, self.connect)
             return
         self._loop.add_reader(self._dealer.fileno(), self._drain)
+        self._pieces, self._bytes, self._after = [], 0, []  # of this turn: the attach tells that too
         self._attach()
 
     @property
