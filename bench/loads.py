@@ -44,7 +44,7 @@ FITTING = 0.7
 EDGE = 0.1
 """Who is as near to the limit is counted apart: an estimate that is off shows there first."""
 WRITTEN_S = 5.0
-"""After such a time the ledger is in its file: once a model has worked, it has had more at most than at first."""
+"""After such a time the ledger is in its file: whether a model's largest batch has run comes last."""
 SETTLED_S, SETTLED = 0.3, 1 << 20
 """A control group in which nothing changes by more than so much, for so long, is at rest."""
 
@@ -252,7 +252,7 @@ class Trial:
         while client.call("show", model=name)["state"] not in ("cold", "failed") and time.monotonic() < deadline:
             time.sleep(0.05)
         deadline, found = time.monotonic() + WRITTEN_S * worked, self._learned(name)
-        while not any(one["most"] > one["taken"] for one in found) and time.monotonic() < deadline:
+        while not any(one["full"] for one in found) and time.monotonic() < deadline:
             time.sleep(0.1)
             found = self._learned(name)
         sizes = {what: max((one[what] for one in found), default=0) for what in ("taken", "most")}

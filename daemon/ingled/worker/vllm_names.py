@@ -27,7 +27,6 @@ USES: tuple[str, ...] = (
     "vllm.config.model:ModelConfig.get_total_num_kv_heads()",
     "vllm.config.model:ModelConfig.use_mla",
     "vllm.config.model:ModelConfig.get_head_size()",
-    "vllm.config.model:ModelConfig.get_num_attention_heads(parallel_config)",
     "vllm.config.model:ModelConfig.get_total_num_hidden_layers()",
     "vllm.config.vllm:VllmConfig.parallel_config",
     "vllm.config.parallel:ParallelConfig.tensor_parallel_size",

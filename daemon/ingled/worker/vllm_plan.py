@@ -31,16 +31,12 @@ log = logging.getLogger(__name__)
 
 CPU_PROCESS_BYTES = 79 << 20
 """What a forked worker takes beside model and tokenizer, both of its processes (vLLM 0.32; decisions/0011)."""
-CPU_BATCH_BYTES = 40 << 20
-"""What a first batch leaves there, however small the model is: kernels, their scratch, pages that are written to."""
-CPU_NUMBER_BYTES, CPU_NUMBER_WIDTHS = 15, 3
-"""What the heap has at most for each number of a batch's hidden states, queries and inner layer: so many bytes, since
-narrow ones are computed in wide ones, and so often its width. What is freed leaves gaps between what lives longer."""
-CPU_CHOICE_BYTES, CPU_LARGE_CHOICE_BYTES = 60, 28
-"""For each word and sequence, while tokens are chosen (logits, their order, probabilities): with gaps likewise, and
-where each of these is too large for the heap."""
-CPU_LARGE = 32 << 20
-"""Bytes from which on a block is never in the heap (M_MMAP_THRESHOLD of mallopt(3))."""
+CPU_BATCH_BYTES = 20 << 20
+"""What a first batch leaves there, however small the model is: scratch of kernels, pages that are written to."""
+CPU_STEP = 2.2
+"""How often the heap has what lives at once in a layer: beside it there are places that were free and are too small."""
+CPU_CHOICE_BYTES = 28
+"""For each word and sequence, while tokens are chosen: logits, their order, probabilities and sums."""
 GPU_PROCESS_BYTES = 600 << 20
 """The same on a GPU, of its memory: the CUDA context and its libraries. Not measured by us; what is measured of a
 model takes this one's place."""
@@ -155,10 +151,9 @@ def _activations(config: Any, cached: int = 0) -> int:
     if not current_platform.is_cpu():
         return int(max(tokens * (3 * inner + 4 * hidden) * width, choices * 16))
     tokens = largest_batch(config, cached)
-    query = model.get_num_attention_heads(config.parallel_config) * model.get_head_size()
-    layer = tokens * (hidden + query + inner) * (CPU_NUMBER_BYTES + CPU_NUMBER_WIDTHS * width)
-    chosen = max(min(choices, CPU_LARGE // 4) * CPU_CHOICE_BYTES, choices * CPU_LARGE_CHOICE_BYTES)
-    return int(CPU_BATCH_BYTES + layer + chosen)
+    # Of an MLP: two halves and their product. Hidden states: into it, out of it, the sum so far, and two more.
+    layer = tokens * (3 * inner + 5 * hidden) * width
+    return int(CPU_BATCH_BYTES + CPU_STEP * layer + choices * CPU_CHOICE_BYTES)
 
 
 def _inputs(config: Any) -> int:
