@@ -92,8 +92,11 @@ def test_another_option_device_digest_or_engine_is_another_entry() -> None:
         ledger.key("digest", "r2", {"dtype": "float32"}, "cpu", "vllm 0.32"),
         ledger.key("digest", None, {"dtype": "float32"}, "gpu 0", "vllm 0.32"),
         ledger.key("digest", None, {"dtype": "float32"}, "cpu", "vllm 0.33"),
+        ledger.key("digest", None, {"dtype": "float32"}, "cpu", "vllm 0.32", ["/one"]),
+        ledger.key("digest", None, {"dtype": "float32"}, "cpu", "vllm 0.32", ["/one", "/other"]),
     }
-    assert len(keys) == 6
+    assert len(keys) == 8
+    assert ledger.key("d", None, {}, "", "", ["/b", "/a"]) == ledger.key("d", None, {}, "", "", iter(["/a", "/b"]))
     assert ledger.key("d", None, {"a": 1, "b": 2}, "", "") == ledger.key("d", None, {"b": 2, "a": 1}, "", "")
 
 

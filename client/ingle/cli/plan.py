@@ -103,32 +103,6 @@ def _change(one: dict[str, Any]) -> str:
             return f"with {what} {value}"
 
 
-def _number(text: str, least: int, most: int) -> int:
-    """Return a whole number. Raises ValueError, which says what is expected."""
-    try:
-        number = int(text)
-    except ValueError:
-        number = least - 1
-    if not least <= number <= most:
-        raise ValueError(f"expected a whole number from {least} to {most}")
-    return number
-
-
-def _tokens(text: str) -> int:
-    return _number(text, 16, 1 << 31)
-
-
-def _answers(text: str) -> int:
-    return _number(text, 1, 65536)
-
-
-def _size(text: str) -> int:
-    size = parse(text)
-    if size < 1 << 20:
-        raise ValueError("expected 1MiB or more")
-    return size
-
-
 VERB = Verb(
     "plan",
     run,
@@ -143,11 +117,11 @@ VERB = Verb(
     least=1,
     most=1,
     options=(
-        Option(("--context",), "Tokens of prompt and answer together.", "N", _tokens),
+        Option(("--context",), "Tokens of prompt and answer together.", "N", int),
         Option(("--dtype",), "Such as bfloat16.", "DTYPE"),
         Option(("--quantization",), "As the engine names it, such as fp8.", "METHOD"),
-        Option(("--kv-cache",), "Size of the KV cache, such as 512MiB.", "SIZE", _size),
-        Option(("--concurrency",), "Room in the KV cache for so many answers of full length.", "N", _answers),
+        Option(("--kv-cache",), "Size of the KV cache, such as 512MiB.", "SIZE", parse),
+        Option(("--concurrency",), "Room in the KV cache for so many answers of full length.", "N", int),
         JSON,
     ),
     examples=(

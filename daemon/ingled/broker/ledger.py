@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -91,12 +91,21 @@ class _File(Struct, frozen=True):
     asked: Asked = Asked()
 
 
-def key(digest: str, revision: str | None, options: Mapping[str, Any], device: str, engine: str) -> str:
-    """Return the name under which a model is known: the same weights with the same options on the same device.
+def key(
+    digest: str,
+    revision: str | None,
+    options: Mapping[str, Any],
+    device: str,
+    engine: str,
+    adapters: Iterable[str] = (),
+) -> str:
+    """Return the name under which a model is known: the same weights with the same options on the same kind of device.
 
-    `digest` is that of its folder (`ingled.models.folder`), `engine` has name and version.
+    `digest` is that of its folder (`ingled.models.folder`), `engine` has name and version, `adapters` are the folders
+    of those for which it keeps room.
     """
-    whole = json.dumps([digest, revision, dict(options), device, engine], sort_keys=True, default=str)
+    told = [digest, revision, dict(options), device, engine, *([folders] if (folders := sorted(adapters)) else [])]
+    whole = json.dumps(told, sort_keys=True, default=str)
     return hashlib.sha256(whole.encode()).hexdigest()[:32]
 
 

@@ -60,6 +60,8 @@ class Needs:
         self._models, self._dispatch = models, dispatch
         self.ledger = Ledger(config.state, loop)
         self.devices = config.devices
+        self.kind = "memory"
+        """Of device: what a model takes of one it takes of another of its kind."""
         self._on_gpus, self._count = False, 0
         self.problems: dict[str, str] = {}
         """Models whose options the engine refuses, or whose weights cannot be read, and why."""
@@ -162,7 +164,7 @@ class Needs:
         options = {**spec.options, "concurrency": spec.concurrency}
         profile = self._config.models.get(name)
         revision = None if profile is None else profile.revision
-        return ledger.key(digest, revision, options, self.devices[0].name, self._engine)
+        return ledger.key(digest, revision, options, self.kind, self._engine, spec.adapters.values())
 
     def _planned(self, name: str, spec: link.Spec, estimate: link.Estimate | None = None) -> Need:
         """Return what the engine says that a model takes; until it has, the least that its headers tell."""
@@ -240,7 +242,7 @@ class Needs:
             self.ledger.grew(key, woke.taken_bytes)
         elif entry is None or (entry.load_s, entry.taken) != (info.load_s, info.taken_bytes):  # not: adopted again
             took = (info.taken_bytes, info.kv_bytes, info.load_s)
-            self.ledger.loaded(key, name, self.devices[0].name, *took, filled=info.filled)
+            self.ledger.loaded(key, name, self.kind, *took, filled=info.filled)
         self._tell(name)
         self._tell_sleep(name, info)
 
@@ -279,7 +281,7 @@ class Needs:
     def _short(self, name: str) -> None:
         """It has run out of memory: with what it was taken to need, it is not tried again."""
         if name in self._specs and not self._unread:
-            self.ledger.short(self._key(name, self._specs[name]), name, self.devices[0].name, self.need(name).bytes)
+            self.ledger.short(self._key(name, self._specs[name]), name, self.kind, self.need(name).bytes)
             self._tell(name)
 
     # ------------------------------------------------------------ what there is
@@ -380,7 +382,7 @@ class Needs:
         known, self._gpu_unsure = self._on_gpus, self._moving
         if self._moving and known:
             return
-        self._on_gpus, self._count = True, len(gpus)
+        self._on_gpus, self._count, self.kind = True, len(gpus), gpus[0].name
         self._none_behind(len(gpus))
         for index, gpu in enumerate(gpus):
             self._gpu(index, gpu)
