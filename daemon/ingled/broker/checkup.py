@@ -24,7 +24,7 @@ def doctor(shell: "Shell", connection: Connection, ref: int, args: Struct) -> No
     for name in shell.specs:
         need = needs.need(name)
         verdicts[name] = Verdict(needs.problems.get(name), need.bytes, least=need.source == "bound")
-    suspend = suspending(shell.suspend.state, shell.suspend.why, loses=needs.survival() is Survival.LOST)
+    suspend = suspending(shell.suspend.state, shell.suspend.why, loses=shell.devices.survival() is Survival.LOST)
 
     def looked(done: "asyncio.Future[list[Finding]]") -> None:
         error = done.exception()
@@ -34,5 +34,5 @@ def doctor(shell: "Shell", connection: Connection, ref: int, args: Struct) -> No
             findings = [asdict(one) for one in [*done.result(), suspend]]
             shell.front.send(number, Result(ref, {"findings": findings}))
 
-    work = shell.loop.run_in_executor(None, examine, shell.config, verdicts, list(needs.devices), nursery)
+    work = shell.loop.run_in_executor(None, examine, shell.config, verdicts, list(shell.devices.known), nursery)
     work.add_done_callback(looked)

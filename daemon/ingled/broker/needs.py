@@ -1,40 +1,32 @@
-"""What models need: asked of the engine, read from headers, learned from every load; and what there is for them."""
+"""What models need: asked of the engine, read from headers, learned from every load."""
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property, partial
 from pathlib import Path
 
 from ingle.bytesize import spell
 
-from ingled import link, machine
+from ingled import link
 from ingled.broker import ledger
 from ingled.broker.asking import Asking, Tell
+from ingled.broker.devices import Devices
 from ingled.broker.ledger import Ledger
 from ingled.broker.link_front import LinkFront
-from ingled.broker.pressure import Pressure
 from ingled.broker.worker import Worker
 from ingled.config import Config
 from ingled.core import events as on
-from ingled.core.events import Survival
 from ingled.core.ladder import Sleep
 from ingled.core.need import SHORT, Measured, Need, Parts, known
-from ingled.core.placement import Device
-from ingled.core.residency import MOVING, Model, State
+from ingled.core.residency import Model
 from ingled.journal import about
 from ingled.models import folder
 from ingled.models.folder import Folder
 from ingled.models.tensors import Unreadable
-from ingled.rooms import rooms
 
 log = logging.getLogger(__name__)
 
-LOOK_S = 5.0
-"""Between two looks at how much memory is free."""
-NEWS = 0.02
-"""The budget is told again when it has changed by such a part."""
 ANSWERS = 4
 """Answers of full length for which there is room in the KV cache, where nothing is said; the engine's default."""
 LEAST_CACHE = 256 << 20
@@ -53,23 +45,18 @@ class Needs:
         specs: Mapping[str, link.Spec],
         loop: asyncio.AbstractEventLoop,
         workers: LinkFront,
+        devices: Devices,
         models: Mapping[str, Model],
         dispatch: Callable[[on.Event], None],
     ) -> None:
         self._config, self._specs, self._loop, self._workers = config, specs, loop, workers
-        self._models, self._dispatch = models, dispatch
+        self._devices, self._models, self._dispatch = devices, models, dispatch
         self.ledger = Ledger(config.state, loop)
-        self.devices = config.devices
-        self.kind = "memory"
-        """Of device: what a model takes of one it takes of another of its kind."""
-        self._on_gpus, self._count = False, 0
         self.problems: dict[str, str] = {}
         """Models whose options the engine refuses, or whose weights cannot be read, and why."""
         self._folders: dict[str, Folder] = {}
         self._estimates: dict[str, link.Estimate] = {}
         self._unread = True
-        self._gpu_unsure = False
-        """The memory of the GPU was read while a model was on its way."""
         self._told: dict[str, tuple[int, float | None]] = {}
         self.asking = Asking(loop, workers.nursery)
         workers.nursery.on_ready = self._nursery_ready
@@ -77,29 +64,23 @@ class Needs:
         workers.on_stats = self._stats
         workers.on_asleep = self._asleep
         workers.on_sleep_failed = self._sleep_failed
-        workers.on_room = self._room
         workers.on_short = self._short
         workers.to_fill = self._to_fill
-        self._pressure = Pressure(dispatch)
-        self._rooms: dict[int, machine.Memory] = {}
-        """Of the GPU on which models are, as a worker has seen it last."""
+        devices.ask = self._ask_gpus
 
     def start(self) -> None:
-        """Begin: read headers in a thread, and look at the memory of the machine now and then."""
+        """Begin to read headers, in a thread."""
         self._read_headers(self._specs)
-        self._look_often()
 
     def reconfigure(self, config: Config, changed: Iterable[str]) -> None:
         """Go by another configuration, in which these models are new or others than before."""
-        before, self._config = self._config, config
+        self._config = config
         names = list(changed)
         for name in names:
             self.forget(name)
         if names:
             self._read_headers(names)
-        resized = (before.devices, before.head_room) != (config.devices, config.head_room)
-        self._plan_all(None if resized and self._on_gpus else names)  # whose answers also tell how large a GPU is
-        self._look()
+        self._plan_all(names)
 
     def forget(self, name: str) -> None:
         """Nothing is known of this model any more."""
@@ -164,7 +145,7 @@ class Needs:
         options = {**spec.options, "concurrency": spec.concurrency}
         profile = self._config.models.get(name)
         revision = None if profile is None else profile.revision
-        return ledger.key(digest, revision, options, self.kind, self._engine, spec.adapters.values())
+        return ledger.key(digest, revision, options, self._devices.kind, self._engine, spec.adapters.values())
 
     def _planned(self, name: str, spec: link.Spec, estimate: link.Estimate | None = None) -> Need:
         """Return what the engine says that a model takes; until it has, the least that its headers tell."""
@@ -206,6 +187,10 @@ class Needs:
             spec = self._specs[name]
             self._workers.nursery.plan(spec, partial(self._answered, name, spec))
 
+    def _ask_gpus(self) -> None:
+        """Ask about one model: the answer tells of the GPUs too, unless its options are refused."""
+        self._plan_all([name for name in self._specs if name not in self.problems][:1])
+
     def _answered(self, name: str, spec: link.Spec, planned: link.Planned) -> None:
         if self._specs.get(name) is not spec:
             return  # it has changed meanwhile, and is asked about anew
@@ -217,7 +202,7 @@ class Needs:
             text = "model '%s': what it will take cannot be told: %s"
             log.warning(text, name, planned.note, extra=about(model=name))
         if planned.gpus:
-            self._gpus(planned.gpus)
+            self._devices.seen(planned.gpus)
         if planned.estimate is not None:
             self._estimates[name] = planned.estimate
             self._tell(name)
@@ -242,7 +227,7 @@ class Needs:
             self.ledger.grew(key, woke.taken_bytes)
         elif entry is None or (entry.load_s, entry.taken) != (info.load_s, info.taken_bytes):  # not: adopted again
             took = (info.taken_bytes, info.kv_bytes, info.load_s)
-            self.ledger.loaded(key, name, self.kind, *took, filled=info.filled)
+            self.ledger.loaded(key, name, self._devices.kind, *took, filled=info.filled)
         self._tell(name)
         self._tell_sleep(name, info)
 
@@ -281,142 +266,12 @@ class Needs:
     def _short(self, name: str) -> None:
         """It has run out of memory: with what it was taken to need, it is not tried again."""
         if name in self._specs and not self._unread:
-            self.ledger.short(self._key(name, self._specs[name]), name, self.kind, self.need(name).bytes)
+            self.ledger.short(self._key(name, self._specs[name]), name, self._devices.kind, self.need(name).bytes)
             self._tell(name)
-
-    # ------------------------------------------------------------ what there is
-
-    @property
-    def several_gpus(self) -> bool:
-        """Return whether a worker is to see those GPUs alone that it is started on."""
-        return self._on_gpus and self._count > 1
-
-    def survival(self) -> Survival:
-        """Return what becomes of the memory in which models are while the machine is suspended."""
-        if not self._on_gpus:
-            return Survival.STAYS
-        return Survival.SAVED if machine.saves_gpus() else Survival.LOST
-
-    def _counted(self, index: int | None = None) -> int:
-        """Return what models that are ready have now, of one device or in all, as far as they are taken to need it.
-
-        What a model has beyond that would be given to another one, if it counted as what models may have.
-        """
-        counted = 0
-        for worker in self._workers.workers.values():
-            has, model = self.taken_by(worker) or 0, self._models.get(worker.model)
-            if model is not None:
-                has = min(has, (model.sleep.left if model.asleep else model.terms.need) or has)
-            if index is None:
-                counted += has
-            elif model is not None and index in model.on:
-                counted += has // len(model.on)
-        return counted
-
-    @staticmethod
-    def taken_by(worker: Worker) -> int | None:
-        """Return what a worker has now, awake or asleep; None while it is not ready, or says nothing.
-
-        Of a peak that has passed nothing is left: it is free, and counted as that.
-        """
-        if worker.info is None:
-            return None
-        if worker.asleep is not None:
-            return worker.asleep.left_bytes
-        return (worker.stats.taken_bytes if worker.stats else 0) or worker.info.taken_bytes or None
-
-    @staticmethod
-    def most_of(worker: Worker) -> int | None:
-        """Return the most that a worker has had since it was ready; None while it is not, or says nothing."""
-        if worker.info is None:
-            return None
-        return max(worker.info.taken_bytes, worker.stats.most_bytes if worker.stats else 0) or None
-
-    def _look_often(self) -> None:
-        self._loop.call_later(LOOK_S, self._look_often)
-        self._workers.shortages.look()
-        self._look()
-
-    def _look(self) -> None:
-        if self._moving:
-            return
-        try:
-            memory = machine.read(self._workers.nursery.pid)
-        except OSError as error:
-            log.error("the memory of this machine cannot be read: %s", error)
-            return
-        if not self._on_gpus:
-            said, head_room, engine = self._config.devices, self._config.head_room, self._config.engine
-            own = machine.kept(self._workers.own_pids, memory)
-            self._none_behind(len(said))
-            for index, device in enumerate(rooms(said, memory, head_room, engine, taken=self._counted(), daemon=own)):
-                self._budget(index, device)
-            self._pressure.seen(self._loop.time(), memory.missing(self._config.head_room))
-            return
-        self._dispatch(on.HostSeen(self._loop.time(), max(0, memory.free - memory.head_room)))
-        self._pressure.seen(self._loop.time(), memory.missing(None), host=True)
-        for index, gpu in self._rooms.items():
-            missing = gpu.missing(self._config.head_room) if self._counted(index) else 0
-            self._pressure.seen(self._loop.time(), missing, device=index)
-        if self._gpu_unsure:
-            self._gpu_unsure = False
-            self._plan_all(list(self._specs)[:1])  # the answer tells of the GPUs too
-
-    @property
-    def _moving(self) -> bool:
-        """Return whether a model takes or gives back memory now: what is free then counts part of it."""
-        return any(model.state in (*MOVING, State.STOPPING) for model in self._models.values())
-
-    def _room(self, worker: Worker, gpus: Sequence[link.Gpu]) -> None:
-        """A worker tells how it is with its GPUs now."""
-        model = self._models.get(worker.model)
-        indices = model.on if model is not None and self.several_gpus else range(len(gpus))
-        self._on_gpus = True
-        for index, gpu in zip(indices, gpus, strict=False):
-            self._rooms[index] = machine.Memory(gpu.total, gpu.free)
-            if not self._moving:
-                self._gpu(index, gpu)
-
-    def _gpus(self, gpus: Sequence[link.Gpu]) -> None:
-        """Models are on GPUs: their memory counts, as it is when nothing is being loaded."""
-        known, self._gpu_unsure = self._on_gpus, self._moving
-        if self._moving and known:
-            return
-        self._on_gpus, self._count, self.kind = True, len(gpus), gpus[0].name
-        self._none_behind(len(gpus))
-        for index, gpu in enumerate(gpus):
-            self._gpu(index, gpu)
-
-    def _gpu(self, index: int, gpu: link.Gpu) -> None:
-        said = [device.budget for device in self._config.devices]
-        most = said[index] if index < len(said) else said[0] if len(said) == 1 else 0  # one size is for each
-        memory = machine.Memory(gpu.total, gpu.free)
-        budget = memory.budget(self._counted(index), most, self._config.head_room)
-        name, best = f"{gpu.name} {index}" if self._count > 1 else gpu.name, memory.most(most, self._config.head_room)
-        self._budget(index, Device(name, budget, best))
-
-    def _none_behind(self, count: int) -> None:
-        """There are no more devices than so many: on what was said to be there beside, nothing is placed."""
-        for index in range(count, len(self.devices)):
-            self._budget(index, replace(self.devices[index], budget=0, most=0))
-
-    def _budget(self, index: int, device: Device) -> None:
-        known = self.devices[index] if index < len(self.devices) else None
-        before, now = known.budget if known else None, device.budget or 0
-        same = known is not None and device.name == known.name and _near(device.most, known.most)
-        if same and _near(now, before):
-            return
-        self.devices[index:] = [device, *self.devices[index + 1 :]]
-        self._dispatch(on.DeviceSeen(self._loop.time(), device, index))
 
     async def close(self) -> None:
         """Return when all that was learned is written."""
         await self.ledger.close()
-
-
-def _near(now: int | None, before: int | None) -> bool:
-    """Return whether a size is still about the same."""
-    return now == before if None in (now, before) else abs((now or 0) - (before or 0)) <= (before or 0) * NEWS
 
 
 def _read_all(sources: Mapping[str, Path]) -> dict[str, Folder | str]:

@@ -137,6 +137,8 @@ def _apply_models(shell: "Shell", old: Config, found: Changes) -> None:
     described = tuple(new.fresh(name) for name in names)
     shell.dispatch(on.ModelsChanged(now, described, aliases, new.default_model))
     shell.needs.reconfigure(new, other)
+    if shell.devices.reconfigure(new):
+        shell.devices.ask()
     for name in names:
         known = old.models.get(name)
         if new.models[name].preload and (known is None or not known.preload):

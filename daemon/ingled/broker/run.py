@@ -133,6 +133,7 @@ async def _serve(config: Config, place: Place, secret: str, inherited: int | Non
     if place.hosts is not None:  # the folder is open to the hosts' group, and to nobody else
         shell.workers.host_link.router.listen(listen(place.hosts / link.SOCKET_FILE, 0o660))
     shell.needs.start()
+    shell.devices.start()
     popularity = Popularity(shell.control.residents.uses, shell.needs.ledger)
     await _adopt(shell)
     gc.enable()

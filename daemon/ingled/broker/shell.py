@@ -14,6 +14,7 @@ from ingle.wire.schema import Call
 
 from ingled import link
 from ingled.broker import carried, verbs
+from ingled.broker.devices import Devices
 from ingled.broker.front import Connection, Front
 from ingled.broker.hook_front import HookFront
 from ingled.broker.host_children import HostChildren
@@ -172,8 +173,10 @@ class Shell:
             self.nursery = NurseryChild(
                 loop, config.runtime, config.engine, own_socket, self.workers.nursery.was_ready, self._nursery_failed
             )
-        self.needs = Needs(config, self.specs, loop, self.workers, self.control.models, self.dispatch)
-        self.suspend = Suspend(loop, self.dispatch, self.needs.survival)
+        known = self.control.models
+        self.devices = Devices(config, loop, self.workers, known, self.dispatch)
+        self.needs = Needs(config, self.specs, loop, self.workers, self.devices, known, self.dispatch)
+        self.suspend = Suspend(loop, self.dispatch, self.devices.survival)
         self.waiting_room = WaitingRoom(config.runtime)
         self.on_model: Callable[[], None] = lambda: None
         """Is called when a model has another state."""
@@ -304,7 +307,7 @@ class Shell:
             case do.ForgetHooks():
                 self.hooks.forget(effect.id)
             case do.StartWorker():
-                self.workers.start(effect.model, effect.on, self.needs.several_gpus)
+                self.workers.start(effect.model, effect.on, self.devices.several)
             case do.ForgetModel():
                 self.specs.pop(effect.model, None)
                 self.adapters.pop(effect.model, None)
