@@ -128,13 +128,13 @@ def read(data: str) -> tuple[str | None, dict[str, Any] | None]:
 def _values(data: str) -> list[Any]:
     try:
         return [json.loads(data)]
-    except ValueError:
+    except (ValueError, RecursionError):
         pass
     values = []
     for line in data.splitlines():
         try:
             values.append(json.loads(line))
-        except ValueError:
+        except (ValueError, RecursionError):
             return []
     return values
 

@@ -370,6 +370,13 @@ def test_failures_have_an_exit_status(ingle: Any, code: str, status: int) -> Non
     assert ran.stderr == f"ingle: it is {code} (at body.messages)\nhint: do x\n" or status == 1
 
 
+def test_what_is_nested_without_end_is_no_bug_of_ours(ingle: Any, folder: Path) -> None:
+    (folder / "deep").write_text("[" * 100_000)
+    for argv in (["verify", str(folder / "deep")], ["hooks", "test", "mine"]):
+        ran = ingle(*argv, input="[" * 100_000)
+        assert (ran.returncode, "bug" in ran.stderr) == (2, False), ran.stderr
+
+
 def test_where_something_is_wrong_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
     for text, said in (("wrong", "wrong (at body.x)"), ("body.x is 0", "body.x is 0")):
         assert report(Refused("bad_value", text, at="body.x")) == 4

@@ -115,7 +115,7 @@ def _example(given: Given) -> tuple[str, Message]:
     """Return the point and the value that standard input gives."""
     try:
         value: Any = json.loads(Reading().piped_in() or "null")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Usage(f"hooks test: standard input is not JSON: {error}", _SHAPE) from error
     if isinstance(value, dict) and isinstance(value.get("body"), dict):  # a request as the protocol has it
         value = value["body"]

@@ -9,7 +9,8 @@ def run(given: Given) -> int:
     """Ask the daemon to end."""
     with Line(given.value("socket")) as line:
         value = line.call("shutdown")
-    said = f"draining: {value['running']} requests are still running"
+    number = value["running"]
+    said = f"draining: {number} request{' is' if number == 1 else 's are'} still running"
     print_json(value) if given.switch("json") else print_line(said)
     return 0
 
