@@ -20,7 +20,7 @@ from ingle.cli import verb as find_verb
 from ingle.cli.follow import waiting_for
 from ingle.cli.grammar import Given, Option, Usage, Verb, parse
 from ingle.cli.outcome import report
-from ingle.cli.output import duration
+from ingle.cli.output import StatusLine, duration
 from ingle.errors import Refused
 
 from tests.client.answers import TEXT, until
@@ -219,6 +219,13 @@ def test_ps_says_what_a_model_waits_for_on_a_line_of_its_own(ingle: Any, daemon:
 )
 def test_who_waits_is_told_for_what(progress: dict[str, Any], line: str) -> None:
     assert waiting_for(progress) == line
+
+
+def test_what_is_told_twice_is_shown_once(capsys: pytest.CaptureFixture[str]) -> None:
+    line = StatusLine(always=True)
+    for text in ("a", "a", "b", "a"):
+        line.show(text)
+    assert capsys.readouterr().err == "a\nb\na\n"
 
 
 def test_names_for_completion(ingle: Any) -> None:

@@ -156,12 +156,19 @@ class StatusLine:
 
     def __init__(self, *, always: bool = False) -> None:
         self._shown = False
+        self._last = ""
         self._on = is_terminal(sys.stderr) and os.environ.get("TERM", "dumb") != "dumb"
         self._always = always
 
     def show(self, text: str) -> None:
-        """Replace the line; what is longer than a line of the terminal is cut off, for only one can be taken away."""
+        """Replace the line; what is longer than a line of the terminal is cut off, for only one can be taken away.
+
+        What was shown last is not shown again.
+        """
         text = visible(text)
+        if text == self._last:
+            return
+        self._last = text
         if self._on:
             shown = paint(text[: max(1, _columns(sys.stderr) - 1)], "dim", sys.stderr)
             note(f"\r\x1b[K{shown}")
@@ -174,6 +181,7 @@ class StatusLine:
         if self._shown:
             note("\r\x1b[K")
             self._shown = False
+            self._last = ""
 
 
 def _columns(terminal: Any) -> int:
