@@ -87,9 +87,11 @@ def point(seeds: Sequence[int], setting: Setting) -> Point:
 def swept(seeds: Sequence[int], out: Callable[[str], None], file: Path | None = None) -> dict[str, float]:
     """Print the tables, and return ours of LRU's at each point.
 
-    `file`: has the points that have been run, and is written after each: what it has already is not run again.
+    `file`: has the points that have been run, and is written after each: what it has of these seeds is not run again.
     """
-    rows: dict[str, list[str]] = json.loads(file.read_text()) if file and file.exists() else {}
+    rows: dict[str, list[str]] = {}
+    if file and file.exists() and (before := json.loads(file.read_text()))["seeds"] == list(seeds):
+        rows = before["points"]
     settings = {words(setting): setting for _, setting in grid()}
     with ProcessPoolExecutor(PROCESSES) as pool:
         running = {pool.submit(point, seeds, setting): name for name, setting in settings.items() if name not in rows}
@@ -97,7 +99,8 @@ def swept(seeds: Sequence[int], out: Callable[[str], None], file: Path | None = 
             rows[running[one]] = row = _row(one.result())
             print(" | ".join([running[one], *row]), file=sys.stderr, flush=True)  # some take a minute
             if file:
-                file.write_text(json.dumps({name: rows[name] for name in settings if name in rows}, indent=1) + "\n")
+                points = {name: rows[name] for name in settings if name in rows}
+                file.write_text(json.dumps({"seeds": list(seeds), "points": points}, indent=1) + "\n")
     tables: dict[str, list[list[str]]] = {}
     for table, setting in grid():
         tables.setdefault(table, []).append([words(setting), *rows[words(setting)]])

@@ -1,11 +1,16 @@
 """The replay of traces: its rows, and that nobody beats who knows the future."""
 
+import json
 from collections import Counter
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
 
 import pytest
 from ingled.core.eviction import CheapestBack
 from ingled.core.placement import Terms
 
+from bench import sweep
 from bench.clairvoyant import ToldPopularities
 from bench.foresight import knowing, least
 from bench.ratio import Ratio, ratio
@@ -54,6 +59,19 @@ def test_the_grid_has_all_settings_once_and_among_them_that_of_the_recorded_trac
     settings = [setting for _, setting in grid()]
     assert len(settings) == len(set(settings)) == len(set(map(words, settings))) == 80
     assert PLAIN in settings
+
+
+def test_a_sweep_goes_on_from_the_points_that_it_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    some = [replace(PLAIN, models=20, share=Fraction(3, 4), bursts=bursts) for bursts in (False, True)]
+    monkeypatch.setattr(sweep, "grid", lambda: (("a table", setting) for setting in some))
+    file, lines = tmp_path / "points.json", list[str]()
+    had = ["9", "0.500 (0.500 to 0.500)", "-", "-", "-", "1.0, 2", "0.5, 1"]
+    file.write_text(json.dumps({"seeds": [1], "points": {words(some[0]): had}}))
+    figures = sweep.swept([1], lines.append, file)
+    assert figures[words(some[0])] == 0.5 != figures[words(some[1])]
+    assert any("0.500 (0.500 to 0.500)" in line for line in lines)
+    kept = json.loads(file.read_text())["points"]
+    assert kept[words(some[0])] == had and set(kept) == set(map(words, some))
 
 
 def test_told_popularities_are_used_instead_of_learned_ones() -> None:

@@ -105,7 +105,7 @@ def worlds(draw: st.DrawFn) -> tuple[dict[str, Terms], set[str], int, list[Strea
     return terms, pinned, devices, draw(st.lists(streams, min_size=2, max_size=9))
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(worlds())
 def test_whatever_is_asked_each_model_that_is_waited_for_comes_within_a_bound(
     drawn: tuple[dict[str, Terms], set[str], int, list[Stream]],
