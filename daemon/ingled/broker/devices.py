@@ -88,7 +88,7 @@ class Devices:
 
     def _look_often(self) -> None:
         self._loop.call_later(LOOK_S, self._look_often)
-        self._workers.shortages.look()
+        self._workers.ends.look()
         self.look()
 
     def look(self) -> None:

@@ -9,7 +9,7 @@ from itertools import count
 from pathlib import Path
 from typing import assert_never
 
-from ingled import link, remains
+from ingled import link
 from ingled.broker import carried, service
 from ingled.broker.hook_front import HookFront
 from ingled.broker.host_link import HostLink, read
@@ -20,20 +20,14 @@ from ingled.broker.orders import Orders
 from ingled.broker.peer import Peer
 from ingled.broker.router import Router
 from ingled.broker.salts import salts
-from ingled.broker.shortages import Shortages
 from ingled.broker.worker import Worker
-from ingled.broker.worker_processes import WorkerProcesses
+from ingled.broker.worker_ends import WorkerEnds
 from ingled.config import Config
 from ingled.core import events as on
 from ingled.core.flow import Flow, Sends
 from ingled.journal import about
 
 log = logging.getLogger(__name__)
-
-STOP_S = 10.0
-"""Seconds that a worker has to leave in its orderly way."""
-STATUS_WAIT_S = 0.5
-"""Seconds that a dead worker's exit status may take to arrive from the nursery."""
 
 
 def lease(config: Config) -> link.Lease:
@@ -64,7 +58,7 @@ class LinkFront:
         send_text: Callable[[Sends], None],
     ) -> None:
         self._loop, self._flow, self._secret, self._lease_terms = loop, flow, secret, lease
-        self._specs, self._folders, self._dispatch, self._send_text = specs, folders, dispatch, send_text
+        self._specs, self._dispatch, self._send_text = specs, dispatch, send_text
         self.router = Router(
             loop, self._receive, self._gone, meet=meet, frame_bytes=link.FRAME_BYTES, backlog_bytes=link.FRAME_BYTES
         )
@@ -86,10 +80,9 @@ class LinkFront:
         """Workers that have attached and whose process lives, by its id in words."""
         self.nursery = NurseryLink(lambda peer, message: self.router.send(peer, link.encode(message)))
         self._by_peer: dict[int, Worker] = {}
-        self._processes = WorkerProcesses(loop, self._has_died)
+        self.ends = WorkerEnds(loop, self.nursery, folders, self._ended, dispatch)
         self._asked: set[int] = set()
         """Peers that have been asked who they are, and have not said it yet."""
-        self.shortages = Shortages()
         self._measures: dict[int, asyncio.Future[list[link.Family]]] = {}
         self._refs = count()
         self.on_ready: Callable[[Worker, link.Woke | None], None] = lambda worker, woke: None
@@ -99,8 +92,6 @@ class LinkFront:
         self.on_stats: Callable[[Worker], None] = lambda worker: None
         self.to_fill: Callable[[str], bool] = lambda model: False
         """Tells whether a model's largest batch is to be run when it is loaded."""
-        self.on_short: Callable[[str], None] = lambda model: None
-        """Is called when a model's worker has been ended because memory ran out, before the core hears of its end."""
 
     def live_by(self, terms: link.Lease) -> None:
         """Have peers live by other terms: each is told when it next says that it lives."""
@@ -161,9 +152,7 @@ class LinkFront:
         if worker is not None:
             self._to(worker, link.Stop())
         if pid is not None:
-            self.shortages.ending(pid)
-            self.nursery.tell(link.Kill(pid))  # it may be gone, or not be its parent
-            self._loop.call_later(STOP_S, self._processes.kill_if_alive, pid, STOP_S)
+            self.ends.stop(pid)
 
     def of(self, model: str) -> Worker | None:
         """Return the attached worker of a model."""
@@ -194,7 +183,8 @@ class LinkFront:
         match message:
             case link.EngineDied():
                 if worker is not None:
-                    self._dispatch(on.EngineDied(now, worker.model, worker.pid, self._why(worker, message)))
+                    why = self._why(worker, message)
+                    self._dispatch(on.EngineDied(now, worker.model, worker.pid, why))
             case link.Chunks():
                 self.take_text(message.pieces)
             case link.Alive():
@@ -256,11 +246,10 @@ class LinkFront:
                 if worker is not None:
                     self._stats(now, worker, message)
             case link.Forked():
-                self._watch(message.model, message.pid)
+                self.ends.watch(message.model, message.pid)
                 self._dispatch(on.WorkerForked(now, message.model, message.pid))
             case link.Exited():
-                self._processes.unwatch(message.pid)
-                self._ended(message.model, message.pid, message.status, tuple(message.log))
+                self.ends.exited(message)
             case link.Planned():
                 self.nursery.planned(message)
             case link.Measured():
@@ -306,7 +295,7 @@ class LinkFront:
         worker.peer = peer
         self._by_peer[peer.number] = worker
         worker.heard_at = now
-        self._watch(model, attach.pid)
+        self.ends.watch(model, attach.pid)
         self._dispatch(on.WorkerAttached(now, model, name, attach.pid, tuple(attach.devices)))
         for held in attach.held:
             self._adopt(name, held)
@@ -348,12 +337,11 @@ class LinkFront:
         self._hosts.kill_the_silent()
         now = self._loop.time()
         for worker in self.workers.values():
-            if now - worker.heard_at > seconds and worker.pid in self._processes.living:
+            if now - worker.heard_at > seconds and worker.pid in self.ends.alive:
                 text = "worker %d of '%s' has been silent for %.0f s: killing it; its stacks are in its log"
                 log.error(text, worker.pid, worker.model, seconds, extra=about(model=worker.model))
                 worker.heard_at = now
-                self.shortages.ending(worker.pid)
-                self._processes.kill_hanging(worker.pid)
+                self.ends.kill_hanging(worker.pid)
 
     def forgive(self, seconds: float) -> None:
         """Do not count time in which the broker itself did not run as the workers' silence."""
@@ -396,41 +384,17 @@ class LinkFront:
         self._by_peer.pop(peer.number, None)
         self._asked.discard(peer.number)
 
-    def _has_died(self, model: str, pid: int) -> None:
-        """A process has ended; the nursery, its parent, will tell how, if it lives."""
-        self._loop.call_later(STATUS_WAIT_S if self.nursery.peer else 0, self._ended, model, pid, "ended", ())
+    def _why(self, worker: Worker, end: link.EngineDied | link.LoadFailed) -> str:
+        """Return why an engine has ended."""
+        return self.ends.explained(worker.model, worker.pid, end.reason, killed=end.killed)
 
-    def _ended(self, model: str, pid: int, status: str, lines: tuple[str, ...]) -> None:
+    def _ended(self, pid: int) -> None:
+        """Forget a worker whose process has ended."""
         worker = self.workers.pop(str(pid), None)
         if worker is not None:
             self._by_peer.pop(worker.peer.number, None)
-        # Its nursery does this, unless that died before it.
-        remains.remove(self._folders / str(pid))
-        why = self._explained(model, pid, status) if "SIGKILL" in status else status
-        self.shortages.forget(pid)
-        self._dispatch(on.WorkerGone(self._loop.time(), model, pid, why, lines))
-
-    def _why(self, worker: Worker, end: link.EngineDied | link.LoadFailed) -> str:
-        """Return the reason of an engine's end."""
-        return self._explained(worker.model, worker.pid, end.reason) if end.killed else end.reason
-
-    def _explained(self, model: str, pid: int, reason: str) -> str:
-        """Return the reason of a violent death, and that memory ran out, if the kernel has just ended it for that."""
-        if not self.shortages.explain(pid):
-            return reason
-        self.on_short(model)
-        return f"{reason} (the kernel ran out of memory)"
-
-    def _watch(self, model: str, pid: int) -> None:
-        """A worker's process lives."""
-        self.shortages.watch(pid)
-        self._processes.watch(model, pid)
 
     @property
     def own_pids(self) -> list[int]:
         """Return the processes of the daemon itself: whatever models come and go, they stay."""
         return [os.getpid(), *([self.nursery.pid] if self.nursery.pid else []), *self._hosts.pids()]
-
-    def alive(self) -> list[int]:
-        """Return the pids of worker front processes that have not ended."""
-        return list(self._processes.living)

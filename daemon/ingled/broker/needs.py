@@ -64,7 +64,7 @@ class Needs:
         workers.on_stats = self._stats
         workers.on_asleep = self._asleep
         workers.on_sleep_failed = self._sleep_failed
-        workers.on_short = self._short
+        workers.ends.on_short = self._short
         workers.to_fill = self._to_fill
         devices.ask = self._ask_gpus
 

@@ -323,9 +323,9 @@ async def _stop_all(shell: Shell) -> None:
     for name, worker in list(shell.workers.workers.items()):
         shell.workers.stop(name, worker.pid)
     deadline = time.monotonic() + STOP_S
-    while shell.workers.alive() and time.monotonic() < deadline:
+    while shell.workers.ends.alive and time.monotonic() < deadline:
         await asyncio.sleep(0.01)
-    for pid in shell.workers.alive():
+    for pid in shell.workers.ends.alive:
         log.error("worker %d did not leave in %.0f s: killing it", pid, STOP_S)
         kill_group(pid)
     await shell.hosts.stop_all()
