@@ -148,9 +148,9 @@ def room(devices: Sequence[Device]) -> Iterator[Finding]:
     for device in devices:
         if device.budget is None:
             continue
-        best = max(device.budget, device.most or 0)
-        text = f"models may take {spell(device.budget)} of {device.name} now"
-        text += f", and {spell(best)} if other programs gave theirs back" if best > device.budget else ""
+        now, best = spell(device.budget), spell(max(device.budget, device.most or 0))
+        text = f"models may take {now} of {device.name} now"
+        text += f", and {best} if other programs gave theirs back" if best != now else ""
         state: State = "good" if device.budget else "warning"
         yield Finding("room", state, text, "" if device.budget else "end what takes it, or lower daemon.head_room")
 
