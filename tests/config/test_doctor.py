@@ -144,3 +144,13 @@ def test_the_program_prints_json_and_says_whether_something_is_broken(tmp_path: 
     checks = {one["check"] for one in findings}
     assert {"engine", "gpu", "memory", "/dev/shm", "state folder"} <= checks
     assert ("model ember" in checks) is (status == 0), "of a configuration that cannot be read no model is known"
+
+
+def test_what_models_might_have_at_best_is_told_where_that_is_more() -> None:
+    def told(budget: int, most: int | None) -> str:
+        (found,) = doctor.room([Device("memory", budget, most)])
+        return found.text
+
+    assert told(GIB, 2 * GIB) == "models may take 1.0 GiB of memory now, and 2.0 GiB if other programs gave theirs back"
+    for most in (None, GIB, GIB + 1):
+        assert told(GIB, most) == "models may take 1.0 GiB of memory now"
