@@ -129,6 +129,14 @@ def test_what_was_measured_without_an_adapter_is_not_taken_for_what_it_takes_wit
         assert client.call("plan", model="a")["need"]["source"] == "measured", "nothing was forgotten"
 
 
+def test_what_one_load_told_is_known_of_the_same_weights_under_another_name() -> None:
+    with DaemonFixture("".join(f'[models.{name}]\nsource = "/same"\n' for name in "ab")) as daemon:
+        with Wire(daemon.socket) as client:
+            client.call("load", model="a")
+            load_s = client.call("plan", model="b")["load_s"]
+            assert load_s is not None and client.call("want", model="b")["eta_ms"] == round(load_s * 1000)
+
+
 def test_a_damaged_ledger_is_set_aside(daemon: DaemonFixture) -> None:
     with Wire(daemon.socket) as client:
         state = Path(client.call("status")["daemon"]["state_dir"])

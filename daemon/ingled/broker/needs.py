@@ -228,7 +228,9 @@ class Needs:
         elif entry is None or (entry.load_s, entry.taken) != (info.load_s, info.taken_bytes):  # not: adopted again
             took = (info.taken_bytes, info.kv_bytes, info.load_s)
             self.ledger.loaded(key, name, self._devices.kind, *took, filled=info.filled)
-        self._tell(name)
+        for other, spec in self._specs.items():
+            if other == name or self._key(other, spec) == key:  # the same weights and options under another name
+                self._tell(other)
         self._tell_sleep(name, info)
 
     def _asleep(self, worker: Worker) -> None:
