@@ -11,6 +11,15 @@ from ingled.testing import DaemonFixture, Wire
 from ingled.testing_link import lives
 
 
+def test_a_worker_that_is_just_being_forked_is_told_to_leave_too() -> None:
+    with DaemonFixture('[models.a]\nsource = "/a"\n[models.b]\nsource = "/b"\n') as daemon:
+        with Wire(daemon.socket) as client:
+            client.call("load", model="a")
+            client.call("load", model="b", wait=False)
+        daemon.stop()
+        assert "did not leave" not in daemon.log.read_text()
+
+
 def test_status_is_answered_soon_after_exec_and_the_broker_stays_light() -> None:
     with DaemonFixture() as daemon:
         begin = time.monotonic()

@@ -320,10 +320,15 @@ async def _watch_silence(shell: Shell) -> None:
 
 async def _stop_all(shell: Shell) -> None:
     """Have workers and nursery leave; kill what does not."""
-    for name, worker in list(shell.workers.workers.items()):
-        shell.workers.stop(name, worker.pid)
+    told: set[int] = set()
     deadline = time.monotonic() + STOP_S
-    while shell.workers.ends.alive and time.monotonic() < deadline:
+    while True:
+        for name, worker in list(shell.workers.workers.items()):
+            if worker.pid not in told:  # one that was being forked comes later than the rest
+                told.add(worker.pid)
+                shell.workers.stop(name, worker.pid)
+        if not shell.workers.ends.alive or time.monotonic() >= deadline:
+            break
         await asyncio.sleep(0.01)
     for pid in shell.workers.ends.alive:
         log.error("worker %d did not leave in %.0f s: killing it", pid, STOP_S)
