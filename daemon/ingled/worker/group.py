@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ingled.link import STACKS_SIGNAL
+from ingled.worker.inherited import Inherited
 
 PR_SET_PDEATHSIG = 1
 
@@ -88,12 +89,13 @@ class Taken:
     """What this group alone takes: the memory that comes back when it ends. Made before its first fork.
 
     Pages that it shares with the nursery are the nursery's. Those that its own processes share among each other are
-    private to none of them; they are what this process shares with more than it did just before it forked the first.
+    private to none of them; they are what this process shares, but for what it shared before it forked the first.
     """
 
     def __init__(self) -> None:
         self._pid = os.getpid()
         self._before: int | None = None
+        self._inherited: Inherited | None = None
         self._peaks: dict[int, tuple[int, int]] = {}
         """Of those that were marked: the peak that was seen, and how much of it were pages of files."""
         os.register_at_fork(before=self._fork)
@@ -101,6 +103,8 @@ class Taken:
     def _fork(self) -> None:
         if self._before is None and os.getpid() == self._pid:
             self._before = _shared(rollup(self._pid))
+            with contextlib.suppress(OSError):
+                self._inherited = Inherited()
 
     def mark(self) -> None:
         """Let `most` count from now on; what loading has had at most is no longer known then."""
@@ -112,11 +116,17 @@ class Taken:
     def measure(self) -> Sizes:
         """Return it. What can be read again from a file (mapped weights, code) is not `taken`."""
         found = {pid: rollup(pid) for pid in [self._pid, *others()]}
-        among = 0 if self._before is None else max(0, _shared(found[self._pid]) - self._before)
+        among = 0 if self._before is None else max(0, _shared(found[self._pid]) - self._others(self._before))
         sums = {name: sum(one.get(name, 0) for one in found.values()) for name in ("Pss", "Private_Dirty")}
         taken = sums["Private_Dirty"] + among
         fallen = (self._fallen(pid, one) for pid, one in found.items() if pid in self._peaks and "Rss" in one)
         return Sizes(sums["Pss"], taken, taken + sum(fallen))
+
+    def _others(self, before: int) -> int:
+        """Return how much of what this process shared before its first fork, so many bytes, it has not written to."""
+        with contextlib.suppress(OSError):
+            return before if self._inherited is None else self._inherited.still()
+        return before
 
     def _fallen(self, pid: int, now: dict[str, int]) -> int:
         """Return how much more memory that is no file a process has had at most.
