@@ -253,7 +253,10 @@ class VllmEngine:
         try:
             words = (await self._requests.prompts.render_texts([WORDS], "", "body.prompt"))[0]["prompt_token_ids"]
             of = sizes(scheduler.max_num_seqs, batch, context, cached, block)
-            return bool(of) and await self._own.largest(of, words, expect)
+            filled = bool(of) and await self._own.largest(of, words, expect)
+            give_back()
+            await self._settle()
+            return filled
         except (EngineDead, EngineDeadError) as error:
             raise self._died("at its largest batch") from error
         except Exception as error:
