@@ -29,19 +29,19 @@ from ingled.worker.vllm_gpu import all_seen
 
 log = logging.getLogger(__name__)
 
-CPU_PROCESS_BYTES = 79 << 20
+CPU_PROCESS_BYTES = 87 << 20
 """What a forked worker takes beside model and tokenizer, both of its processes (vLLM 0.32; decisions/0011)."""
-CPU_BATCH_BYTES = 20 << 20
+CPU_BATCH_BYTES = 26 << 20
 """What a first batch leaves there, however small the model is: scratch of kernels, pages that are written to."""
-CPU_STEP = 2.2
+CPU_STEP = 1.7
 """How often the heap has what lives at once in a layer: beside it there are places that were free and are too small."""
-CPU_CHOICE_BYTES = 28
+CPU_CHOICE_BYTES = 26
 """For each word and sequence, while tokens are chosen: logits, their order, probabilities and sums."""
 GPU_PROCESS_BYTES = 600 << 20
 """The same on a GPU, of its memory: the CUDA context and its libraries. Not measured by us; what is measured of a
 model takes this one's place."""
-TOKENIZERS = 3
-"""How often a worker holds its tokenizer: copies for threads that encode, and that of the grammar's compiler."""
+TOKENIZERS = 2.7
+"""How often a worker holds its tokenizer, about: copies for threads that encode, and that of the grammar's compiler."""
 
 
 def plan(spec: Spec, ref: int = 0) -> Planned:
@@ -170,4 +170,4 @@ def _process(model: Any, spread: int) -> int:
     tokenizer = cached_tokenizer_from_config(model)
     grown = max(0, rollup(os.getpid()).get("Private_Dirty", 0) - before)
     del tokenizer
-    return CPU_PROCESS_BYTES * spread + TOKENIZERS * grown
+    return CPU_PROCESS_BYTES * spread + int(TOKENIZERS * grown)
