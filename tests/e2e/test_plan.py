@@ -105,6 +105,15 @@ def test_of_a_model_that_is_there_it_does_not_say_who_would_go() -> None:
         assert (plan["decision"], plan["why"], plan["evicts"]) == ("resident", None, [])
 
 
+def test_it_goes_by_what_is_configured_however_little_that_has_changed() -> None:
+    model = '[models.a]\nsource = "/a"\nmemory = "150MiB"\n'
+    with DaemonFixture(f'[daemon]\nmemory = "300MiB"\n{model}') as daemon, Wire(daemon.socket) as client:
+        wait_until(lambda: client.call("plan", model="a")["device"]["budget_bytes"] == 300 * MIB)
+        daemon.file.write_text(f'[daemon]\nmemory = "301MiB"\n{model}')
+        client.call("reload")
+        wait_until(lambda: client.call("plan", model="a")["device"]["budget_bytes"] == 301 * MIB)
+
+
 def test_of_a_model_that_could_not_be_loaded_it_says_so() -> None:
     memory = "memory = {weights = 62914560, token_bytes = 1, context = 16}"
     with DaemonFixture(f'[models.a]\nsource = "/a"\necho = {{fail = "load", {memory}}}\n') as daemon:

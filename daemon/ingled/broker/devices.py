@@ -47,6 +47,8 @@ class Devices:
         self._pressure = Pressure(dispatch)
         self._gpus: dict[int, machine.Memory] = {}
         """Of those on which models are, as a worker has seen them last."""
+        self._terms: dict[int, tuple[Sequence[Device], int | None]] = {}
+        """What the configuration said when the core was told of a device."""
         workers.on_room = self._room
 
     def start(self) -> None:
@@ -159,8 +161,10 @@ class Devices:
         known = self.known[index] if index < len(self.known) else None
         before, now = known.budget if known else None, device.budget or 0
         same = known is not None and device.name == known.name and _near(device.most, known.most)
-        if same and _near(now, before):
+        terms = (self._config.devices, self._config.head_room)
+        if same and _near(now, before) and self._terms.get(index) == terms:
             return
+        self._terms[index] = terms
         self.known[index:] = [device, *self.known[index + 1 :]]
         self._dispatch(on.DeviceSeen(self._loop.time(), device, index))
 
