@@ -12,11 +12,11 @@ SETTINGS = {
     "mmap_threshold": 32 << 20,
     "trim_threshold": 256 << 20,
 }
-"""Of glibc (`glibc.malloc.*`; decisions/0011). It gives threads heaps of 64 MiB each, and what does not fit into the rest
-of one goes to the next one: one heap for all has no such rests. It cuts every tensor out of a larger block, for its
-alignment, and keeps what is left over in caches for small blocks: the tensor's place is too small for the next one of its
-size by then. The next two do without these caches. By the others large blocks are mapped, and what is free at the heap's
-end is given back, from fixed sizes on instead of those that it makes up meanwhile."""
+"""Of glibc (`glibc.malloc.*`; decisions/0011). It gives threads heaps of 64 MiB each, and what does not fit into the
+rest of one goes to the next: one heap for all has no such rests. It cuts every tensor out of a larger block, for its
+alignment, and keeps what is left over in caches for small blocks: the tensor's place is too small for the next one of
+its size by then. The next two do without these caches. By the others large blocks are mapped, and what is free at the
+heap's end is given back, from fixed sizes on instead of those that it makes up meanwhile."""
 
 
 def wanted(environ: Mapping[str, str]) -> str | None:
