@@ -228,3 +228,18 @@ def test_a_base_and_its_adapters_take_turns_at_the_places_that_they_share() -> N
         order += [begun.id for begun in only(effects, do.BeginRequest)]
     assert sorted(order) == sorted([f"b{number}" for number in range(8)] + ["a0", "a1"])
     assert order.index("a0") < order.index("b3") and order.index("a1") < order.index("b4"), order
+
+
+def test_an_adapter_that_is_wanted_and_goes_with_the_configuration_is_forgotten() -> None:
+    one = core()
+    one.handle(on.LoadAsked(1.0, ROOT, 1, "one", wait=False))
+    one.handle(on.ModelsChanged(2.0, (), {"base": (), "two": (), "other": ()}, "base"))
+    one.handle(on.WorkerForked(3.0, "base", 50))
+    one.handle(on.WorkerAttached(3.0, "base", "50", 50))
+    one.handle(on.WorkerReady(4.0, "base", 50))
+    assert states(one) == {"base": "ready", "two": "cold", "other": "cold"}
+
+
+def test_a_base_and_its_adapters_go_with_the_configuration_at_once() -> None:
+    gone = core().handle(on.ModelsChanged(1.0, (), {"other": ()}, "other"))
+    assert [e.model for e in only(gone, do.ForgetModel)] == ["one", "two", "base"]

@@ -6,7 +6,8 @@ from ingled.core import effects as do
 from ingled.core import events as on
 from ingled.core.control import Control
 from ingled.core.ladder import Sleep
-from ingled.core.residency import State
+from ingled.core.placement import Device, Terms
+from ingled.core.residency import Model, State
 
 from tests.core.driven import BOB, ROOT, ended, make_ready, only, refusals, request
 from tests.core.test_residents import core, gone, news, two_ready
@@ -277,3 +278,19 @@ def test_an_adapter_sleeps_with_its_base_and_is_loaded_again_when_it_is_asked() 
     assert only(two.handle(on.WorkerReady(8, "a", 50)), do.AddAdapter) == [do.AddAdapter("50", "style")]
     back = two.handle(on.AdapterReady(9, "style", 50))
     assert [run.record.id for run in only(back, do.RunRequest)] == ["s2"]
+
+
+def test_one_that_is_to_wake_counts_once_for_those_who_ask_later() -> None:
+    models = [Model("a", terms=Terms(60)), Model("b", terms=Terms(35)), Model("v", terms=Terms(60))]
+    one = Control(models, "a", device=Device("gpu", 100))
+    able(one, "a", left=10)
+    one.handle(on.LoadAsked(0.0, ROOT, 0, "a", wait=False))
+    make_ready(one, "a", 1.0)
+    sleep(one, "a", 20.0)
+    asleep(one, "a", 21.0, left=10)
+    one.handle(on.LoadAsked(22.0, ROOT, 1, "v", wait=False))
+    make_ready(one, "v", 23.0, 60)
+    one.handle(request("r1", model="a", now=40.0))
+    assert one.models["v"].state is State.STOPPING, "it makes room"
+    one.handle(request("r2", model="b", now=41.0))
+    assert one.models["a"].state is State.SLEEPING, "there is room for both, and it keeps what it has"

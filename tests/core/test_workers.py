@@ -333,7 +333,8 @@ def test_who_waits_for_a_load_whose_time_is_known_is_told_again_as_it_passes() -
     assert do.SetTimer(tell, 3.0) in core.handle(request(now=2))
     waits = core.handle(on.NurseryLoading(3, 50))
     assert told(waits) == [(30, None)], "how long the nursery takes was never measured"
-    core.handle(on.WorkerForked(10, "ember", 50))
+    assert core.handle(on.TimerFired(3, tell))[1:] == [], "until it is forked, time tells nothing"
+    assert do.SetTimer(tell, 11.0) in core.handle(on.WorkerForked(10, "ember", 50))
     assert told(core.handle(on.WorkerLoading(11, "ember", 50, "weights", 5))) == [(37, 9000)]
     again = core.handle(on.TimerFired(15, tell))
     assert told(again) == [(65, 5000)] and do.SetTimer(tell, 16.0) in again

@@ -129,6 +129,8 @@ class Devices:
         model = self._models.get(worker.model)
         indices = model.on if model is not None and self.several else range(len(gpus))
         self.on_gpus = True
+        if gpus:
+            self.kind = gpus[0].name
         for index, gpu in zip(indices, gpus, strict=False):
             self._gpus[index] = machine.Memory(gpu.total, gpu.free)
             if not self._moving:

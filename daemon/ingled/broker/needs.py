@@ -228,8 +228,9 @@ class Needs:
         elif entry is None or (entry.load_s, entry.taken) != (info.load_s, info.taken_bytes):  # not: adopted again
             took = (info.taken_bytes, info.kv_bytes, info.load_s)
             self.ledger.loaded(key, name, self._devices.kind, *took, filled=info.filled)
-        for other, spec in self._specs.items():
-            if other == name or self._key(other, spec) == key:  # the same weights and options under another name
+        same = [other for other, spec in self._specs.items() if other == name or self._key(other, spec) == key]
+        for other in same:  # the same weights and options, under whatever name
+            if other in self._specs:  # what the core is told may have it forget models
                 self._tell(other)
         self._tell_sleep(name, info)
 

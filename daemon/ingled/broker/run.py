@@ -336,6 +336,8 @@ async def _stop_all(shell: Shell) -> None:
     await shell.hosts.stop_all()
     # A nursery that still imports has forked nothing and would notice only after its import.
     await shell.nursery.stop(STOP_S if shell.workers.nursery.phase == "ready" else 0)
+    for pid in shell.workers.ends.alive:  # forked as its nursery was told to leave
+        kill_group(pid)
 
 
 async def _feed_watchdog(interval: float) -> None:

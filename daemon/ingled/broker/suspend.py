@@ -120,7 +120,7 @@ class Suspend:
         except BlockingIOError:
             return
         except OSError as error:
-            self._lost(f"the system bus has gone: {error.strerror}")
+            self._lost(f"the system bus has gone: {error.strerror or error}")
             return
         if not data:
             self._lost("the system bus has closed the connection")
@@ -142,7 +142,7 @@ class Suspend:
         try:
             sent = self._socket.send(data)
         except OSError as error:
-            self._lost(f"the system bus takes nothing: {error.strerror}")
+            self._lost(f"the system bus takes nothing: {error.strerror or error}")
             return
         del data[:sent]  # some hundred bytes; what did not fit goes with the next
 
@@ -241,5 +241,5 @@ def _unreachable(path: str, error: OSError | ValueError) -> str:
         case ConnectionRefusedError():
             return f"there is no system bus: nobody listens at {path}"
         case OSError():
-            return f"the system bus cannot be reached: {path}: {error.strerror}"
+            return f"the system bus cannot be reached: {path}: {error.strerror or error}"
     return f"the system bus cannot be reached: {error}"

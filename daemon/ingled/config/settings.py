@@ -63,12 +63,6 @@ class Config(Struct, frozen=True):
         return [Device(f"memory {index}", parse(size)) for index, size in enumerate(said)]
 
     @property
-    def budget(self) -> int | None:
-        """Return how many bytes models may take in all; None: as many as are free."""
-        budgets = [device.budget for device in self.devices]
-        return None if None in budgets else sum(one or 0 for one in budgets)
-
-    @property
     def head_room(self) -> int | None:
         """Return the bytes that are left to others; None: as much as is usual."""
         return None if self.daemon.head_room is None else parse(self.daemon.head_room)

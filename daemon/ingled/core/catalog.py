@@ -38,6 +38,7 @@ class Catalog:
             model.leaving = name not in e.names
             if model.leaving:
                 self._workers.residents.hints.discard(name)  # who waits for it still gets it
+                self._workers.adapters.forget(name)
         self._leaving = [model for model in self._models.values() if model.leaving]
         self._names.set(e.names, e.default)
         self._workers.adapters.refresh()
@@ -59,7 +60,7 @@ class Catalog:
     def let_go(self, now: float) -> list[do.Effect]:
         """Unload the models that are to go and have nothing left to do, and forget those that have gone."""
         out: list[do.Effect] = []
-        for model in list(self._leaving):
+        for model in sorted(self._leaving, key=lambda one: one.adapts is None):  # adapters go before their base
             name = model.name
             family = self._workers.adapters.family(name)
             busy = any(one.model in family and one.stage in ALIVE for one in self._workers.requests.records.values())
@@ -68,10 +69,11 @@ class Catalog:
             if model.state in STAYING:
                 end = ending(model)
                 out += [*self._workers.move(now, model, Cause.UNWANTED), end]
-            elif model.state is not State.STOPPING and family == [name]:  # its adapters go before it
+            elif model.state is not State.STOPPING and family == [name]:
                 out += [do.ClearTimer((kind, name)) for kind in ("restart", "tell", "ttl", "back")]
                 out += [do.ForgetModel(name), do.Log("info", f"model '{name}': the configuration has it no more", name)]
                 self._workers.residents.forget(name)
+                self._workers.adapters.forget(name)
                 del self._models[name]
                 self._leaving.remove(model)
                 self._workers.requests.turns.pop(name, None)

@@ -185,7 +185,9 @@ class Residents:
                 continue
             if model.restart_at is not None:
                 continue  # a pause after a death, at the end of which its timer fires
-            placed = self._decide(model, [*there, *promised], now - since)
+            names = {one.name for one in promised}  # one that sleeps, and is to wake, is there once
+            others = [*(one for one in there if one.name not in names), *promised]
+            placed = self._decide(model, others, now - since)
             match decision := self._bounded(now, name, placed.decision):
                 case Fits():
                     asleep = model.state is State.SLEEPING
@@ -336,7 +338,7 @@ class Residents:
         model = self.models.get(e.model)
         if model is None:
             return []
-        load_s = model.terms.reload_s if model.loads or e.load_s is None else e.load_s
+        load_s = model.terms.reload_s if model.loads or e.load_s is None else max(0.01, e.load_s)
         if e.load_s is not None:
             model.loads = max(1, model.loads)
         model.terms = replace(model.terms, need=e.need, reload_s=load_s)

@@ -31,7 +31,7 @@ ASLEEP = (State.DOZING, State.SLEEPING)
 SETTLED = (State.READY, State.WAKING, State.CHECKING, *ASLEEP)
 """Its worker has been ready."""
 
-FAULTS = (Cause.LOAD_FAILED, Cause.DYING, Cause.SLEEP_FAILED, Cause.BASE_FAILED, Cause.GAVE_UP)
+FAULTS = (Cause.LOAD_FAILED, Cause.DYING, Cause.BASE_FAILED, Cause.GAVE_UP)
 """Causes of which the model knows more than their name; of others it still knows the last fault."""
 
 NURSERY_SHARE = 60
@@ -219,7 +219,7 @@ class Workers:
             return [do.StopWorker(e.model, None, e.pid)]
         model.pid, model.forked_at = e.pid, e.now
         model.story.add(e.now, f"worker {e.pid} forked")
-        return []
+        return _tell_again(e.now, model)
 
     def attached(self, e: on.WorkerAttached) -> list[do.Effect]:
         """A worker has come to the link, one of ours or one to adopt."""
@@ -236,7 +236,7 @@ class Workers:
             model.on = e.on or model.on
         model.worker, model.pid = e.worker, e.pid
         model.forked_at = e.now if model.forked_at is None else model.forked_at
-        return out
+        return [*out, *_tell_again(e.now, model)] if model.state is State.LOADING else out
 
     def loading(self, e: on.WorkerLoading) -> list[do.Effect]:
         """A worker says how far its load is."""

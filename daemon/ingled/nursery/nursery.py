@@ -136,6 +136,8 @@ class Nursery:
                 connection.flush()
 
     def _act(self) -> None:
+        if self._leaving:
+            return  # nobody would end what is forked now
         orders, self._orders = self._orders, []
         while orders:
             order = orders.pop(0)
