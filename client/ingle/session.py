@@ -105,7 +105,7 @@ class Session:
         self._offers = Offers()
         here = {ref: one for ref, one in self._streams.items() if one.accepted and one.first["t"] != "subscribe"}
         self._streams = here
-        return bool(here)
+        return any(not one.first.get("detach") for one in here.values())
 
     def bye(self) -> None:
         """Leave: the daemon cancels what still runs and was not asked to go on by itself."""

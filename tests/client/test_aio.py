@@ -132,7 +132,8 @@ def test_a_restart(daemon: Any, forget: bool) -> None:
     run(daemon, scene)
 
 
-def test_a_daemon_that_was_away_hears_that_its_client_has_left(daemon: Any) -> None:
+def test_a_daemon_that_was_away_hears_that_its_client_has_left(daemon: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(async_line, "FAREWELL_S", 60)
     back: list[asyncio.Future[None]] = []
 
     async def scene(client: Client) -> None:

@@ -219,7 +219,7 @@ def test_a_daemon_that_was_away_hears_that_its_client_has_left(daemon: Any, ende
     if ended:
         stream.close()
     daemon.up()
-    client.close()
+    client._line.close(60)
     daemon.wait_for("bye")
     cancel = ["cancel"] if ended else []
     assert [message["t"] for message in daemon.received] == ["hello", "attach", *cancel, "bye"]

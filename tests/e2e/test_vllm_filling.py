@@ -56,6 +56,7 @@ def counted(place: Path) -> dict[str, float]:
     found: dict[str, float] = {}
 
     def told() -> bool:
+        found.clear()
         with socket.socket(socket.AF_UNIX) as one:
             one.settimeout(30)
             one.connect(str(place))

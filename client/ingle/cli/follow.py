@@ -114,7 +114,8 @@ def leave(line: Line, ref: int) -> None:
             pass
     except IngleError:
         pass  # it will notice that we have gone
-    line.close(0)
+    finally:
+        line.close(0)
 
 
 def waiting_for(progress: Message, *, bar: bool = False) -> str:

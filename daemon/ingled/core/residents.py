@@ -338,7 +338,7 @@ class Residents:
         model = self.models.get(e.model)
         if model is None:
             return []
-        load_s = model.terms.reload_s if model.loads or e.load_s is None else max(0.01, e.load_s)
+        load_s = model.terms.reload_s if model.loads or e.load_s is None else max(0.001, e.load_s)
         if e.load_s is not None:
             model.loads = max(1, model.loads)
         model.terms = replace(model.terms, need=e.need, reload_s=load_s)

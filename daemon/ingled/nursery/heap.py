@@ -3,8 +3,10 @@
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 
-VARIABLE = "GLIBC_TUNABLES"
+VARIABLE, BEFORE = "GLIBC_TUNABLES", "INGLE_GLIBC_TUNABLES_BEFORE"
+GPUS = ("/dev/nvidiactl", "/dev/kfd")
 SETTINGS = {
     "arena_max": 1,
     "tcache_count": 0,
@@ -29,8 +31,17 @@ def wanted(environ: Mapping[str, str]) -> str | None:
 
 
 def settle() -> None:
-    """Run this program anew with these settings, if it has not got them: the C library reads them at its start."""
+    """Run this program anew with these settings, if it has not got them: the C library reads them at its start.
+
+    Not where there is a GPU: what a model takes there is not in this heap. What is run by this program, such as a
+    compiler, does without.
+    """
+    if (own := os.environ.pop(BEFORE, None)) is not None:  # this is the second time; it may not have been given them
+        os.environ[VARIABLE] = own
+        return
     value = wanted(os.environ)
-    if value is not None and "CS_GNU_LIBC_VERSION" in os.confstr_names:
-        os.environ[VARIABLE] = value
-        os.execv(sys.executable, sys.orig_argv)
+    if value is None or any(map(os.path.exists, GPUS)) or "CS_GNU_LIBC_VERSION" not in os.confstr_names:
+        return
+    environ = os.environ | {VARIABLE: value, BEFORE: os.environ.get(VARIABLE, "")}
+    with suppress(OSError):  # it runs without, if it has to
+        os.execve(sys.executable, sys.orig_argv, environ)

@@ -2,11 +2,12 @@
 
 import multiprocessing
 import signal
+import time
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 
-REAP_S = 0.2
-"""Seconds that an end may take which has begun."""
+REAP_S, LOOK_S = 1.0, 0.005
+"""Seconds that an end may take which has begun, and between two looks at it."""
 
 
 class Children:
@@ -22,7 +23,8 @@ class Children:
     def killed(self) -> bool:
         """Return whether one has been ended by SIGKILL, which none does by itself."""
         self.look()
+        until = time.monotonic() + REAP_S  # `join` waits without bound for one that hangs as it exits
         for one in self._known:
-            if one.exitcode is None and wait([one.sentinel], 0):
-                one.join(REAP_S)
+            while one.exitcode is None and wait([one.sentinel], 0) and time.monotonic() < until:
+                time.sleep(LOOK_S)
         return any(one.exitcode == -signal.SIGKILL for one in self._known)

@@ -55,7 +55,8 @@ class Footprint:
     async def look(self, *, anew: bool = False) -> bool:
         """Measure what has changed, or all `anew`; returns whether that is news."""
         filled = self._filled
-        sizes = await asyncio.to_thread(self._gauge.read, anew=anew or filled is not self.full)
+        news = filled is not self.full and not self.on_device
+        sizes = await asyncio.to_thread(self._gauge.read, anew=anew or news)
         self.memory = sizes.divided
         if not self._ready or self.on_device:
             return False

@@ -82,7 +82,8 @@ def _field(name: str, errors: list[Mapping[str, Any]]) -> str:
     elif kind in BOUNDS:
         expected = BOUNDS[kind].format(**context)
     else:
-        expected = KINDS.get(kind.partition("_")[0], "")
+        said_kind, _, how = kind.partition("_")
+        expected = KINDS.get(said_kind, "") if how in ("type", "parsing", "from_float") else ""
     rule = f"expected {expected}" if expected else _lower(str(detail["msg"]).removeprefix("Value error, "))
     return f"{_name(name)} is {detail['input']!r}: {rule}"
 

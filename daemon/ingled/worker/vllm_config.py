@@ -64,7 +64,7 @@ def engine_config(spec: Spec) -> Any:
 def copies(config: Any) -> float:
     """Return how often each number of the KV cache is kept: more than once where devices share one of its heads."""
     model, spread = config.model_config, config.parallel_config.tensor_parallel_size
-    heads = 1 if model.use_mla else model.get_total_num_kv_heads()
+    heads = 1 if model.use_mla else model.get_total_num_kv_heads() or spread  # 0: no attention
     return float(max(1.0, spread / heads))
 
 

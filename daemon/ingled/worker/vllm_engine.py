@@ -49,7 +49,7 @@ from ingled.worker.sleeper import DEEP, DeviceMemory, Sleeper
 from ingled.worker.vllm_config import engine_config, largest_batch, no_sleep, use_folder
 from ingled.worker.vllm_errors import one_line
 from ingled.worker.vllm_names import END_USES, METRIC_USES, absent
-from ingled.worker.vllm_own import HELLO, WORDS, Own
+from ingled.worker.vllm_own import HELLO, MOST_S, WORDS, Own
 from ingled.worker.vllm_probe import NAME, give_back
 from ingled.worker.vllm_requests import Requests
 
@@ -189,7 +189,9 @@ class VllmEngine:
     def _died(self, when: str) -> LoadError:
         """Return that EngineCore has, and why, as far as it was killed or has said so."""
         lines = read_lines(self._log, self._began_at) if self._log else []
-        why = "it was killed" if self.killed() else vllm_log.root_cause(lines) or "see its log"
+        said = vllm_log.root_cause(lines)
+        killed = self._children.killed() or (self.killed() and not said)
+        why = "it was killed" if killed else said or "see its log"
         return LoadError(f"the engine died {when}: {why}")
 
     async def _warm(self) -> None:
@@ -209,7 +211,7 @@ class VllmEngine:
     async def _settle(self) -> dict[str, int]:
         """Let EngineCore give back what loading has left over; returns the bytes of the device that its parts have."""
         config = self._engine.vllm_config
-        said = config.cache_config.kv_cache_memory_bytes or 0
+        said = (config.cache_config.kv_cache_memory_bytes or 0) * config.parallel_config.tensor_parallel_size
         if config.parallel_config.worker_extension_cls != NAME:  # the profile has one of its own
             return {"kv_cache": int(said), "weights": 0, "device": 0}
         found = await self._engine.collective_rpc("ingle_settle")
@@ -253,7 +255,8 @@ class VllmEngine:
         try:
             words = (await self._requests.prompts.render_texts([WORDS], "", "body.prompt"))[0]["prompt_token_ids"]
             of = sizes(scheduler.max_num_seqs, batch, context, cached, block)
-            filled = bool(of) and await self._own.largest(of, words, expect)
+            async with asyncio.timeout(10 * MOST_S):
+                filled = bool(of) and await self._own.largest(of, words, expect)
             give_back()
             await self._settle()
             return filled

@@ -111,8 +111,8 @@ class Own:
             log.info("the largest batch is not tried: it would take about %.0f s", seconds)
             return False
         expect(seconds)
-        await self._engine.pause_generation(mode="keep", clear_cache=False)
         try:
+            await self._engine.pause_generation(mode="keep", clear_cache=False)
             await self._unseen(self._bodies(sizes, words, ANSWER), lambda asked: self._go_on(asked, len(sizes)))
         except BaseException:
             await self._resume()  # whatever it was, users' requests must not find it still
