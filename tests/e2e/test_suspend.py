@@ -4,6 +4,7 @@
 import os
 import select
 import shutil
+import socket
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -125,7 +126,11 @@ class Bus:
         command = [program, f"--config-file={file}", "--nofork", "--nopidfile"]
         self._process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         self._machines: list[Logind] = []
-        wait_until(self.socket.exists, DEADLINE_S)
+        wait_until(self._listens, DEADLINE_S)
+
+    def _listens(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as one:  # it is there before the bus listens
+            return one.connect_ex(str(self.socket)) == 0
 
     def logind(self, delay_s: float = 20.0, refuses: bool = False) -> Logind:
         self._machines.append(Logind(self.address, delay_s, refuses))
