@@ -56,6 +56,8 @@ def test_the_protocols_limits_and_version_are_the_codes() -> None:
     for key, value in LIMITS.items():
         assert f"| `{key}` | {value} |" in section(2)
     assert f"version {limits.PROTOCOL[0]}.{limits.PROTOCOL[1]}" in PROTOCOL.splitlines()[0]
+    told = re.findall(r"^\| (\d+)\.(\d+) \|", section(10), re.MULTILINE)
+    assert tuple(map(int, told[-1])) == limits.PROTOCOL, "what is new is told of each, the last one included"
 
 
 def test_the_annotated_example_has_every_key_of_the_configuration() -> None:

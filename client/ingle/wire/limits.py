@@ -6,7 +6,7 @@ TYPE_CHECKING = False  # the real one costs 10 ms: `import typing`
 if TYPE_CHECKING:
     from typing import Final
 
-PROTOCOL: Final = (1, 8)
+PROTOCOL: Final = (1, 9)
 """The newest protocol that this code speaks: (major, minor)."""
 
 FRAME_BYTES: Final = 4 << 20
