@@ -47,7 +47,7 @@ class Devices:
         self._pressure = Pressure(dispatch)
         self._gpus: dict[int, machine.Memory] = {}
         """Of those on which models are, as a worker has seen them last."""
-        self._terms: dict[int, tuple[Sequence[Device], int | None]] = {}
+        self._told: dict[int, tuple[Sequence[Device], int | None]] = {}
         """What the configuration said when the core was told of a device."""
         workers.on_room = self._room
 
@@ -57,9 +57,9 @@ class Devices:
 
     def reconfigure(self, config: Config) -> bool:
         """Go by another configuration; returns whether the engine has to be asked for its GPUs."""
-        before, self._config = self._config, config
+        before, self._config = _said(self._config), config
         self.look()
-        return self.on_gpus and (before.devices, before.head_room) != (config.devices, config.head_room)
+        return self.on_gpus and before != _said(config)
 
     @property
     def several(self) -> bool:
@@ -163,12 +163,17 @@ class Devices:
         known = self.known[index] if index < len(self.known) else None
         before, now = known.budget if known else None, device.budget or 0
         same = known is not None and device.name == known.name and _near(device.most, known.most)
-        terms = (self._config.devices, self._config.head_room)
-        if same and _near(now, before) and self._terms.get(index) == terms:
+        said = _said(self._config)
+        if same and _near(now, before) and self._told.get(index) == said:
             return
-        self._terms[index] = terms
+        self._told[index] = said
         self.known[index:] = [device, *self.known[index + 1 :]]
         self._dispatch(on.DeviceSeen(self._loop.time(), device, index))
+
+
+def _said(config: Config) -> tuple[Sequence[Device], int | None]:
+    """Return what is configured of devices."""
+    return config.devices, config.head_room
 
 
 def _near(now: int | None, before: int | None) -> bool:
